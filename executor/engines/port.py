@@ -1,0 +1,120 @@
+"""The engine port: what Halo asks of an inference engine. Bodies: `vllm_http`, `modelled`, `scripted`; one contract test."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from planner.ir.ids import EngineId
+from planner.ir.plan import Sampling
+from planner.ir.values import Json
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """An engine as the fleet file describes it. `max_running` bounds the calls Halo keeps inside it at once."""
+
+    id: EngineId
+    kind: str
+    models: tuple[str, ...]
+    url: str = ""
+    gpu: str = "unknown"
+    max_running: int = 64
+    context_tokens: int = 8192
+    price_per_hour: float = 0.0
+    options: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool the model asks for. `arguments` is the text the model wrote: JSON if it wrote well."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One call. `messages` are OpenAI chat messages; `schema` asks for guided JSON; `tools` are OpenAI tool definitions.
+
+    `call_id` is unique for each attempt; the engine sees it as the request id.
+    """
+
+    call_id: str
+    program: str
+    model: str
+    messages: tuple[Json, ...]
+    sampling: Sampling
+    schema: Json = None
+    tools: tuple[Json, ...] = ()
+    timeout_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """`finish_reason` is the engine's: `stop`, `length` or `tool_calls`."""
+
+    text: str
+    usage: Usage
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str = "stop"
+
+
+class FailureClass(StrEnum):
+    """What kind of failure it was, which decides what is done about it (`executor.policy.retry`)."""
+
+    ROW = "row"  # the request itself is at fault: trying again cannot help
+    ANSWER = "answer"  # the engine answered, but not what was asked: trying again may help
+    ENGINE = "engine"  # the engine failed: try another, it does not count against the row
+    ENGINE_DIED = "engine_died"  # the connection broke in the middle: suspect the row if it happens again
+    RATE = "rate"  # the engine asks to wait
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a call, a tool or a program failed, fit to be shown to its owner. `code` is stable; `message` is for people."""
+
+    failure_class: FailureClass
+    code: str
+    message: str
+    retry_after_s: float | None = None
+
+
+class EngineFailed(Exception):  # noqa: N818 - it is what happened
+    """The one error an engine body raises."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"{failure.code}: {failure.message}")
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHealth:
+    """What a probe found. `models` are the names the engine serves; `detail` says why it is not ready."""
+
+    ready: bool
+    models: tuple[str, ...] = ()
+    context_tokens: int | None = None
+    version: str = ""
+    detail: str = ""
+
+
+class Engine(Protocol):
+    """Promises: `generate` ends within `timeout_s` with a Completion or `EngineFailed`; cancelling the task that awaits
+    it stops the work inside the engine; `probe` never raises; `close` may be called twice."""
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    async def generate(self, request: GenerateRequest) -> Completion: ...
+
+    async def probe(self) -> EngineHealth: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,22 @@
+"""What every value in a plan has in common: frozen, slotted, strict when it is decoded from bytes."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, TypeVar, dataclass_transform
+
+T = TypeVar("T")
+
+#: JSON as Python holds it. Recursive aliases cost more than they tell here, so this is documentation.
+Json = Any
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=False)
+def value(cls: type[T]) -> type[T]:
+    """A frozen, slotted dataclass that refuses unknown fields when pydantic decodes it (see `codec`)."""
+    cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
+    return dataclass(frozen=True, slots=True)(cls)
+
+
+def canonical_json(data: Json) -> str:
+    """One text for one value: sorted keys, no spaces. Raises `TypeError` or `ValueError` for what JSON cannot hold."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
