@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from planner.ir.conversation import ToolCall
 from planner.ir.ids import EngineId
 from planner.ir.plan import Sampling
 from planner.ir.values import Json
@@ -22,15 +23,6 @@ class EngineSpec:
     context_tokens: int = 8192
     price_per_hour: float = 0.0
     options: Json = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A tool the model asks for. `arguments` is the text the model wrote: JSON if it wrote well."""
-
-    id: str
-    name: str
-    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +79,7 @@ class Failure:
     retry_after_s: float | None = None
 
 
-class EngineFailed(Exception):  # noqa: N818 - it is what happened
+class EngineFailed(Exception):
     """The one error an engine body raises."""
 
     def __init__(self, failure: Failure) -> None:

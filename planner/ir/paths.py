@@ -1,0 +1,31 @@
+"""How a stage of a running program is named: the way to it through bodies, e.g. `revise#2/fix` or `draft[0]/write`."""
+
+
+def item_prefix(path: str, index: int) -> str:
+    """Where the stages of the `index`-th item of the Map at `path` live."""
+    return f"{path}[{index}]/"
+
+
+def round_prefix(path: str, index: int) -> str:
+    """Where the stages of the `index`-th round of the Loop at `path` live."""
+    return f"{path}#{index}/"
+
+
+def branch_prefix(path: str, index: int) -> str:
+    """Where the stages of a Choose's branch live; `otherwise` counts as the branch after the last case."""
+    return f"{path}?{index}/"
+
+
+def turn_path(path: str, turn: int) -> str:
+    """The model call of an Agent's `turn`."""
+    return f"{path}#{turn}"
+
+
+def tool_path(path: str, turn: int, index: int) -> str:
+    """The `index`-th tool an Agent's `turn` asked for."""
+    return f"{path}#{turn}/{index}"
+
+
+def result_prefix(prefix: str) -> str:
+    """The result of the body whose stages live under `prefix`; the empty path is the program's own result."""
+    return prefix.removesuffix("/")
