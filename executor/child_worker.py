@@ -1,0 +1,148 @@
+"""The child's side of `executor.child_process`: reads a call, makes it, answers; until its parent is gone.
+
+Run as a script by its path, in Python's isolated mode, and so standard library only. Frames are a 4-byte big-endian
+length and that many bytes of JSON. The first frame configures the worker, each later one loads or calls a function:
+
+    {"sys_path": [...], "memory_bytes": n, "output_bytes": n, "parent": pid}  ->  {"ok": null}
+    {"load": "module:qualname"}                                               ->  {"ok": null}
+    {"call": "module:qualname", "arguments": {...}}                           ->  {"ok": result}
+                                                              any of them     ->  {"failed": [code, message]}
+"""
+
+import functools
+import importlib
+import json
+import os
+import signal
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+HEADER = struct.Struct(">I")
+MESSAGE_CHARACTERS = 2000
+MEMORY_GONE = json.dumps({"failed": ["tool_killed", "the tool needed more memory than its worker may use"]}).encode()
+
+Tool = Callable[..., Any]
+
+
+def main() -> None:
+    requests, answers = take_pipes()
+    configuration = json.loads(read_frame(requests) or b"{}")
+    if not configuration:
+        return
+    output_bytes = int(configuration["output_bytes"])
+    write_frame(answers, attempt(functools.partial(configure, configuration), output_bytes))
+    tools: dict[str, Tool] = {}
+    while (frame := read_frame(requests)) is not None:
+        write_frame(answers, attempt(functools.partial(serve, tools, json.loads(frame)), output_bytes))
+
+
+def take_pipes() -> tuple[BinaryIO, int]:
+    """Keep the two pipes under numbers of our own, so that what a tool prints or reads goes nowhere near them."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+    return requests, answers
+
+
+def read_frame(requests: BinaryIO) -> bytes | None:
+    header = requests.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    return requests.read(HEADER.unpack(header)[0])
+
+
+def write_frame(answers: int, body: bytes) -> None:
+    remaining = memoryview(HEADER.pack(len(body)) + body)
+    while remaining:
+        remaining = remaining[os.write(answers, remaining) :]
+
+
+def configure(configuration: dict[str, Any]) -> None:
+    sys.path[:] = configuration["sys_path"]
+    die_with(configuration["parent"])
+    bound_memory(configuration["memory_bytes"])
+
+
+def die_with(parent: int) -> None:
+    """Linux kills this process when its parent ends, even in the middle of a call. Elsewhere it ends after the call."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def bound_memory(memory_bytes: int) -> None:
+    """Linux only: elsewhere a bound on address space is refused or ignored."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    _, highest = resource.getrlimit(resource.RLIMIT_AS)
+    allowed = memory_bytes if highest == resource.RLIM_INFINITY else min(memory_bytes, highest)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def attempt(action: Callable[[], Any], output_bytes: int) -> bytes:
+    """The answer to one request, whatever the foreign code in it does short of killing this process."""
+    try:
+        result = action()
+    except MemoryError:
+        return MEMORY_GONE
+    except BaseException as error:  # noqa: BLE001 - foreign code may raise anything, `SystemExit` included
+        return failed("tool_raised", f"{type(error).__name__}: {text_of(error)}")
+    return encoded(result, output_bytes)
+
+
+def encoded(result: Any, output_bytes: int) -> bytes:
+    try:
+        body = json.dumps({"ok": result}, ensure_ascii=False, allow_nan=False).encode()
+    except MemoryError:
+        return MEMORY_GONE
+    except (TypeError, ValueError, RecursionError) as error:
+        return failed("tool_bad_output", f"the tool returned what JSON cannot hold: {text_of(error)}")
+    if len(body) > output_bytes:
+        return failed("tool_output_too_large", f"the tool returned {len(body):,} bytes; {output_bytes:,} are allowed")
+    return body
+
+
+def failed(code: str, message: str) -> bytes:
+    return json.dumps({"failed": [code, message[:MESSAGE_CHARACTERS]]}).encode()
+
+
+def text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a foreign `__str__` may raise anything
+        return "(its message cannot be read)"
+
+
+def serve(tools: dict[str, Tool], request: dict[str, Any]) -> Any:
+    if "load" in request:
+        tools[request["load"]] = find(request["load"])
+        return None
+    return tools[request["call"]](**request["arguments"])
+
+
+def find(function: str) -> Tool:
+    module, _, qualname = function.partition(":")
+    if module == "__main__":
+        raise ImportError("a tool that runs in its own process must stand in a module, not in the script that is run")
+    found = functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
+    unwrapped = getattr(found, "__wrapped__", found)
+    if not callable(unwrapped):
+        raise TypeError(f"{function} is not a function")
+    tool: Tool = unwrapped
+    return tool
+
+
+if __name__ == "__main__":
+    main()
