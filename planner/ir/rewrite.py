@@ -1,0 +1,67 @@
+"""Copies of expressions and stages with parts replaced. What does not change is shared, not copied."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from planner.ir.expressions import Array, Column, Compare, Concat, Const, Expr, Object, Output
+from planner.ir.plan import Agent, Body, Choose, Generate, Join, Loop, Map, Stage, Tool
+
+Leaf = Const | Column | Output
+
+
+def replace_leaves(expr: Expr, change: Callable[[Leaf], Expr]) -> Expr:
+    """`expr` with every constant, column and output put through `change`, left to right."""
+    match expr:
+        case Const() | Column() | Output():
+            return change(expr)
+        case Array(items=items):
+            return Array(tuple(replace_leaves(item, change) for item in items))
+        case Object():
+            return _in_object(expr, change)
+        case Compare(operator=operator, left=left, right=right):
+            return Compare(operator, replace_leaves(left, change), replace_leaves(right, change))
+        case Concat():
+            return _in_concat(expr, change)
+
+
+def replace_reads(stage: Stage, change: Callable[[Leaf], Expr]) -> Stage:
+    """The stage with every leaf replaced that is evaluated in the surrounding plan (what `expressions_of` lists)."""
+    match stage:
+        case Generate() | Agent():
+            messages = (replace(message, content=_in_concat(message.content, change)) for message in stage.messages)
+            return replace(stage, messages=tuple(messages))
+        case Tool():
+            return replace(stage, arguments=_in_object(stage.arguments, change))
+        case Choose():
+            stage = replace(stage, value=replace_leaves(stage.value, change))
+        case Map():
+            stage = replace(stage, over=replace_leaves(stage.over, change))
+        case Loop():
+            stage = replace(stage, initial=replace_leaves(stage.initial, change))
+        case Join():
+            return replace(stage, value=replace_leaves(stage.value, change))
+    return replace_bodies(stage, lambda body: _in_bindings(body, change))
+
+
+def replace_bodies(stage: Stage, change: Callable[[Body], Body]) -> Stage:
+    match stage:
+        case Choose():
+            cases = tuple(replace(case, body=change(case.body)) for case in stage.cases)
+            return replace(stage, cases=cases, otherwise=change(stage.otherwise))
+        case Map() | Loop():
+            return replace(stage, body=change(stage.body))
+        case _:
+            return stage
+
+
+def _in_concat(text: Concat, change: Callable[[Leaf], Expr]) -> Concat:
+    return Concat(tuple(replace_leaves(segment, change) for segment in text.segments))
+
+
+def _in_object(fields: Object, change: Callable[[Leaf], Expr]) -> Object:
+    return Object(tuple(replace(field, value=replace_leaves(field.value, change)) for field in fields.fields))
+
+
+def _in_bindings(body: Body, change: Callable[[Leaf], Expr]) -> Body:
+    bindings = (replace(binding, value=replace_leaves(binding.value, change)) for binding in body.bindings)
+    return replace(body, bindings=tuple(bindings))

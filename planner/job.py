@@ -1,0 +1,71 @@
+"""What is planned, and what comes out of planning."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from planner.ir.ids import ContentKey, StageId
+from planner.ir.plan import Plan
+from planner.table import Table
+
+__all__ = ["Change", "Grouping", "JobPart", "JobPlan", "PassReport", "PlannedPart", "Table"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobPart:
+    """A valid plan and the rows it shall run on."""
+
+    plan: Plan
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Which rows ask one stage for the same work, known before anything has run.
+
+    `group_of_row[row]` indexes `keys` and `sizes`; groups stand in order of first appearance. Equal keys mean equal
+    work in other stages, parts and jobs too. A stage without a grouping does its own work for each row.
+    """
+
+    group_of_row: Sequence[int]
+    keys: tuple[ContentKey, ...]
+    sizes: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPart:
+    """`order[i]` is the row to start in place `i`; `groups` names stages of the plan itself, not those in bodies."""
+
+    plan: Plan
+    order: Sequence[int]
+    groups: Mapping[StageId, Grouping] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a pass did to one stage. `part` counts from 0, `path` names the stage as in `planner.ir.sites`.
+
+    `detail` is the path of the stage that took over (merged), or why the stage was kept.
+    """
+
+    part: int
+    path: str
+    what: Literal["dropped", "merged", "kept"]
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PassReport:
+    """What one pass did. `counts` are named for the user."""
+
+    name: str
+    counts: Mapping[str, int]
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """Parts in the order in which they were given; `report` has one entry per pass."""
+
+    parts: tuple[PlannedPart, ...]
+    report: tuple[PassReport, ...]
