@@ -82,9 +82,9 @@ class ChildPool:
     async def run(self, function: str, arguments: Mapping[str, Json], *, timeout_s: float) -> Json:
         """Call `function` ("module:qualname") with JSON arguments; return its JSON result or raise `ToolFailed`.
 
-        Waits for a free worker first; `timeout_s` starts when the worker has the call. Cancelling the waiting task kills
-        the worker at once. A function behind a decorator is found by the decorator's `__wrapped__`. Raises `TypeError` or
-        `ValueError` for arguments JSON cannot hold.
+        Waits for a free worker first; `timeout_s` starts when the worker has the call. Cancelling the waiting task
+        kills the worker at once. A function behind a decorator is found by the decorator's `__wrapped__`. Raises
+        `TypeError` or `ValueError` for arguments JSON cannot hold.
         """
         request = json.dumps({"call": function, "arguments": dict(arguments)}, allow_nan=False).encode()
         async with self._free:

@@ -1,4 +1,7 @@
-"""The engine port: what Halo asks of an inference engine. Bodies: `vllm_http`, `modelled`, `scripted`; one contract test."""
+"""The engine port: what Halo asks of an inference engine.
+
+Bodies: `vllm_http`, `modelled`, `scripted`; one contract test runs on all.
+"""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -34,7 +37,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """One call. `messages` are OpenAI chat messages; `schema` asks for guided JSON; `tools` are OpenAI tool definitions.
+    """One call. `messages` are OpenAI chat messages, `tools` OpenAI tool definitions; `schema` asks for guided JSON.
 
     `call_id` is unique for each attempt; the engine sees it as the request id.
     """
@@ -67,11 +70,12 @@ class FailureClass(StrEnum):
     ENGINE = "engine"  # the engine failed: try another, it does not count against the row
     ENGINE_DIED = "engine_died"  # the connection broke in the middle: suspect the row if it happens again
     RATE = "rate"  # the engine asks to wait
+    TOOL = "tool"  # a tool failed: its spec says how often to try again
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a call, a tool or a program failed, fit to be shown to its owner. `code` is stable; `message` is for people."""
+    """Why a call, a tool or a program failed, fit to be shown. `code` is stable; `message` is for people."""
 
     failure_class: FailureClass
     code: str

@@ -1,0 +1,1 @@
+"""Policies: small functions of a snapshot."""

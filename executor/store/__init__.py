@@ -1,0 +1,1 @@
+"""The SQL database is the truth: jobs, programs, node outputs, results, events."""

@@ -1,0 +1,206 @@
+"""What can be asked of a driver. A command holds everything its doing needs, except prompts and outputs."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from executor.engines.port import Failure
+from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId
+from planner.ir.plan import Agent, Choose, Generate, Join, Loop, Map, Tool, ToolSpec
+
+Stage = Generate | Tool | Choose | Map | Loop | Agent | Join
+
+
+class Status(StrEnum):
+    """How a program or a job ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a node's values are found: the frame it stands in, and its stage (None for the frame's own result)."""
+
+    prefix: str
+    stage: Stage | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanBatch:
+    """Optimise a job's plan over its rows; answered by `BatchPlanned`."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFrame:
+    """Remember the columns of a body that starts; `parent` is the node of the stage it belongs to. Not answered."""
+
+    parent: NodeRef
+    scope: Scope
+    prefix: str
+    branch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Render the inputs of a call or a tool; answered by `Prepared` or `NodeFailed`. `turn` is an agent's."""
+
+    node: NodeRef
+    attempt: int
+    scope: Scope
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Work out where a Choose, a Map or a Loop goes; answered by `Decided` or `NodeFailed`. `done` rounds have run."""
+
+    node: NodeRef
+    attempt: int
+    scope: Scope
+    done: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Work out a node's value from its `parts` finished bodies or turns; answered by `Settled` or `NodeFailed`."""
+
+    node: NodeRef
+    attempt: int
+    scope: Scope
+    parts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Send a prepared call to an engine; answered by `CallFinished` or `NodeFailed`. `reason` tells why there."""
+
+    node: NodeRef
+    attempt: int
+    engine: EngineId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """Run a prepared tool; answered by `ToolFinished` or `NodeFailed`."""
+
+    node: NodeRef
+    attempt: int
+    spec: ToolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Stop a call or a tool; whatever it still answers is ignored. Not answered."""
+
+    node: NodeRef
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class SaveNode:
+    """A node is done: its output is to be stored. `shared_from` did the work if the node itself did not."""
+
+    node: NodeRef
+    attempt: int
+    shared_from: NodeRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeepShared:
+    """Keep the node's output under `key` for others that will need it. Not answered."""
+
+    node: NodeRef
+    key: ContentKey
+
+
+@dataclass(frozen=True, slots=True)
+class TakeShared:
+    """The node's output is the one kept under `key`. Not answered."""
+
+    node: NodeRef
+    key: ContentKey
+
+
+@dataclass(frozen=True, slots=True)
+class UseFallback:
+    """A node failed for good, but its stage says what to answer then. Not answered."""
+
+    node: NodeRef
+    attempt: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetShared:
+    """Nobody will ask for the output under `key` any more. Not answered."""
+
+    key: ContentKey
+
+
+@dataclass(frozen=True, slots=True)
+class SaveProgram:
+    """A program's live state between calls: what runs, where, since when. A hint for people and replicas."""
+
+    program: ProgramId
+    node: str
+    doing: str
+    since: float
+    engine: EngineId | None
+    turns: int
+    attained_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinishProgram:
+    """Store how the program ended and forget its values. Its result is the value of the empty path."""
+
+    program: ProgramId
+    status: Status
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishJob:
+    job: JobId
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEngine:
+    """Wait `after_s`, then probe an engine believed lost until it answers; answered by `EngineBack`."""
+
+    engine: EngineId
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallMeAt:
+    """Answered by `WakeUp` at that instant or a little later."""
+
+    at: float
+
+
+Command = (
+    PlanBatch
+    | OpenFrame
+    | Prepare
+    | Decide
+    | Settle
+    | Dispatch
+    | RunTool
+    | Abort
+    | SaveNode
+    | KeepShared
+    | TakeShared
+    | UseFallback
+    | ForgetShared
+    | SaveProgram
+    | FinishProgram
+    | FinishJob
+    | WatchEngine
+    | CallMeAt
+)

@@ -1,0 +1,69 @@
+"""Jobs come in, are planned, and their programs enter while there is room; a job whose last program ended leaves."""
+
+import heapq
+from collections import deque
+
+from executor.commands import FinishJob, PlanBatch, Status
+from executor.core.progress import begin_program, drop_key
+from executor.core.state import Job, State
+from executor.core.work import Program
+from executor.events import BatchPlanned, JobSubmitted, Recovered
+from executor.policy.ordering import QueueKey
+from planner.ir.ids import program_id
+
+_NOTHING = Recovered()
+
+
+def submit(state: State, event: JobSubmitted) -> None:
+    assert event.job not in state.jobs, f"job {event.job} was submitted twice"
+    ended = frozenset(event.ended)
+    left = event.rows - len(ended)
+    state.jobs[event.job] = Job(
+        event.job, state.jobs_seen, event.plan, event.priority, left, ended, dict(event.recovered)
+    )
+    state.jobs_seen += 1
+    state.tell(PlanBatch(event.job))
+
+
+def planned(state: State, event: BatchPlanned) -> None:
+    job = state.jobs.get(event.job)
+    if job is None:  # cancelled while it was planned
+        return
+    job.plan, job.groups = event.plan, event.groups
+    job.pending = deque(row for row in event.order if row not in job.ended)
+    heapq.heappush(state.entering, (job.priority, job.number, job))
+    if not job.left:
+        state.ended_jobs.append(job)
+
+
+def admit(state: State) -> None:
+    """Let programs in, in the order of their jobs, while fewer run than may."""
+    while state.entering and len(state.programs) < state.limits.active_programs:
+        job = state.entering[0][2]
+        if job.pending:
+            _begin(state, job, job.pending.popleft())
+        else:
+            heapq.heappop(state.entering)
+
+
+def finish_jobs(state: State) -> None:
+    ended, state.ended_jobs = state.ended_jobs, []
+    for job in ended:
+        if job.id in state.jobs:
+            leave(state, job, Status.FAILED if job.failed else Status.SUCCEEDED)
+
+
+def leave(state: State, job: Job, status: Status) -> None:
+    """The job is over, and nobody will ask for what it kept."""
+    for key in state.shared.kept_for(job.id):
+        drop_key(state, key)
+    del state.jobs[job.id]
+    state.tell(FinishJob(job.id, status))
+
+
+def _begin(state: State, job: Job, row: int) -> None:
+    order = QueueKey(job.priority, job.number, job.begun)
+    job.begun += 1
+    program = Program(program_id(job.id, row), job.id, row, job.plan, order, job.recovered.get(row, _NOTHING))
+    state.programs[program.id] = program
+    begin_program(state, program)

@@ -1,0 +1,14 @@
+"""The bounds the core keeps."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`active_programs` may run at once; `shared_outputs` bounds the answers kept for programs still to come;
+    a call waits at most `no_engine_s` for an engine of its model to come back."""
+
+    active_programs: int = 512
+    shared_outputs: int = 10_000
+    no_engine_s: float = 300.0
+    breaker_failures: int = 5

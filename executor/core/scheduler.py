@@ -1,0 +1,141 @@
+"""`Scheduler.handle(event) -> commands`: the one entry. Drivers perform the commands and feed the answers back."""
+
+from collections.abc import Sequence
+
+from executor.commands import Command
+from executor.core import admitting, failing, progress
+from executor.core.check import check_state
+from executor.core.dispatching import dispatch
+from executor.core.life import Life
+from executor.core.limits import Limits
+from executor.core.state import State
+from executor.core.work import Role, Work
+from executor.engines.port import EngineSpec
+from executor.events import (
+    BatchPlanned,
+    CallFinished,
+    Cancelled,
+    Decided,
+    EngineBack,
+    EngineLost,
+    Event,
+    JobSubmitted,
+    NodeFailed,
+    Prepared,
+    Settled,
+    ToolFinished,
+    ToolStarted,
+    WakeUp,
+)
+from planner.ir.ids import NodeRef
+
+
+class Scheduler:
+    """A state machine: the same events give the same commands, in any process and under any hash seed.
+
+    Answers to an attempt that is no longer current are ignored: they came too late.
+    """
+
+    def __init__(self, engines: Sequence[EngineSpec], limits: Limits | None = None) -> None:
+        self._state = State(engines, limits or Limits())
+
+    def handle(self, event: Event) -> list[Command]:
+        """What to do now that `event` has happened."""
+        state = self._state
+        assert event.at >= state.now, f"time runs backwards: {event} after {state.now}"
+        state.now = event.at
+        state.out = []
+        self._take(event)
+        self._follow()
+        return state.out
+
+    def check_state(self) -> None:
+        """Assert what must hold between any two events."""
+        check_state(self._state)
+
+    @property
+    def idle(self) -> bool:
+        """No job is known."""
+        return not self._state.jobs
+
+    def _take(self, event: Event) -> None:
+        state = self._state
+        match event:
+            case Prepared():
+                self._prepared(event)
+            case CallFinished():
+                self._call_finished(event)
+            case ToolFinished(node=node, attempt=attempt):
+                if work := self._current(node, attempt, Life.RUNNING):
+                    failing.free_slot(state, work)
+                    progress.finish(state, work)
+            case Settled(node=node, attempt=attempt):
+                if work := self._current(node, attempt, Life.SETTLING):
+                    progress.finish(state, work)
+            case Decided(node=node, attempt=attempt, choice=choice):
+                if work := self._current(node, attempt, Life.DECIDING):
+                    progress.decided(state, work, choice)
+            case NodeFailed(node=node, attempt=attempt, failure=failure):
+                if work := self._current(node, attempt, None):
+                    failing.node_failed(state, work, failure)
+            case JobSubmitted():
+                admitting.submit(state, event)
+            case BatchPlanned():
+                admitting.planned(state, event)
+            case EngineLost(engine=engine, detail=detail):
+                failing.lose_engine(state, engine, detail)
+            case EngineBack(engine=engine):
+                self._engine_back(event)
+            case Cancelled(job=job):
+                if job in state.jobs:
+                    failing.cancel_job(state, state.jobs[job])
+            case WakeUp():
+                failing.requeue_due(state)
+                failing.fail_stranded(state)
+            case ToolStarted():
+                pass  # kept in the journal: it tells when a tool really began
+
+    def _follow(self) -> None:
+        """Everything the event made possible, until nothing more is."""
+        state = self._state
+        while True:
+            progress.advance(state)
+            while state.broken:
+                failing.give_up(state, *state.broken.popleft())
+            admitting.admit(state)
+            if not state.agenda:
+                dispatch(state)
+            if not state.agenda and not state.broken:
+                break
+        admitting.finish_jobs(state)
+
+    def _current(self, node: NodeRef, attempt: int, life: Life | None) -> Work | None:
+        program = self._state.programs.get(node.program)
+        work = program.live.get(node.path) if program else None
+        if work is None or work.attempt != attempt or (life is not None and work.life is not life):
+            return None
+        return work
+
+    def _prepared(self, event: Prepared) -> None:
+        work = self._current(event.node, event.attempt, Life.PREPARING)
+        if work is None:
+            return
+        work.prompt_tokens, work.output_tokens = event.prompt_tokens, event.output_tokens
+        if event.key is not None and progress.share(self._state, work, event.key, None):
+            return
+        progress.enqueue(self._state, work)
+
+    def _call_finished(self, event: CallFinished) -> None:
+        work = self._current(event.node, event.attempt, Life.RUNNING)
+        if work is None:
+            return
+        assert work.role is Role.CALL
+        self._state.fleet.answered(self._state.fleet.leave(work))
+        work.program.turns += 1
+        work.program.attained_tokens += event.usage.prompt_tokens + event.usage.output_tokens
+        progress.finish(self._state, work, event.tools)
+
+    def _engine_back(self, event: EngineBack) -> None:
+        self._state.fleet.back(event.engine)
+        for model in self._state.fleet.views[event.engine].spec.models:
+            self._state.stranded.pop(model, None)

@@ -1,0 +1,70 @@
+"""Everything the core holds between two events."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from executor.commands import Command
+from executor.core.fleet import Fleet
+from executor.core.limits import Limits
+from executor.core.queues import DelayedWork, ReadyQueue, ToolSlots
+from executor.core.sharing import SharedWork
+from executor.core.template import Templates
+from executor.core.work import Frame, Program, Work
+from executor.engines.port import EngineSpec, Failure
+from executor.events import Recovered
+from planner.ir.ids import ContentKey, JobId, ProgramId, StageId
+from planner.ir.plan import Plan
+from planner.job import Grouping
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """`pending` are the rows not yet begun, in planned order; `left` counts the rows not yet ended."""
+
+    id: JobId
+    number: int
+    plan: Plan
+    priority: int
+    left: int
+    ended: frozenset[int]
+    recovered: Mapping[int, Recovered]
+    pending: deque[int] = field(default_factory=deque)
+    begun: int = 0
+    failed: int = 0
+    groups: Mapping[StageId, Grouping] = field(default_factory=dict)
+
+    def shared_key(self, stage: StageId, row: int) -> tuple[ContentKey, int] | None:
+        """The content key of a stage's work on that row, and how many rows share it, if planning found any other."""
+        grouping = self.groups.get(stage)
+        if grouping is None:
+            return None
+        group = grouping.group_of_row[row]
+        size = grouping.sizes[group]
+        return (grouping.keys[group], size) if size > 1 else None
+
+
+class State:
+    """The core's memory. `out` collects the commands of the event in hand, `agenda` what follows within it."""
+
+    def __init__(self, engines: Sequence[EngineSpec], limits: Limits) -> None:
+        self.limits = limits
+        self.now = 0.0
+        self.out: list[Command] = []
+        self.agenda: deque[tuple[Frame, Program, int]] = deque()
+        self.broken: deque[tuple[Work, Failure]] = deque()
+        self.jobs: dict[JobId, Job] = {}
+        self.jobs_seen = 0
+        self.entering: list[tuple[int, int, Job]] = []  # a heap: jobs with programs not yet begun
+        self.ended_jobs: list[Job] = []
+        self.programs: dict[ProgramId, Program] = {}
+        self.templates = Templates()
+        self.shared = SharedWork(limits.shared_outputs)
+        self.fleet = Fleet(engines, limits.breaker_failures)
+        self.calls: dict[str, ReadyQueue] = {}
+        self.tools = ToolSlots()
+        self.delayed = DelayedWork()
+        self.stranded: dict[str, float] = {}
+
+    def tell(self, command: Command) -> None:
+        self.out.append(command)

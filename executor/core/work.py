@@ -1,0 +1,99 @@
+"""What the core knows of a program that runs: its frames, and its live nodes."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from executor.commands import Scope, Stage
+from executor.core.life import STEPS, Life
+from executor.core.template import Template
+from executor.events import Recovered
+from executor.policy.ordering import QueueKey
+from executor.policy.retry import Tries
+from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId
+from planner.ir.plan import Plan, ToolSpec
+
+
+class Role(Enum):
+    """What a node does. An agent's turns are CALLs and its tools TOOLs of their own."""
+
+    CALL = "call"
+    TOOL = "tool"
+    CONTAINER = "container"  # Choose, Map, Loop
+    AGENT = "agent"
+    GATHER = "gather"  # Join, and the program's result
+
+
+@dataclass(slots=True, eq=False)
+class Program:
+    """One running program. `live` holds every node that began and has not ended, by path."""
+
+    id: ProgramId
+    job: JobId
+    row: int
+    plan: Plan
+    order: QueueKey
+    recovered: Recovered
+    live: "dict[str, Work]" = field(default_factory=dict)
+    turns: int = 0
+    attained_tokens: int = 0
+    ended: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """One activation of a plan: `needs[i]` counts what stage `i` still waits for, `left` the stages not done."""
+
+    template: Template
+    prefix: str
+    owner: "Work | None"
+    needs: list[int]
+    left: int
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One live node. `attempt` grows with each try, so that a late answer to an earlier one is known as such."""
+
+    ref: NodeRef
+    program: Program
+    frame: Frame
+    scope: Scope
+    role: Role
+    index: int = -1  # of its stage in the frame; -1 for a result, an agent's turns and their tools
+    life: Life | None = None
+    attempt: int = 0
+    tries: Tries = field(default_factory=Tries)
+    # sharing
+    keys: list[ContentKey] = field(default_factory=list)
+    waits_for: ContentKey | None = None
+    alone: bool = False  # shares nothing any more: the shared attempt failed
+    # calls and tools
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    engine: EngineId | None = None
+    avoid: tuple[EngineId, ...] = ()
+    load_s: float = 0.0
+    tool: ToolSpec | None = None
+    # containers and agents
+    agent: "Work | None" = None
+    turn: int = 0
+    parts: int = 0
+    open_parts: int = 0
+
+    def become(self, life: Life) -> None:
+        assert life in STEPS[self.life], f"{self.ref}: {self.life} -> {life}"
+        self.life = life
+
+    @property
+    def suspect(self) -> bool:
+        """It was in flight on two engines that died, so it runs alone from now on."""
+        return self.tries.deaths >= 2
+
+    @property
+    def stage(self) -> Stage:
+        assert self.scope.stage is not None, f"{self.ref} is a result, not a stage"
+        return self.scope.stage
+
+
+def open_frame(template: Template, prefix: str, owner: Work | None) -> Frame:
+    return Frame(template, prefix, owner, list(template.needs), len(template.stages))

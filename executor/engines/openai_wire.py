@@ -1,0 +1,199 @@
+"""The OpenAI chat protocol as vLLM speaks it: requests to bytes, answers to values, bad answers to failures. Opens nothing."""
+
+import json
+import re
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from executor.engines.port import (
+    Completion,
+    EngineFailed,
+    Failure,
+    FailureClass,
+    GenerateRequest,
+    ToolCall,
+    Usage,
+)
+from planner.ir.values import Json
+
+#: How vLLM (and others) say that a prompt, or prompt and answer together, exceed the model's context.
+_CONTEXT_OVERFLOW = re.compile(r"maximum (context|model) length|context_length_exceeded|longer than the maximum", re.I)
+_NO_SUCH_MODEL = re.compile(r"model.*(does not exist|not found)|model_not_found", re.I | re.S)
+_SHOWN_CHARACTERS = 500
+
+
+class _Lenient(BaseModel):
+    """Servers add fields of their own; only what Halo reads is checked."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Function(_Lenient):
+    name: str
+    arguments: str
+
+
+class _ToolCall(_Lenient):
+    id: str
+    function: _Function
+
+
+class _Message(_Lenient):
+    content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(_Lenient):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _PromptDetails(_Lenient):
+    cached_tokens: int | None = None
+
+
+class _Usage(_Lenient):
+    prompt_tokens: int = 0
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+
+
+class _Answer(_Lenient):
+    model: str
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+class ServedModel(_Lenient):
+    """A line of `/v1/models`. `max_model_len` is vLLM's own field."""
+
+    id: str
+    max_model_len: int | None = None
+
+
+class ServedModels(_Lenient):
+    data: list[ServedModel]
+
+
+def request_body(request: GenerateRequest) -> bytes:
+    """The body of `/v1/chat/completions`."""
+    sampling = request.sampling
+    body: dict[str, Json] = {
+        "model": request.model,
+        "messages": list(request.messages),
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "stream": False,
+    }
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if request.schema is not None:
+        answer = {"name": "answer", "schema": request.schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": answer}
+    if request.tools:
+        body["tools"] = list(request.tools)
+    return json.dumps(body).encode()
+
+
+def request_headers(request: GenerateRequest) -> dict[str, str]:
+    """Names the call and its program to the engine. What a header cannot hold is percent-encoded."""
+    return {
+        "Content-Type": "application/json",
+        "X-Request-Id": quote(request.call_id, safe="/#:@[]"),
+        "X-Halo-Program-Id": quote(request.program, safe="/#:@[]"),
+    }
+
+
+def completion_from(body: bytes, model: str) -> Completion:
+    """The completion in a 200 answer. Raises `EngineFailed` when the answer is not one, or is another model's."""
+    try:
+        answer = _Answer.model_validate_json(body)
+    except ValidationError as problem:
+        raise failed(FailureClass.ENGINE, "bad_answer", _what_is_wrong(problem, body)) from None
+    if answer.model != model:
+        message = f"asked for model {model}, but {answer.model} answered; check the fleet's `models`"
+        raise failed(FailureClass.ENGINE, "wrong_model", message)
+    if not answer.choices:
+        raise failed(FailureClass.ENGINE, "bad_answer", "the answer has no choices")
+    return _completion(answer.choices[0], answer.usage or _Usage())
+
+
+def failure_from(status: int, headers: Mapping[str, str], body: bytes) -> EngineFailed:
+    """What a status other than 200 means."""
+    said = _error_text(body)
+    message = f"the engine answered {status}: {said}"
+    if status in (429, 529):
+        return failed(FailureClass.RATE, "rate_limited", message, _retry_after_s(headers))
+    if status in (401, 403):
+        return failed(FailureClass.ENGINE, "unauthorized", f"{message}; check the engine's API key")
+    if status == 404:
+        return _not_found(said, message)
+    if 400 <= status < 500 and status != 408:
+        code = "prompt_too_long" if status == 413 or _CONTEXT_OVERFLOW.search(said) else "bad_request"
+        return failed(FailureClass.ROW, code, message)
+    return failed(FailureClass.ENGINE, "engine_error", message, _retry_after_s(headers))
+
+
+def failed(failure_class: FailureClass, code: str, message: str, retry_after_s: float | None = None) -> EngineFailed:
+    return EngineFailed(Failure(failure_class, code, message, retry_after_s))
+
+
+def _completion(choice: _Choice, usage: _Usage) -> Completion:
+    reason = choice.finish_reason or "stop"
+    if reason in ("abort", "error"):
+        raise failed(FailureClass.ENGINE, "aborted", f"the engine gave the call up (finish_reason {reason})")
+    if reason not in ("stop", "length", "tool_calls"):
+        raise failed(FailureClass.ANSWER, "refused", f"the engine ended the answer early (finish_reason {reason})")
+    calls = choice.message.tool_calls or []
+    return Completion(
+        text=choice.message.content or "",
+        usage=_tokens(usage),
+        tool_calls=tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in calls),
+        finish_reason=reason,
+    )
+
+
+def _tokens(usage: _Usage) -> Usage:
+    details = usage.prompt_tokens_details or _PromptDetails()
+    return Usage(usage.prompt_tokens, usage.completion_tokens or 0, details.cached_tokens or 0)
+
+
+def _not_found(said: str, message: str) -> EngineFailed:
+    if _NO_SUCH_MODEL.search(said):
+        return failed(FailureClass.ENGINE, "wrong_model", message)
+    return failed(FailureClass.ENGINE, "no_such_path", f"{message}; is the engine's URL an OpenAI-compatible server?")
+
+
+def _error_text(body: bytes) -> str:
+    """The server's own words: OpenAI's `error.message`, older vLLM's `message`, FastAPI's `detail`, or the body as it is."""
+    text = body.decode("utf-8", errors="replace").strip()
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return text[:_SHOWN_CHARACTERS] or "nothing"
+    if isinstance(data, dict):
+        inner = data.get("error")
+        data = inner if isinstance(inner, dict) else data
+        text = str(data.get("message") or data.get("detail") or inner or text)
+    return text[:_SHOWN_CHARACTERS]
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds only: a date would need the server's clock. A negative, endless or unreadable wait is no wait."""
+    try:
+        seconds = float(headers.get("Retry-After", ""))
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def _what_is_wrong(problem: ValidationError, body: bytes) -> str:
+    first = problem.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the answer"
+    start = body[:80].decode("utf-8", errors="replace")
+    return f"the engine's answer is not a chat completion: {place}: {first['msg']} (it begins {start!r})"

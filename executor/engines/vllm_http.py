@@ -1,0 +1,176 @@
+"""The real engine: a vLLM server, or any OpenAI-compatible one, over HTTP."""
+
+import asyncio
+import io
+from types import SimpleNamespace
+
+import aiohttp
+from pydantic import ValidationError
+
+from executor.engines.openai_wire import (
+    ServedModel,
+    ServedModels,
+    completion_from,
+    failed,
+    failure_from,
+    request_body,
+    request_headers,
+)
+from executor.engines.port import Completion, EngineFailed, EngineHealth, EngineSpec, FailureClass, GenerateRequest
+
+CONNECT_TIMEOUT_S = 10.0
+PROBE_TIMEOUT_S = 10.0
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+#: vLLM's web server closes a connection that was idle for 5 s; ours let go of it before that.
+KEEPALIVE_S = 4.0
+#: A connection the server had closed already fails before the request can have been worked on.
+STALE_WITHIN_S = 1.0
+#: aiohttp warns of larger bodies given as bytes: they would block the loop while they are copied.
+LARGE_BODY_BYTES = 1024 * 1024
+
+
+class VllmHttp:
+    """Body of the `Engine` port. One connection pool for each engine, without a limit of its own: the scheduler bounds calls.
+
+    Answers above `max_answer_bytes` are refused unread. `api_key` is sent as a bearer token. For one event loop only.
+    """
+
+    def __init__(self, spec: EngineSpec, *, api_key: str = "", max_answer_bytes: int = MAX_ANSWER_BYTES) -> None:
+        self._spec = spec
+        self._root = spec.url.rstrip("/").removesuffix("/v1")
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._max_answer_bytes = max_answer_bytes
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    @property
+    def spec(self) -> EngineSpec:
+        return self._spec
+
+    async def generate(self, request: GenerateRequest) -> Completion:
+        try:
+            async with asyncio.timeout(request.timeout_s):
+                status, headers, body = await self._post(request_body(request), request_headers(request))
+        except TimeoutError:
+            message = f"no answer within {request.timeout_s:g} s"
+            raise failed(FailureClass.ENGINE, "timeout", message) from None
+        if status != 200:
+            raise failure_from(status, headers, body)
+        return completion_from(body, request.model)
+
+    async def probe(self) -> EngineHealth:
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                return await self._health()
+        except TimeoutError:
+            return EngineHealth(ready=False, detail=f"no answer within {PROBE_TIMEOUT_S:g} s")
+        except EngineFailed as problem:
+            return EngineHealth(ready=False, detail=problem.failure.message)
+
+    async def close(self) -> None:
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        """Sends it once more, and again, for as long as only connections fail that the server had closed while idle."""
+        loop = asyncio.get_running_loop()
+        died: EngineFailed | None = None
+        while True:
+            began_s, way = loop.time(), SimpleNamespace(reused=False)
+            try:
+                return await self._exchange("POST", "/v1/chat/completions", body, headers, way)
+            except EngineFailed as problem:
+                if died is not None and problem.failure.code == "unreachable":
+                    raise died from None
+                stale = way.reused and loop.time() - began_s < STALE_WITHIN_S
+                if problem.failure.failure_class != FailureClass.ENGINE_DIED or not stale:
+                    raise
+                died = problem
+
+    async def _exchange(
+        self, method: str, path: str, body: bytes, headers: dict[str, str], way: SimpleNamespace
+    ) -> tuple[int, dict[str, str], bytes]:
+        """One request and its whole answer. Raises `EngineFailed` when none came back."""
+        data = io.BytesIO(body) if len(body) > LARGE_BODY_BYTES else body
+        try:
+            async with self._open().request(
+                method,
+                self._root + path,
+                data=data or None,
+                headers=headers,
+                allow_redirects=False,
+                trace_request_ctx=way,
+            ) as answer:
+                return answer.status, dict(answer.headers), await self._read(answer)
+        except (aiohttp.ClientError, OSError) as problem:
+            raise self._lost(problem) from problem
+
+    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
+        parts, size = [], 0
+        async for part in answer.content.iter_any():
+            size += len(part)
+            if size > self._max_answer_bytes:
+                message = f"the answer is larger than {self._max_answer_bytes} bytes"
+                raise failed(FailureClass.ENGINE, "bad_answer", message)
+            parts.append(part)
+        return b"".join(parts)
+
+    async def _health(self) -> EngineHealth:
+        status, _, body = await self._get("/health")
+        if status not in (200, 404):
+            return EngineHealth(ready=False, detail=f"/health answered {status}")
+        status, headers, body = await self._get("/v1/models")
+        if status != 200:
+            return EngineHealth(ready=False, detail=failure_from(status, headers, body).failure.message)
+        try:
+            served = ServedModels.model_validate_json(body).data
+        except ValidationError:
+            return EngineHealth(ready=False, detail="/v1/models did not answer with a list of models")
+        return self._judged(served, await self._version())
+
+    def _judged(self, served: list[ServedModel], version: str) -> EngineHealth:
+        names = tuple(model.id for model in served)
+        contexts = [model.max_model_len for model in served if model.max_model_len is not None]
+        missing = [name for name in self._spec.models if name not in names]
+        detail = f"does not serve {', '.join(missing)}; it serves {', '.join(names) or 'nothing'}" if missing else ""
+        return EngineHealth(not missing, names, min(contexts, default=None), version, detail)
+
+    async def _version(self) -> str:
+        """vLLM's own path; other servers have none."""
+        status, _, body = await self._get("/version")
+        if status != 200:
+            return ""
+        try:
+            return _Version.model_validate_json(body).version
+        except ValidationError:
+            return ""
+
+    async def _get(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        return await self._exchange("GET", path, b"", {}, SimpleNamespace(reused=False))
+
+    def _open(self) -> aiohttp.ClientSession:
+        """Made on first use, because aiohttp wants a running loop."""
+        if self._closed:
+            raise failed(FailureClass.ENGINE, "closed", "this engine's connection pool is closed")
+        if self._session is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_reuseconn.append(_mark_reused)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self._headers,
+                trace_configs=[trace],
+            )
+        return self._session
+
+    def _lost(self, problem: Exception) -> EngineFailed:
+        if isinstance(problem, aiohttp.InvalidURL):
+            return failed(FailureClass.ENGINE, "unreachable", f"{self._spec.url!r} is not a URL")
+        if isinstance(problem, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            return failed(FailureClass.ENGINE, "unreachable", f"cannot connect to {self._root}: {problem}")
+        if isinstance(problem, aiohttp.ClientResponseError):
+            return failed(FailureClass.ENGINE, "bad_answer", f"{self._root} does not speak HTTP: {problem.message}")
+        return failed(FailureClass.ENGINE_DIED, "engine_died", f"{self._root} broke the connection: {problem}")

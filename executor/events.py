@@ -1,0 +1,158 @@
+"""What can happen. Events carry ids, counts and times; prompts and outputs stay in `executor.values`.
+
+Every event names its instant `at`, in seconds of the driver's clock. Each command that asks for work is answered by
+exactly one event for the same node and attempt.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from executor.engines.port import Failure, Usage
+from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, StageId
+from planner.ir.plan import Plan
+from planner.job import Grouping
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What an earlier process already did for a program: the nodes whose output is stored, each with the tools it
+    asked for (an agent's turns do), and the `unsafe` tools that were started and never ended."""
+
+    done: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    interrupted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobSubmitted:
+    """`rows` programs of one plan. `ended` rows are finished already; `recovered` rows were begun by a dead process.
+
+    Lower `priority` goes first.
+    """
+
+    at: float
+    job: JobId
+    plan: Plan
+    rows: int
+    priority: int = 0
+    ended: Sequence[int] = ()
+    recovered: Mapping[int, Recovered] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlanned:
+    """The answer to `PlanBatch`: the plan to run, the order of its rows, and which of their stages are equal work."""
+
+    at: float
+    job: JobId
+    plan: Plan
+    order: Sequence[int]
+    groups: Mapping[StageId, Grouping]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A node's inputs are rendered. `key` names its answer where that is fixed: equal keys, equal answers."""
+
+    at: float
+    node: NodeRef
+    attempt: int
+    key: ContentKey | None = None
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The answer to `Decide`: a branch's index, a number of items, or 1 where a loop stops and 0 where it goes on."""
+
+    at: float
+    node: NodeRef
+    attempt: int
+    choice: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The answer to `Settle`: the node's value is known."""
+
+    at: float
+    node: NodeRef
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallFinished:
+    """`tools` names the tools an agent's reply asks for, in order."""
+
+    at: float
+    node: NodeRef
+    attempt: int
+    usage: Usage
+    tools: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    at: float
+    node: NodeRef
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    at: float
+    node: NodeRef
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFailed:
+    """A call, a tool or an evaluation failed."""
+
+    at: float
+    node: NodeRef
+    attempt: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLost:
+    at: float
+    engine: EngineId
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineBack:
+    at: float
+    engine: EngineId
+
+
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    """The instant a `CallMeAt` asked for has come."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    at: float
+    job: JobId
+
+
+Event = (
+    JobSubmitted
+    | BatchPlanned
+    | Prepared
+    | Decided
+    | Settled
+    | CallFinished
+    | ToolStarted
+    | ToolFinished
+    | NodeFailed
+    | EngineLost
+    | EngineBack
+    | WakeUp
+    | Cancelled
+)

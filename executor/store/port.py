@@ -1,0 +1,244 @@
+"""The store port: what is promised to survive. Bodies: `sql` (SQLite, PostgreSQL) and `memory`; one contract test.
+
+Rules (each holds in every body):
+- Accepted is committed: `create_job` returns after the job, its rows and its idempotency key stand together.
+- Unique keys make results exactly-once: one row per (job, row), one output per (job, row, path), one job per
+  (tenant, idempotency key).
+- A claim raises the job's attempt; every later write of another attempt is refused whole (`Fenced`).
+- Lease time is the database's clock.
+- Status only moves forward: queued -> running -> succeeded | failed | cancelled.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from executor.commands import Status
+from executor.engines.port import Failure, Usage
+from planner.ir.ids import EngineId, JobId
+from planner.ir.values import Json
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class Fenced(Exception):
+    """Somebody else holds the job now; nothing was written."""
+
+
+class JobUnknown(Exception):
+    """There is no such job, or it is another tenant's."""
+
+
+class IdempotencyConflict(Exception):
+    """The key was used before, for another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be accepted. `plan` is the codec's text; `rows` are the inputs of its programs, in order.
+
+    `request_hash` identifies the request for the idempotency key: the same key with another hash is a conflict.
+    """
+
+    id: JobId
+    workflow: str
+    plan: str
+    rows: Sequence[Mapping[str, Json]]
+    tenant: str = "default"
+    priority: int = 0
+    idempotency_key: str | None = None
+    request_hash: str = ""
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as it stands. `counts` has the number of programs by status; times are ISO 8601 in UTC."""
+
+    id: JobId
+    workflow: str
+    tenant: str
+    status: JobStatus
+    priority: int
+    rows: int
+    counts: Mapping[str, int]
+    metadata: Mapping[str, Json]
+    created_at: str
+    started_at: str | None = None
+    ended_at: str | None = None
+    cancel_requested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run a job until the lease ends; `attempt` is the fence."""
+
+    job: JobId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOutput:
+    """What a finished node gave: its JSON value, or for an agent's turn the reply. `tools` are those the turn asks for.
+
+    `shared_from` is the (row, path) of the same or another job's node that did the work; `output` is then None and is
+    read from there.
+    """
+
+    row: int
+    path: str
+    attempt: int
+    output: str | None
+    tools: tuple[str, ...] = ()
+    shared_from: tuple[JobId, int, str] | None = None
+    usage: Usage = Usage()
+    engine: EngineId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolBegun:
+    """An `unsafe` tool is about to run; committed before it does."""
+
+    row: int
+    path: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramEnded:
+    """`result` is JSON text when the program succeeded; else `failure` says why, if anything does."""
+
+    row: int
+    status: Status
+    result: str | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """The job is over. Programs that have not ended get its status when it was cancelled."""
+
+    status: Status
+
+
+Write = NodeOutput | ToolBegun | ProgramEnded | JobEnded
+
+
+@dataclass(frozen=True, slots=True)
+class SavedProgram:
+    """What was stored of a program that has not ended: outputs by path (shared ones read through), and tools begun
+    but not ended."""
+
+    outputs: Mapping[str, str]
+    tools: Mapping[str, tuple[str, ...]]
+    interrupted: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobContents:
+    """Everything needed to run a job, or to go on with it. `ended` rows need nothing more."""
+
+    record: JobRecord
+    plan: str
+    rows: Sequence[Mapping[str, Json]]
+    ended: Sequence[int]
+    saved: Mapping[int, SavedProgram]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One row's end. `status` is None while it runs or waits."""
+
+    row: int
+    status: Status | None
+    result: Json = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """A change worth telling: `seq` grows within the store; `kind` is e.g. `job.running`, `program.succeeded`."""
+
+    seq: int
+    job: JobId
+    row: int | None
+    kind: str
+    at: str
+    detail: Json = None
+
+
+class Store(Protocol):
+    async def create_job(self, job: NewJob) -> JobRecord:
+        """Accept a job. With a known idempotency key and equal hash: the job accepted then. `IdempotencyConflict`."""
+        ...
+
+    async def claim(self, owner: str, lease_s: float, job: JobId | None = None) -> Claim | None:
+        """Take that job, or the first by (priority, age) that is queued or whose lease ran out; None if there is none.
+
+        A job already held by a live lease of another owner is not given; the same owner's own is given again.
+        """
+        ...
+
+    async def renew(self, owner: str, lease_s: float) -> Sequence[JobId]:
+        """Prolong all leases of the owner: the jobs still held."""
+        ...
+
+    async def release(self, claim: Claim) -> None:
+        """Give an unfinished job back, so that anybody may claim it at once."""
+        ...
+
+    async def load(self, claim: Claim) -> JobContents: ...
+
+    async def write(self, claim: Claim, writes: Sequence[Write]) -> None:
+        """All of it in one transaction, or `Fenced`. Writing what is already there changes nothing."""
+        ...
+
+    async def job(self, job: JobId, tenant: str | None = None) -> JobRecord:
+        """`JobUnknown` when there is none, or when it is not the tenant's."""
+        ...
+
+    async def jobs(
+        self,
+        tenant: str | None = None,
+        status: JobStatus | None = None,
+        workflow: str | None = None,
+        before: JobId | None = None,
+        limit: int = 50,
+    ) -> Sequence[JobRecord]:
+        """Newest first; `before` is the last id of the page before."""
+        ...
+
+    async def request_cancel(self, job: JobId, tenant: str | None = None) -> JobRecord:
+        """Idempotent. A queued job is cancelled at once; a running one by its holder (see `cancel_requested`)."""
+        ...
+
+    async def cancels_requested(self, owner: str) -> Sequence[JobId]:
+        """Running jobs of the owner that somebody asked to cancel."""
+        ...
+
+    def results(self, job: JobId, after_row: int = -1) -> AsyncIterator[ResultRow]:
+        """Every row in order, a page at a time behind the scenes."""
+        ...
+
+    async def events(self, job: JobId, after_seq: int = 0, limit: int = 1000) -> Sequence[StoredEvent]: ...
+
+    async def usage(self, job: JobId) -> Mapping[str, int]:
+        """Sums over the stored nodes: calls, shared, prompt_tokens, output_tokens, cached_tokens."""
+        ...
+
+    async def ping(self) -> None:
+        """Raises when the database cannot be reached."""
+        ...
+
+    async def close(self) -> None: ...
