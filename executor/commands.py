@@ -130,7 +130,7 @@ class UseFallback:
     """A node failed for good, but its stage says what to answer then. Not answered."""
 
     node: NodeRef
-    attempt: int
+    scope: Scope
     failure: Failure
 
 

@@ -40,7 +40,7 @@ def give_up(state: State, work: Work, failure: Failure) -> None:
         del work.program.live[work.ref.path]
         give_up(state, work.agent, failure)
     elif work.agent is not None or _has_fallback(work):
-        state.tell(UseFallback(work.ref, work.attempt, failure))
+        state.tell(UseFallback(work.ref, work.scope, failure))
         finish(state, work)
     else:
         work.become(Life.FAILED)

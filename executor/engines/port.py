@@ -39,7 +39,8 @@ class Usage:
 class GenerateRequest:
     """One call. `messages` are OpenAI chat messages, `tools` OpenAI tool definitions; `schema` asks for guided JSON.
 
-    `call_id` is unique for each attempt; the engine sees it as the request id.
+    `call_id` is unique for each attempt; the engine sees it as the request id. `is_turn` marks an agent's turn: its
+    answer may ask for tools.
     """
 
     call_id: str
@@ -50,6 +51,7 @@ class GenerateRequest:
     schema: Json = None
     tools: tuple[Json, ...] = ()
     timeout_s: float = 300.0
+    is_turn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from executor.engines.port import Failure, Usage
 from planner.ir.ids import EngineId, JobId
 from planner.ir.values import Json
 
+NO_USAGE = Usage()
+
 
 class JobStatus(StrEnum):
     QUEUED = "queued"
@@ -102,7 +104,7 @@ class NodeOutput:
     output: str | None
     tools: tuple[str, ...] = ()
     shared_from: tuple[JobId, int, str] | None = None
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
     engine: EngineId | None = None
 
 
