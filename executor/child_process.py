@@ -40,7 +40,7 @@ class ToolFailureCode(StrEnum):
 class ToolFailure:
     """Why a tool gave no result, fit to be shown to its owner. `code` is stable; `message` is for people."""
 
-    code: ToolFailureCode
+    code: str
     message: str
 
 

@@ -1,0 +1,79 @@
+"""The schema text of a database: keys, types and a few values, the same for the same file."""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from workloads.text2sql.schema import SchemaUnreadable, read_schema, render_schema, schema_of_spider_entry
+from workloads.text2sql.tools import describe_database, list_tables
+
+SPIDER = Path(__file__).parents[3] / "shared" / "data" / "spider_dev"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "films.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("""
+            CREATE TABLE studio (studio_id INTEGER PRIMARY KEY, name TEXT);
+            CREATE TABLE film (id INTEGER PRIMARY KEY, title TEXT, studio INTEGER REFERENCES studio, rate REAL, note);
+            CREATE TABLE "order" (id INTEGER, "two words" TEXT);
+            CREATE VIEW cheap AS SELECT title FROM film WHERE rate < 3;
+            INSERT INTO studio VALUES (7, 'O''Hara'), (8, NULL), (9, 'a' || char(10) || 'b');
+            INSERT INTO film VALUES (1, 'Alien', 7, 2.5, x'00ff'), (2, 'Alien', 8, 3, NULL);
+            INSERT INTO "order" VALUES (1, 'A very long text that would fill the prompt with nothing of use');
+        """)
+    return path
+
+
+def test_the_text_has_types_keys_and_values(database: Path) -> None:
+    assert describe_database(str(database)) == (
+        "cheap(\n"
+        "  title TEXT  -- 'Alien'\n"
+        ")\n\n"
+        "film(\n"
+        "  id INTEGER PRIMARY KEY,  -- 1, 2\n"
+        "  title TEXT,  -- 'Alien'\n"
+        "  studio INTEGER -> studio.studio_id,  -- 7, 8\n"
+        "  rate REAL,  -- 2.5, 3.0\n"
+        "  note  -- x'00ff'\n"
+        ")\n\n"
+        '"order"(\n'
+        "  id INTEGER,  -- 1\n"
+        "  \"two words\" TEXT  -- 'A very long text that would fill the ...'\n"
+        ")\n\n"
+        "studio(\n"
+        "  studio_id INTEGER PRIMARY KEY,  -- 7, 8, 9\n"
+        "  name TEXT  -- 'O''Hara', 'a b'\n"
+        ")"
+    )
+
+
+def test_only_the_tables_asked_for(database: Path) -> None:
+    text = describe_database(str(database), tables=["STUDIO", "no_such_table"], examples=0)
+    assert text == "studio(\n  studio_id INTEGER PRIMARY KEY,\n  name TEXT\n)"
+    assert list_tables(str(database)) == ["cheap", "film", "order", "studio"]
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SchemaUnreadable, match=r"no database file .*none\.sqlite"):
+        read_schema(tmp_path / "none.sqlite")
+    (tmp_path / "text.sqlite").write_text("this is no database " * 100)
+    with pytest.raises(SchemaUnreadable, match="cannot be read as a SQLite database"):
+        read_schema(tmp_path / "text.sqlite")
+
+
+def test_a_spider_entry_gives_the_same_tables_as_its_database() -> None:
+    if not SPIDER.exists():
+        pytest.skip("the shared data sets are not here")
+    for entry in json.loads((SPIDER / "tables.json").read_text()):
+        path = SPIDER / "synthetic_db" / f"{entry['db_id']}.sqlite"
+        if path.exists():
+            described = schema_of_spider_entry(entry)
+            columns = {table.name: [column.name for column in table.columns] for table in described.tables}
+            real = {table.name: [column.name for column in table.columns] for table in read_schema(path).tables}
+            assert columns == real
+            assert render_schema(described)

@@ -1,0 +1,29 @@
+"""What a Text-to-SQL workflow calls as tools: JSON in, JSON out, nothing kept. Meant for `executor.child_process`."""
+
+from pathlib import Path
+from typing import Any
+
+from workloads.text2sql.guard import refusal_of
+from workloads.text2sql.sandbox import QueryError, QueryLimits, QueryResult, execute_select, result_to_json
+from workloads.text2sql.schema import read_schema, render_schema
+
+
+def describe_database(database: str, tables: list[str] | None = None, examples: int = 3) -> str:
+    """The schema text of the SQLite file `database`, of all its tables or of those named. Raises `SchemaUnreadable`."""
+    return render_schema(read_schema(Path(database), examples=examples), tables=tables)
+
+
+def list_tables(database: str) -> list[str]:
+    """The names of the tables and views, sorted. Raises `SchemaUnreadable`."""
+    return [table.name for table in read_schema(Path(database), examples=0).tables]
+
+
+def query_database(database: str, sql: str, time_s: float = 5.0) -> dict[str, Any]:
+    """Guard the query, then run it: `{"columns", "rows", "truncated", "error"}`. An error is an answer, not raised."""
+    return result_to_json(guarded_select(Path(database), sql, QueryLimits(time_s=time_s)))
+
+
+def guarded_select(database: Path, sql: str, limits: QueryLimits) -> QueryResult:
+    if refusal := refusal_of(sql):
+        return QueryResult(error=QueryError(refusal.code, refusal.message))
+    return execute_select(database, sql, limits=limits)
