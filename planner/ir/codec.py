@@ -3,12 +3,12 @@
 import json
 import re
 from collections import Counter
-from dataclasses import asdict
 from typing import Any, Literal, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
 from planner.errors import PlanUnreadable, Problem
+from planner.ir.plain import as_data
 from planner.ir.plan import Plan
 from planner.ir.values import Json, canonical_json, value
 
@@ -25,7 +25,7 @@ def encode(plan: Plan) -> str:
 
     Raises `PlanUnreadable` for a text that `decode` would refuse for its size.
     """
-    text = canonical_json({"format": FORMAT, "plan": asdict(plan)})
+    text = canonical_json({"format": FORMAT, "plan": as_data(plan)})
     _check_size(text)
     return text
 

@@ -63,7 +63,7 @@ class Fallback:
 
 @value
 class Generate:
-    """One LLM call. `schema` is a JSON schema the answer must fit: the engine decodes under it, the output is parsed."""
+    """One LLM call. `schema`, a JSON schema, makes the engine decode under it; the output is then the parsed answer."""
 
     id: StageId
     model: str
@@ -195,3 +195,9 @@ class Plan:
     stages: tuple[Stage, ...]
     result: Expr
     version: str = "1"
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows the plan."""
+        from planner.ir.render import render_html
+
+        return render_html(self)
