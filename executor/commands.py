@@ -34,6 +34,15 @@ class PlanBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginProgram:
+    """Have the program's inputs at hand from now until `FinishProgram`. Not answered."""
+
+    program: ProgramId
+    job: JobId
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
 class OpenFrame:
     """Remember the columns of a body that starts; `parent` is the node of the stage it belongs to. Not answered."""
 
@@ -159,6 +168,8 @@ class FinishProgram:
     """Store how the program ended and forget its values. Its result is the value of the empty path."""
 
     program: ProgramId
+    job: JobId
+    row: int
     status: Status
     failure: Failure | None = None
 
@@ -186,6 +197,7 @@ class CallMeAt:
 
 Command = (
     PlanBatch
+    | BeginProgram
     | OpenFrame
     | Prepare
     | Decide

@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 
-from executor.commands import Decide, OpenFrame, Prepare, Scope, Settle, UseFallback
+from executor.commands import (
+    Decide,
+    ForgetShared,
+    KeepShared,
+    OpenFrame,
+    Prepare,
+    Scope,
+    Settle,
+    TakeShared,
+    UseFallback,
+)
 from executor.engines.port import Completion, Failure, FailureClass, GenerateRequest
 from executor.events import Decided, NodeFailed, Prepared, Settled
 from planner.interpret import StageFailed, agent_output, branch_body, check_items, choose_branch, tool_error
@@ -59,8 +69,19 @@ class Values:
     def forget_program(self, program: ProgramId) -> None:
         self._programs.pop(program, None)
 
-    def open_frame(self, command: OpenFrame) -> None:
-        self._programs[command.parent.program].open_frame(command)
+    def apply(self, command: OpenFrame | KeepShared | TakeShared | ForgetShared | UseFallback) -> None:
+        """Do what the command asks; it has no answer."""
+        match command:
+            case OpenFrame():
+                self._programs[command.parent.program].open_frame(command)
+            case KeepShared(node=node, key=key):
+                self._shared[key] = self.output(node)
+            case TakeShared(node=node, key=key):
+                self._programs[node.program].outputs[node.path] = self._shared[key]
+            case ForgetShared(key=key):
+                self._shared.pop(key, None)
+            case UseFallback():
+                self._use_fallback(command)
 
     def answer(self, command: Prepare | Decide | Settle, at: float) -> Prepared | Decided | Settled | NodeFailed:
         """Do what the command asks. What the program's own values make impossible becomes `NodeFailed`."""
@@ -106,7 +127,7 @@ class Values:
     def take_tool_result(self, node: NodeRef, result: Json) -> None:
         self._programs[node.program].outputs[node.path] = result
 
-    def use_fallback(self, command: UseFallback) -> None:
+    def _use_fallback(self, command: UseFallback) -> None:
         """The stage's own fallback, or for a tool an agent asked for, an error its model can read."""
         node, stage, failure = command.node, command.scope.stage, command.failure
         assert isinstance(stage, Generate | Tool | Agent)
@@ -116,15 +137,6 @@ class Values:
         else:
             output = tool_error(f"{failure.code}: {failure.message}")
         self._programs[node.program].outputs[node.path] = output
-
-    def keep_shared(self, node: NodeRef, key: ContentKey) -> None:
-        self._shared[key] = self.output(node)
-
-    def take_shared(self, node: NodeRef, key: ContentKey) -> None:
-        self._programs[node.program].outputs[node.path] = self._shared[key]
-
-    def forget_shared(self, key: ContentKey) -> None:
-        self._shared.pop(key, None)
 
     def output(self, node: NodeRef) -> Json:
         return self._programs[node.program].outputs[node.path]

@@ -3,7 +3,7 @@
 import heapq
 from collections import deque
 
-from executor.commands import FinishJob, PlanBatch, Status
+from executor.commands import BeginProgram, FinishJob, PlanBatch, Status
 from executor.core.progress import begin_program, drop_key
 from executor.core.state import Job, State
 from executor.core.work import Program
@@ -66,4 +66,5 @@ def _begin(state: State, job: Job, row: int) -> None:
     job.begun += 1
     program = Program(program_id(job.id, row), job.id, row, job.plan, order, job.recovered.get(row, _NOTHING))
     state.programs[program.id] = program
+    state.tell(BeginProgram(program.id, job.id, row))
     begin_program(state, program)

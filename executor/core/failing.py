@@ -54,7 +54,7 @@ def end_program(state: State, program: Program, status: Status, failure: Failure
     live, program.live = list(program.live.values()), {}
     for work in live:
         _drop(state, work)
-    state.tell(FinishProgram(program.id, status, failure))
+    state.tell(FinishProgram(program.id, program.job, program.row, status, failure))
     job = state.jobs[program.job]
     job.failed += 1
     program_ended(state, job)

@@ -303,7 +303,7 @@ def _finish_program(state: State, program: Program) -> None:
     assert not program.live, f"{program.id} ends with live nodes {sorted(program.live)}"
     program.ended = True
     del state.programs[program.id]
-    state.tell(FinishProgram(program.id, Status.SUCCEEDED))
+    state.tell(FinishProgram(program.id, program.job, program.row, Status.SUCCEEDED))
     program_ended(state, state.jobs[program.job])
 
 

@@ -38,6 +38,10 @@ class Fenced(Exception):
     """Somebody else holds the job now; nothing was written."""
 
 
+class StoreUnavailable(Exception):
+    """The database cannot be reached or cannot write just now; trying again later may help."""
+
+
 class JobUnknown(Exception):
     """There is no such job, or it is another tenant's."""
 

@@ -1,0 +1,58 @@
+"""Keeps programs' live state where other replicas and people can see it. Losing it changes nothing but speed."""
+
+import time
+from collections.abc import Callable, Coroutine
+
+import structlog
+from kvstore.program_state import ProgramState, ProgramStates, StateUnavailable
+
+from executor.clock import Clock
+from executor.commands import SaveProgram
+from planner.ir.ids import ProgramId
+
+SAVE_EVERY_S = 0.2
+
+log = structlog.get_logger(__name__)
+
+
+class LiveState:
+    """The newest state of each program goes out every `SAVE_EVERY_S`; older ones in between are never sent."""
+
+    def __init__(self, states: ProgramStates, clock: Clock) -> None:
+        self._states, self._clock = states, clock
+        self._newest: dict[ProgramId, ProgramState] = {}
+        self._ended: list[ProgramId] = []
+        self._version = time.time_ns()  # grows over restarts too, so that an old process never overwrites a new one
+
+    def start(self, spawn: Callable[[Coroutine[None, None, None]], None]) -> None:
+        spawn(self._run())
+
+    def save(self, command: SaveProgram) -> None:
+        self._version += 1
+        self._newest[command.program] = ProgramState(
+            program=command.program,
+            version=self._version,
+            node=command.node,
+            doing=command.doing,
+            since=time.time() - (self._clock.now() - command.since),
+            engine=command.engine,
+            turns=command.turns,
+            attained_tokens=command.attained_tokens,
+        )
+
+    def forget(self, program: ProgramId) -> None:
+        if self._newest.pop(program, None) is None:
+            self._ended.append(program)
+
+    async def _run(self) -> None:
+        while True:
+            await self._clock.sleep(SAVE_EVERY_S)
+            newest, self._newest = self._newest, {}
+            ended, self._ended = self._ended, []
+            try:
+                if newest:
+                    await self._states.save(list(newest.values()))
+                if ended:
+                    await self._states.forget(ended)
+            except StateUnavailable as error:
+                log.warning("program state not saved", error=str(error))

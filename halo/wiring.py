@@ -1,0 +1,84 @@
+"""The only place that builds real things: the store, the program state, the engines, the tools and their driver."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from executor.clock import Clock, WallClock
+from executor.core.limits import Limits
+from executor.drivers.live import LiveDriver
+from executor.engines.open import open_engine
+from executor.engines.port import Engine, EngineSpec
+from executor.journal import Journal
+from executor.store.memory import MemoryStore
+from executor.store.port import Store
+from executor.store.sql import open_store
+from executor.tools import ToolBody, ToolRunner
+from kvstore.memory_state import MemoryStates
+from kvstore.program_state import ProgramStates
+from kvstore.redis_state import RedisStates
+
+MEMORY = "memory://"
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Everything a process needs to run jobs. `engines` know the models they serve."""
+
+    store: Store
+    states: ProgramStates
+    engines: tuple[Engine, ...]
+    tools: ToolRunner
+    driver: LiveDriver
+
+
+@asynccontextmanager
+async def open_runtime(
+    engines: Sequence[EngineSpec],
+    tools: Mapping[str, ToolBody],
+    *,
+    database_url: str = MEMORY,
+    redis_url: str | None = None,
+    limits: Limits | None = None,
+    journal: Path | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Runtime]:
+    """Open everything, run the driver while the block lasts, close everything in the reverse order.
+
+    Engines that name no models are asked which they serve; one that does not answer then serves none until it does.
+    """
+    clock = clock or WallClock()
+    async with AsyncExitStack() as stack:
+        store = await open_any_store(database_url)
+        stack.push_async_callback(store.close)
+        states = open_states(redis_url)
+        stack.push_async_callback(states.close)
+        opened = [await _open(spec) for spec in engines]
+        for engine in opened:
+            stack.push_async_callback(engine.close)
+        runner = ToolRunner(tools)
+        stack.push_async_callback(runner.close)
+        log = Journal(journal) if journal else None
+        if log:
+            stack.callback(log.close)
+        driver = await stack.enter_async_context(LiveDriver(opened, runner, store, states, clock, limits, log))
+        yield Runtime(store, states, tuple(opened), runner, driver)
+
+
+async def open_any_store(database_url: str) -> Store:
+    return MemoryStore() if database_url == MEMORY else await open_store(database_url)
+
+
+def open_states(redis_url: str | None) -> ProgramStates:
+    return RedisStates(redis_url) if redis_url else MemoryStates()
+
+
+async def _open(spec: EngineSpec) -> Engine:
+    engine = open_engine(spec)
+    if spec.models:
+        return engine
+    health = await engine.probe()
+    await engine.close()
+    context = health.context_tokens or spec.context_tokens
+    return open_engine(replace(spec, models=health.models, context_tokens=context))
