@@ -21,7 +21,7 @@ EMBEDDING_SCALE = 7.0
 #: The spread of logits, and the hidden state's constant in terms of the rest of it.
 LOGIT_SPREAD, CONSTANT = 3.0, 0.5
 TURN_START, TURN_END, PADDING = "<|im_start|>", "<|im_end|>", "<|pad|>"
-#: How far the logits of these stand above the others, in spreads. Found by trial: most answers are some dozens of tokens.
+#: How far the logits of these stand above the others, in spreads. Found by trial: most answers have dozens of tokens.
 LEANINGS = {TURN_END: 2.4, '"': 1.6, "}": 1.6, "]": 1.6}
 
 CHAT_TEMPLATE = """\

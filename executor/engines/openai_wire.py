@@ -1,4 +1,4 @@
-"""The OpenAI chat protocol as vLLM speaks it: requests to bytes, answers to values, bad answers to failures. Opens nothing."""
+"""The OpenAI chat protocol as vLLM speaks it: requests to bytes, answers to values, bad answers to failures."""
 
 import json
 import re
@@ -13,9 +13,9 @@ from executor.engines.port import (
     Failure,
     FailureClass,
     GenerateRequest,
-    ToolCall,
     Usage,
 )
+from planner.ir.conversation import ToolCall
 from planner.ir.values import Json
 
 #: How vLLM (and others) say that a prompt, or prompt and answer together, exceed the model's context.
@@ -73,8 +73,12 @@ class ServedModel(_Lenient):
     max_model_len: int | None = None
 
 
-class ServedModels(_Lenient):
+class _ServedModels(_Lenient):
     data: list[ServedModel]
+
+
+class _ServerVersion(_Lenient):
+    version: str
 
 
 def request_body(request: GenerateRequest) -> bytes:
@@ -121,6 +125,22 @@ def completion_from(body: bytes, model: str) -> Completion:
     if not answer.choices:
         raise failed(FailureClass.ENGINE, "bad_answer", "the answer has no choices")
     return _completion(answer.choices[0], answer.usage or _Usage())
+
+
+def served_models(body: bytes) -> tuple[ServedModel, ...]:
+    """The models in an answer of `/v1/models`. Raises `EngineFailed` when it is not one."""
+    try:
+        return tuple(_ServedModels.model_validate_json(body).data)
+    except ValidationError:
+        raise failed(FailureClass.ENGINE, "bad_answer", "/v1/models did not answer with a list of models") from None
+
+
+def server_version(body: bytes) -> str:
+    """The version in an answer of vLLM's `/version`, or nothing: it is for people only."""
+    try:
+        return _ServerVersion.model_validate_json(body).version
+    except ValidationError:
+        return ""
 
 
 def failure_from(status: int, headers: Mapping[str, str], body: bytes) -> EngineFailed:
@@ -170,7 +190,7 @@ def _not_found(said: str, message: str) -> EngineFailed:
 
 
 def _error_text(body: bytes) -> str:
-    """The server's own words: OpenAI's `error.message`, older vLLM's `message`, FastAPI's `detail`, or the body as it is."""
+    """The server's own words: OpenAI's `error.message`, old vLLM's `message`, FastAPI's `detail`, or all of it."""
     text = body.decode("utf-8", errors="replace").strip()
     try:
         data = json.loads(text)

@@ -2,19 +2,21 @@
 
 import asyncio
 import io
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import aiohttp
-from pydantic import ValidationError
 
 from executor.engines.openai_wire import (
     ServedModel,
-    ServedModels,
     completion_from,
     failed,
     failure_from,
     request_body,
     request_headers,
+    served_models,
+    server_version,
 )
 from executor.engines.port import Completion, EngineFailed, EngineHealth, EngineSpec, FailureClass, GenerateRequest
 
@@ -29,8 +31,22 @@ STALE_WITHIN_S = 1.0
 LARGE_BODY_BYTES = 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What the connection pool tells of one request."""
+
+    on_used_connection: bool = False
+
+
 class VllmHttp:
-    """Body of the `Engine` port. One connection pool for each engine, without a limit of its own: the scheduler bounds calls.
+    """Body of the `Engine` port. One connection pool for each engine, unlimited: the scheduler bounds the calls.
 
     Answers above `max_answer_bytes` are refused unread. `api_key` is sent as a bearer token. For one event loop only.
     """
@@ -50,13 +66,13 @@ class VllmHttp:
     async def generate(self, request: GenerateRequest) -> Completion:
         try:
             async with asyncio.timeout(request.timeout_s):
-                status, headers, body = await self._post(request_body(request), request_headers(request))
+                reply = await self._post(request_body(request), request_headers(request))
         except TimeoutError:
             message = f"no answer within {request.timeout_s:g} s"
             raise failed(FailureClass.ENGINE, "timeout", message) from None
-        if status != 200:
-            raise failure_from(status, headers, body)
-        return completion_from(body, request.model)
+        if reply.status != 200:
+            raise failure_from(reply.status, reply.headers, reply.body)
+        return completion_from(reply.body, request.model)
 
     async def probe(self) -> EngineHealth:
         try:
@@ -73,37 +89,39 @@ class VllmHttp:
         if session is not None:
             await session.close()
 
-    async def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-        """Sends it once more, and again, for as long as only connections fail that the server had closed while idle."""
+    async def _post(self, body: bytes, headers: dict[str, str]) -> _Reply:
+        """Sends it again for as long as only connections fail that the server had closed while they were idle."""
         loop = asyncio.get_running_loop()
         died: EngineFailed | None = None
         while True:
-            began_s, way = loop.time(), SimpleNamespace(reused=False)
+            attempt, began_s = _Attempt(), loop.time()
             try:
-                return await self._exchange("POST", "/v1/chat/completions", body, headers, way)
+                return await self._exchange("POST", "/v1/chat/completions", body, headers, attempt)
             except EngineFailed as problem:
                 if died is not None and problem.failure.code == "unreachable":
                     raise died from None
-                stale = way.reused and loop.time() - began_s < STALE_WITHIN_S
-                if problem.failure.failure_class != FailureClass.ENGINE_DIED or not stale:
-                    raise
                 died = problem
+                stale = attempt.on_used_connection and loop.time() - began_s < STALE_WITHIN_S
+                if not stale or problem.failure.failure_class != FailureClass.ENGINE_DIED:
+                    raise
+
+    async def _get(self, path: str) -> _Reply:
+        return await self._exchange("GET", path, b"", {}, _Attempt())
 
     async def _exchange(
-        self, method: str, path: str, body: bytes, headers: dict[str, str], way: SimpleNamespace
-    ) -> tuple[int, dict[str, str], bytes]:
+        self, method: str, path: str, body: bytes, headers: dict[str, str], attempt: _Attempt
+    ) -> _Reply:
         """One request and its whole answer. Raises `EngineFailed` when none came back."""
-        data = io.BytesIO(body) if len(body) > LARGE_BODY_BYTES else body
         try:
             async with self._open().request(
                 method,
                 self._root + path,
-                data=data or None,
+                data=io.BytesIO(body) if len(body) > LARGE_BODY_BYTES else body or None,
                 headers=headers,
                 allow_redirects=False,
-                trace_request_ctx=way,
+                trace_request_ctx=attempt,
             ) as answer:
-                return answer.status, dict(answer.headers), await self._read(answer)
+                return _Reply(answer.status, answer.headers, await self._read(answer))
         except (aiohttp.ClientError, OSError) as problem:
             raise self._lost(problem) from problem
 
@@ -118,19 +136,16 @@ class VllmHttp:
         return b"".join(parts)
 
     async def _health(self) -> EngineHealth:
-        status, _, body = await self._get("/health")
-        if status not in (200, 404):
-            return EngineHealth(ready=False, detail=f"/health answered {status}")
-        status, headers, body = await self._get("/v1/models")
-        if status != 200:
-            return EngineHealth(ready=False, detail=failure_from(status, headers, body).failure.message)
-        try:
-            served = ServedModels.model_validate_json(body).data
-        except ValidationError:
-            return EngineHealth(ready=False, detail="/v1/models did not answer with a list of models")
-        return self._judged(served, await self._version())
+        health = await self._get("/health")
+        if health.status not in (200, 404):  # 404: not vLLM, but it may serve
+            return EngineHealth(ready=False, detail=f"/health answered {health.status}")
+        models = await self._get("/v1/models")
+        if models.status != 200:
+            problem = failure_from(models.status, models.headers, models.body)
+            return EngineHealth(ready=False, detail=problem.failure.message)
+        return self._judged(served_models(models.body), await self._version())
 
-    def _judged(self, served: list[ServedModel], version: str) -> EngineHealth:
+    def _judged(self, served: tuple[ServedModel, ...], version: str) -> EngineHealth:
         names = tuple(model.id for model in served)
         contexts = [model.max_model_len for model in served if model.max_model_len is not None]
         missing = [name for name in self._spec.models if name not in names]
@@ -139,16 +154,8 @@ class VllmHttp:
 
     async def _version(self) -> str:
         """vLLM's own path; other servers have none."""
-        status, _, body = await self._get("/version")
-        if status != 200:
-            return ""
-        try:
-            return _Version.model_validate_json(body).version
-        except ValidationError:
-            return ""
-
-    async def _get(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        return await self._exchange("GET", path, b"", {}, SimpleNamespace(reused=False))
+        reply = await self._get("/version")
+        return server_version(reply.body) if reply.status == 200 else ""
 
     def _open(self) -> aiohttp.ClientSession:
         """Made on first use, because aiohttp wants a running loop."""
@@ -156,7 +163,7 @@ class VllmHttp:
             raise failed(FailureClass.ENGINE, "closed", "this engine's connection pool is closed")
         if self._session is None:
             trace = aiohttp.TraceConfig()
-            trace.on_connection_reuseconn.append(_mark_reused)
+            trace.on_connection_reuseconn.append(_note_used_connection)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
@@ -167,10 +174,14 @@ class VllmHttp:
         return self._session
 
     def _lost(self, problem: Exception) -> EngineFailed:
-        if isinstance(problem, aiohttp.InvalidURL):
-            return failed(FailureClass.ENGINE, "unreachable", f"{self._spec.url!r} is not a URL")
+        if isinstance(problem, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
+            return failed(FailureClass.ENGINE, "unreachable", f"{self._spec.url!r} is not the URL of a web server")
         if isinstance(problem, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
             return failed(FailureClass.ENGINE, "unreachable", f"cannot connect to {self._root}: {problem}")
         if isinstance(problem, aiohttp.ClientResponseError):
             return failed(FailureClass.ENGINE, "bad_answer", f"{self._root} does not speak HTTP: {problem.message}")
         return failed(FailureClass.ENGINE_DIED, "engine_died", f"{self._root} broke the connection: {problem}")
+
+
+async def _note_used_connection(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.on_used_connection = True

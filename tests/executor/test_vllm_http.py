@@ -1,0 +1,340 @@
+"""The real engine body against a server that misbehaves: each misfortune has one failure class and one code."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from executor.engines.port import (
+    Completion,
+    EngineFailed,
+    EngineSpec,
+    Failure,
+    FailureClass,
+    GenerateRequest,
+    Usage,
+)
+from executor.engines.vllm_http import VllmHttp
+from planner.ir.conversation import ToolCall
+from planner.ir.ids import EngineId
+from planner.ir.plan import Sampling
+from tests.executor.stub_openai import (
+    StubOpenAI,
+    completion,
+    endless_body,
+    garbage,
+    good,
+    half_a_body,
+    hang_up,
+    not_http,
+    silence,
+    status,
+    wrong_model,
+)
+
+REQUEST = GenerateRequest(
+    call_id="job-1/7:answer#0",
+    program="job-1/7",
+    model="stub-model",
+    messages=({"role": "user", "content": "How many singers?"},),
+    sampling=Sampling(max_tokens=16),
+    timeout_s=10,
+)
+#: The words of vLLM 0.32.
+TOO_LONG = (
+    "This model's maximum context length is 16384 tokens. However, your prompt contains at least 16385 input tokens, "
+    "which exceeds this limit even without any output tokens. Please reduce the length of the input prompt."
+)
+
+
+def spec_of(url: str) -> EngineSpec:
+    return EngineSpec(EngineId("e1"), "vllm_http", ("stub-model",), url=url)
+
+
+@pytest.fixture
+async def engine(stub_openai: StubOpenAI) -> AsyncIterator[VllmHttp]:
+    engine = VllmHttp(spec_of(stub_openai.url), max_answer_bytes=1_000_000)
+    yield engine
+    await engine.close()
+
+
+async def failure_of(engine: VllmHttp, request: GenerateRequest = REQUEST) -> Failure:
+    with pytest.raises(EngineFailed) as caught:
+        await engine.generate(request)
+    return caught.value.failure
+
+
+async def test_an_answer_becomes_a_completion_with_its_usage(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    stub_openai.next(good("42"))
+    assert await engine.generate(REQUEST) == Completion("42", Usage(12, 3, 8), (), "stop")
+
+
+async def test_the_server_sees_the_call_as_openai_writes_it(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    schema = {"type": "object", "properties": {"sql": {"type": "string"}}}
+    tool = {"type": "function", "function": {"name": "look", "parameters": {}}}
+    sampling = Sampling(temperature=0.5, top_p=0.9, max_tokens=7, seed=3, stop=("END",))
+    await engine.generate(replace(REQUEST, schema=schema, tools=(tool,), sampling=sampling))
+    assert stub_openai.bodies[0] == {
+        "model": "stub-model",
+        "messages": [{"role": "user", "content": "How many singers?"}],
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_tokens": 7,
+        "seed": 3,
+        "stop": ["END"],
+        "stream": False,
+        "tools": [tool],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": schema, "strict": True},
+        },
+    }
+    assert stub_openai.headers[0]["X-Request-Id"] == "job-1/7:answer#0"
+    assert stub_openai.headers[0]["X-Halo-Program-Id"] == "job-1/7"
+
+
+async def test_names_that_no_header_can_hold_are_encoded(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    await engine.generate(replace(REQUEST, call_id="zeile\r\nX-Evil: ü", program="日本"))
+    assert stub_openai.headers[0]["X-Request-Id"] == "zeile%0D%0AX-Evil:%20%C3%BC"
+    assert "X-Evil" not in stub_openai.headers[0]
+
+
+async def test_tool_calls_come_back_as_the_model_wrote_them(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": '}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    stub_openai.next(good(choices=[{"index": 0, "message": message, "finish_reason": "tool_calls"}]))
+    answer = await engine.generate(REQUEST)
+    assert (answer.text, answer.finish_reason) == ("", "tool_calls")
+    assert answer.tool_calls == (ToolCall("c1", "look", '{"at": '),)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "expected"),
+    [
+        (400, "temperature must be non-negative", (FailureClass.ROW, "bad_request")),
+        (400, TOO_LONG, (FailureClass.ROW, "prompt_too_long")),
+        (413, "Request Entity Too Large", (FailureClass.ROW, "prompt_too_long")),
+        (422, "messages: field required", (FailureClass.ROW, "bad_request")),
+        (404, "The model `m` does not exist. Valid aliases: n.", (FailureClass.ENGINE, "wrong_model")),
+        (404, "Not Found", (FailureClass.ENGINE, "no_such_path")),
+        (401, "Unauthorized", (FailureClass.ENGINE, "unauthorized")),
+        (429, "slow down", (FailureClass.RATE, "rate_limited")),
+        (529, "overloaded", (FailureClass.RATE, "rate_limited")),
+        (500, "EngineCore encountered an issue", (FailureClass.ENGINE, "engine_error")),
+        (503, "starting", (FailureClass.ENGINE, "engine_error")),
+        (302, "elsewhere", (FailureClass.ENGINE, "engine_error")),
+    ],
+)
+async def test_each_status_has_its_class(
+    engine: VllmHttp, stub_openai: StubOpenAI, code: int, said: str, expected: tuple[FailureClass, str]
+) -> None:
+    stub_openai.next(status(code, said))
+    failure = await failure_of(engine)
+    assert (failure.failure_class, failure.code) == expected
+    assert said in failure.message
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "wait_s"), [("7", 7.0), ("0.5", 0.5), ("-1", None), ("inf", None), ("tomorrow", None)]
+)
+async def test_the_engine_says_how_long_to_wait(
+    engine: VllmHttp, stub_openai: StubOpenAI, retry_after: str, wait_s: float | None
+) -> None:
+    stub_openai.next(status(429, headers={"Retry-After": retry_after}))
+    assert (await failure_of(engine)).retry_after_s == wait_s
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"hello",
+        b"\xff\xfe\x00",
+        b"null",
+        b"{}",
+        b'{"model": "stub-model", "choices": []}',
+        b'{"model": "stub-model", "choices": [{"message": {"content": 3}}]}',
+    ],
+)
+async def test_a_200_that_is_no_completion_is_a_bad_answer(
+    engine: VllmHttp, stub_openai: StubOpenAI, content: bytes
+) -> None:
+    stub_openai.next(garbage(content))
+    failure = await failure_of(engine)
+    assert (failure.failure_class, failure.code) == (FailureClass.ENGINE, "bad_answer")
+
+
+async def test_a_200_from_another_model_is_not_taken(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    stub_openai.next(wrong_model("gpt-2"))
+    failure = await failure_of(engine)
+    assert (failure.failure_class, failure.code) == (FailureClass.ENGINE, "wrong_model")
+    assert "gpt-2" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("abort", (FailureClass.ENGINE, "aborted")),
+        ("error", (FailureClass.ENGINE, "aborted")),
+        ("content_filter", (FailureClass.ANSWER, "refused")),
+    ],
+)
+async def test_an_answer_that_ended_early_is_no_completion(
+    engine: VllmHttp, stub_openai: StubOpenAI, reason: str, expected: tuple[FailureClass, str]
+) -> None:
+    choice = completion("stub-model")["choices"][0] | {"finish_reason": reason}
+    stub_openai.next(good(choices=[choice]))
+    failure = await failure_of(engine)
+    assert (failure.failure_class, failure.code) == expected
+
+
+async def test_an_endless_answer_is_cut_off(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    stub_openai.next(endless_body())
+    failure = await failure_of(engine)
+    assert (failure.failure_class, failure.code) == (FailureClass.ENGINE, "bad_answer")
+    assert "larger than" in failure.message
+
+
+async def test_what_is_not_http_is_a_bad_answer(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    stub_openai.next(not_http())
+    failure = await failure_of(engine)
+    assert (failure.failure_class, failure.code) == (FailureClass.ENGINE, "bad_answer")
+
+
+async def test_half_an_answer_means_the_engine_died(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    stub_openai.next(half_a_body())
+    failure = await failure_of(engine)
+    assert (failure.failure_class, failure.code) == (FailureClass.ENGINE_DIED, "engine_died")
+
+
+async def test_a_connection_broken_in_mid_call_means_the_engine_died(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    stub_openai.next(hang_up())
+    failure = await failure_of(engine)
+    assert (failure.failure_class, failure.code) == (FailureClass.ENGINE_DIED, "engine_died")
+    assert len(stub_openai.bodies) == 1
+
+
+async def test_a_used_connection_broken_in_mid_call_is_not_tried_again(
+    engine: VllmHttp, stub_openai: StubOpenAI
+) -> None:
+    await engine.generate(REQUEST)
+    stub_openai.next(hang_up(after_s=1.2))
+    assert (await failure_of(engine)).failure_class == FailureClass.ENGINE_DIED
+    assert len(stub_openai.bodies) == 2
+
+
+async def test_a_connection_closed_while_idle_is_replaced_in_silence(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    await engine.generate(REQUEST)
+    stub_openai.next(hang_up(), good("again"))
+    assert (await engine.generate(REQUEST)).text == "again"
+
+
+async def test_a_server_that_closes_idle_connections_is_not_noticed() -> None:
+    stub = StubOpenAI(keepalive_s=0.05)
+    await stub.start()
+    engine = VllmHttp(spec_of(stub.url))
+    for _ in range(3):
+        assert (await engine.generate(REQUEST)).text == "hello"
+        await asyncio.sleep(0.15)
+    await engine.close()
+    await stub.stop()
+
+
+async def test_an_engine_that_died_and_stays_away_has_died(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    await engine.generate(REQUEST)
+    await stub_openai.stop()
+    failure = await failure_of(engine)
+    assert failure.failure_class in (FailureClass.ENGINE_DIED, FailureClass.ENGINE)
+    assert not (await engine.probe()).ready
+    await stub_openai.start()
+    assert (await engine.generate(REQUEST)).text == "hello"
+    assert (await engine.probe()).ready
+
+
+async def test_silence_ends_at_the_time_out_and_drops_the_call(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    stub_openai.next(silence())
+    failure = await failure_of(engine, replace(REQUEST, timeout_s=0.2))
+    assert (failure.failure_class, failure.code) == (FailureClass.ENGINE, "timeout")
+    await dropped(stub_openai)
+
+
+async def test_cancelling_drops_the_connection(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    stub_openai.next(silence())
+    call = asyncio.create_task(engine.generate(REQUEST))
+    async with asyncio.timeout(5):
+        while not stub_openai.bodies:
+            await asyncio.sleep(0.01)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await dropped(stub_openai)
+
+
+async def dropped(stub: StubOpenAI) -> None:
+    """Waits until the server has noticed that its caller is gone."""
+    async with asyncio.timeout(5):
+        while stub.dropped != [REQUEST.call_id]:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_refused_connection_is_an_engine_failure() -> None:
+    engine = VllmHttp(spec_of(unused_url()))
+    failure = await failure_of(engine)
+    assert (failure.failure_class, failure.code) == (FailureClass.ENGINE, "unreachable")
+    health = await engine.probe()
+    assert not health.ready
+    assert "cannot connect" in health.detail
+    await engine.close()
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "ftp://127.0.0.1/", "http://no.such.host.invalid:1"])
+async def test_a_url_that_leads_nowhere_is_an_engine_failure(url: str) -> None:
+    engine = VllmHttp(spec_of(url))
+    failure = await failure_of(engine)
+    assert (failure.failure_class, failure.code) == (FailureClass.ENGINE, "unreachable")
+    assert not (await engine.probe()).ready
+    await engine.close()
+
+
+async def test_a_five_megabyte_prompt_is_sent_whole(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    prompt = "word " * 1_000_000
+    await engine.generate(replace(REQUEST, messages=({"role": "user", "content": prompt},)))
+    assert stub_openai.bodies[0]["messages"][0]["content"] == prompt
+
+
+async def test_the_url_may_end_in_v1(stub_openai: StubOpenAI) -> None:
+    engine = VllmHttp(spec_of(stub_openai.url + "/v1/"), api_key="secret")
+    assert (await engine.generate(REQUEST)).text == "hello"
+    assert stub_openai.headers[0]["Authorization"] == "Bearer secret"
+    await engine.close()
+
+
+async def test_a_probe_tells_models_context_and_version(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    health = await engine.probe()
+    assert (health.ready, health.models, health.context_tokens) == (True, ("stub-model",), 1000)
+    assert health.version == "0.0-stub"
+    stub_openai.healthy = False
+    assert (await engine.probe()).detail == "/health answered 503"
+
+
+async def test_an_engine_that_serves_other_models_is_not_ready(stub_openai: StubOpenAI) -> None:
+    engine = VllmHttp(replace(spec_of(stub_openai.url), models=("llama", "stub-model")))
+    health = await engine.probe()
+    assert not health.ready
+    assert health.detail == "does not serve llama; it serves stub-model"
+    await engine.close()
+
+
+async def test_a_closed_engine_says_so_and_closes_twice(engine: VllmHttp) -> None:
+    await engine.close()
+    await engine.close()
+    assert (await failure_of(engine)).code == "closed"
+    assert not (await engine.probe()).ready
+
+
+def unused_url() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
