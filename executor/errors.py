@@ -1,0 +1,39 @@
+"""What a user of this floor can get wrong.
+
+    ExecutorError
+    ├── FleetInvalid      a fleet file, an engine's URL or an engine's options that cannot work
+    └── AnswersInvalid    a file of recorded answers that cannot be read
+
+Each carries every problem at once; a problem says where it is, what it is, and what to do.
+"""
+
+from collections.abc import Sequence
+
+from planner.errors import Problem
+
+_SHOWN_PROBLEMS = 20
+
+
+class ExecutorError(Exception):
+    """Any failure of this floor that a user can cause."""
+
+    def __init__(self, headline: str, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join([f"{headline}:", *_lines(problems)]))
+        self.problems = tuple(problems)
+
+
+class FleetInvalid(ExecutorError):
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("these engines cannot be used", problems)
+
+
+class AnswersInvalid(ExecutorError):
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("this is not a file of recorded answers", problems)
+
+
+def _lines(problems: Sequence[Problem]) -> list[str]:
+    lines = [f"  {problem}" for problem in problems[:_SHOWN_PROBLEMS]]
+    if len(problems) > _SHOWN_PROBLEMS:
+        lines.append(f"  ... and {len(problems) - _SHOWN_PROBLEMS} more")
+    return lines
