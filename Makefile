@@ -1,0 +1,56 @@
+# Everything a fresh machine needs is python3 >= 3.11, make and a package registry.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format engine test-engine bench lock clean
+
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.base ## Run a Text-to-SQL job of a few hundred questions on a modelled fleet
+	$(BIN)/halo demo
+
+test: $(VENV)/.dev ## Run the tests; those that need Redis or PostgreSQL run where a server is installed
+	$(BIN)/python scripts/test_services.py -- $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Put the code into the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+engine: ## Build .venv-engine with the CPU vLLM, and a small model
+	$(PYTHON) scripts/make_engine.py
+
+test-engine: $(VENV)/.dev engine ## Run the tests against the real CPU vLLM
+	$(BIN)/python scripts/test_services.py -- $(BIN)/python -m pytest -m engine $(ARGS)
+
+bench: $(VENV)/.dev ## Run the benchmarks; each prints a table and JSON
+	$(BIN)/python -m benchmarks.planning.scale
+	$(BIN)/python -m benchmarks.batch.throughput
+
+lock: $(VENV)/.dev ## Pin the requirements anew, with hashes
+	$(PIP) pip-tools
+	cd requirements && for name in build base dev; do ../$(COMPILE) -o $$name.txt $$name.in; done
+
+clean: ## Remove what make has made
+	rm -rf $(VENV) .venv-engine .engine build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.base: pyproject.toml requirements/build.txt requirements/base.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --require-hashes -r requirements/build.txt -r requirements/base.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.base requirements/dev.txt
+	$(PIP) --require-hashes -r requirements/dev.txt
+	touch $@
