@@ -1,0 +1,80 @@
+"""Where in the user's code something is: `file:line`, as editors and terminals make it a link."""
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable
+from types import CodeType, FrameType, TracebackType
+from typing import Any
+
+_OURS = ("halo.sdk", "planner", "pydantic")
+
+
+def caller() -> str:
+    """The line of the user's code that is running now: the innermost frame outside of Halo and the standard library."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not _is_users(frame):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "<unknown>:0"
+
+
+def caller_locals() -> dict[str, Any]:
+    """The names that the user's running code sees, for type hints that name local types."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not _is_users(frame):
+        frame = frame.f_back
+    return dict(frame.f_locals) if frame else {}
+
+
+def of_error(error: BaseException, otherwise: str) -> str:
+    """The innermost line of the user's code that an exception came through."""
+    found = otherwise
+    step: TracebackType | None = error.__traceback__
+    while step is not None:
+        if _is_users(step.tb_frame):
+            found = f"{step.tb_frame.f_code.co_filename}:{step.tb_lineno}"
+        step = step.tb_next
+    return found
+
+
+def of_function(function: Callable[..., Any]) -> str:
+    """The line of its `def`, not of its first decorator."""
+    code = _code(function)
+    node = _syntax(function)
+    line = code.co_firstlineno if node is None else code.co_firstlineno + node.lineno - 1
+    return f"{code.co_filename}:{line}"
+
+
+def of_parameter(function: Callable[..., Any], name: str) -> str:
+    node = _syntax(function)
+    if node is not None:
+        arguments = node.args
+        every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg)
+        for argument in every:
+            if argument is not None and argument.arg == name:
+                code = _code(function)
+                return f"{code.co_filename}:{code.co_firstlineno + argument.lineno - 1}"
+    return of_function(function)
+
+
+def _is_users(frame: FrameType) -> bool:
+    module = str(frame.f_globals.get("__name__", ""))
+    if any(module == ours or module.startswith(f"{ours}.") for ours in _OURS):
+        return False
+    return module.partition(".")[0] not in sys.stdlib_module_names
+
+
+def _code(function: Callable[..., Any]) -> CodeType:
+    code: CodeType = inspect.unwrap(function).__code__
+    return code
+
+
+def _syntax(function: Callable[..., Any]) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """The function's syntax with lines counted from its first decorator; None where the source is not at hand."""
+    try:
+        source = textwrap.dedent("".join(inspect.getsourcelines(function)[0]))
+        node = ast.parse(source).body[0]
+    except (OSError, TypeError, SyntaxError, IndexError):
+        return None
+    return node if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else None

@@ -1,0 +1,191 @@
+"""`@halo.tool`: a typed function becomes something workflows and agents may run."""
+
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from halo.sdk.errors import ArgumentsInvalid
+from halo.sdk.lower import lower, shape_of_value
+from halo.sdk.schemas import Misfit, NoJsonForm
+from halo.sdk.scope import Scope, current_scope
+from halo.sdk.shapes import shape_of
+from halo.sdk.symbolic import Symbolic, anything
+from halo.sdk.tool_definition import UNSET, ToolDefinition, ToolOptions, define
+from planner.ir.expressions import Const, Field, Object
+from planner.ir.plan import Tool as ToolStage
+from planner.ir.values import Json
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Tool(Generic[P, R]):
+    """A tool. Inside a workflow, calling it adds a stage; anywhere else it is the plain function.
+
+    `spec` is what plans say of it. `function` is what runs it for a plan: it takes JSON by name and gives JSON, async
+    if the tool is; raises `ArgumentsInvalid`, or what the tool itself raises. A result that JSON cannot hold is handed
+    on as it is, for the runner to refuse. `isolated` tools run in a child process of at most `memory_bytes`, which
+    imports `function` by `target` ("module:qualified.name").
+    """
+
+    function: Callable[..., Any]
+
+    def __init__(self, original: Callable[..., Any], definition: ToolDefinition) -> None:
+        update_wrapper(self, original)
+        self.original = original
+        self.spec = definition.spec
+        self.name = definition.spec.name
+        self.fallback = definition.fallback
+        self.isolated = definition.isolated
+        self.memory_bytes = definition.memory_bytes
+        self.target = f"{original.__module__}:{original.__qualname__}.function"
+        self.function = _json_function(original, definition)
+        self._arguments = definition.arguments
+        self._result = definition.result
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        scope = current_scope()
+        if scope is None:
+            return cast(R, self.original(*args, **kwargs))
+        signature = inspect.signature(self.original)
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            scope.trace.report(f"`{self.name}`: {error}", f"its parameters are {_written(signature)}")
+            return cast(R, anything(scope))
+        return cast(R, self._stage(scope, given))
+
+    def __repr__(self) -> str:
+        return f"<halo tool {self.name}{_written(inspect.signature(self.original))}>"
+
+    def _stage(self, scope: Scope, given: Mapping[str, Any]) -> Symbolic:
+        fields = tuple(Field(name, lower(value, scope)) for name, value in given.items())
+        self._check_types(scope, given, fields)
+        scope.trace.register(self)
+        stage = ToolStage(scope.new_id(self.name), self.spec, Object(fields), self.fallback)
+        return Symbolic(scope.add(stage), scope, shape_of(self._result.schema))
+
+    def _check_types(self, scope: Scope, given: Mapping[str, Any], fields: tuple[Field, ...]) -> None:
+        """Constants are checked whole now, symbolic values by their kind; what comes at run time is checked then."""
+        constants = {field.name: field.value.value for field in fields if isinstance(field.value, Const)}
+        misfits = [*self._misfits(constants), *self._unlike(given, constants)]
+        for name, what in misfits:
+            fix = f"its parameters are {_written(inspect.signature(self.original))}"
+            scope.trace.report(f"`{self.name}`, argument {name!r}: {what}", fix)
+
+    def _misfits(self, constants: Mapping[str, Json]) -> list[tuple[str, str]]:
+        try:
+            self._arguments.read(dict(constants))
+        except Misfit as misfit:
+            return [(place, what) for place, what in misfit.problems if place.partition(".")[0] in constants]
+        return []
+
+    def _unlike(self, given: Mapping[str, Any], constants: Mapping[str, Json]) -> list[tuple[str, str]]:
+        wanted = shape_of(self._arguments.schema)
+        found = []
+        for name, value in given.items():
+            kind, right = shape_of_value(value).kind, wanted.step(name).kind
+            if name not in constants and kind and right and (kind, right) not in _FITTING and kind != right:
+                found.append((name, f"wants {_article(right)}, and is given {_article(kind)}"))
+        return found
+
+
+@overload
+def tool(function: Callable[P, Coroutine[Any, Any, R]], /) -> Tool[P, R]: ...
+
+
+@overload
+def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
+
+
+@overload
+def tool(
+    *,
+    effect: str = ...,
+    timeout: str | float = ...,
+    retries: int = ...,
+    concurrency: int = ...,
+    isolated: bool = ...,
+    memory_mb: int | None = ...,
+    name: str | None = ...,
+    fallback: Any = ...,
+) -> "ToolDecorator": ...
+
+
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    effect: str = "idempotent",
+    timeout: str | float = 30.0,
+    retries: int = 0,
+    concurrency: int = 8,
+    isolated: bool = False,
+    memory_mb: int | None = None,
+    name: str | None = None,
+    fallback: Any = UNSET,
+) -> Any:
+    """Make a function with type hints a tool.
+
+    `effect` says what running it twice does: "pure" (same arguments, same result, so equal calls are run once),
+    "idempotent" (running again does no harm), "unsafe" (never silently run again). `timeout` bounds one call: seconds,
+    or a text like "5s". `concurrency` bounds the calls at once in one process. `isolated` runs it in a child process
+    that can be killed, with at most `memory_mb` (1024 unless told). `fallback` is its result when it failed for good.
+    Raises `ToolInvalid` with everything that is wrong.
+    """
+    decorate = ToolDecorator(ToolOptions(effect, timeout, retries, concurrency, isolated, memory_mb, name, fallback))
+    return decorate if function is None else decorate(function)
+
+
+class ToolDecorator:
+    """`@halo.tool(...)`: keeps the function's types."""
+
+    def __init__(self, options: ToolOptions) -> None:
+        self._options = options
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Tool[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Tool[P, R]: ...
+
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        return Tool(function, define(function, self._options))
+
+
+#: (given, wanted): kinds that differ in name only.
+_FITTING = {("integer", "number"), ("number", "integer")}
+
+
+def _json_function(original: Callable[..., Any], definition: ToolDefinition) -> Callable[..., Any]:
+    arguments, result = definition.arguments, definition.result
+
+    def read(given: dict[str, Json]) -> dict[str, Any]:
+        try:
+            return cast(dict[str, Any], arguments.read(given))
+        except Misfit as misfit:
+            raise ArgumentsInvalid(f"the arguments of {definition.spec.name} do not fit: {misfit}") from None
+
+    def write(returned: Any) -> Any:
+        try:
+            return result.write(returned)
+        except NoJsonForm:
+            return returned
+
+    def call(**given: Json) -> Json:
+        return write(original(**read(given)))
+
+    async def call_async(**given: Json) -> Json:
+        return write(await original(**read(given)))
+
+    return call_async if inspect.iscoroutinefunction(original) else call
+
+
+def _article(kind: str) -> str:
+    words = {"string": "a text", "integer": "a whole number", "array": "a list", "object": "an object", "null": "None"}
+    return words.get(kind, f"a {kind}")
+
+
+def _written(signature: inspect.Signature) -> str:
+    return str(signature.replace(return_annotation=inspect.Signature.empty))
