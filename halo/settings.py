@@ -1,0 +1,201 @@
+"""What a Halo service is told from outside: variables that begin with HALO_, and a TOML file where one is named."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from planner.errors import Problem
+
+PREFIX = "HALO_"
+NESTED = "__"
+#: Variables that other parts of Halo read: clients, inline runs, tests.
+OTHERS = frozenset({"HALO_URL", "HALO_API_KEY", "HALO_ENGINE_URL", "HALO_ENGINE_API_KEY"})
+OTHERS_PREFIX = "HALO_TEST_"
+
+_KEY = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}:[0-9a-f]{64}$"
+_DATABASES = ("memory://", "sqlite:", "postgresql:", "postgres:", "postgresql+", "sqlite+")
+_REDIS = ("redis://", "rediss://", "unix://")
+
+
+class SettingsInvalid(Exception):
+    """Everything wrong with the settings at once; each problem says where it is and what to do."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(["these settings cannot be used:", *(f"  {problem}" for problem in problems)]))
+        self.problems = problems
+
+
+class Bounds(BaseModel):
+    """How much a service takes at once. `jobs` run at once in one process, `programs` of all of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    body_bytes: Annotated[int, Field(ge=1024, le=1024**3)] = 10 * 1024 * 1024
+    json_depth: Annotated[int, Field(ge=8, le=200)] = 200
+    rows: Annotated[int, Field(ge=1)] = 100_000
+    row_bytes: Annotated[int, Field(ge=64)] = 256 * 1024
+    metadata_bytes: Annotated[int, Field(ge=64)] = 16 * 1024
+    wait_s: Annotated[float, Field(gt=0, le=600)] = 60.0
+    jobs: Annotated[int, Field(ge=1)] = 64
+    programs: Annotated[int, Field(ge=1)] = 512
+
+
+class Settings(BaseSettings):
+    """One object for `halo serve` and workers. Read it with `read_settings`.
+
+    `workflows` are references: `module:name`, `path/file.py:name`, or the name of an entry point. `api_keys` are
+    `tenant:sha256-of-the-key` in hex, given here or one a line in `api_keys_file`; without any, only this machine is
+    listened to.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter=NESTED, extra="forbid", frozen=True, validate_default=True
+    )
+
+    database_url: str = "sqlite:///halo.db"
+    redis_url: str | None = None
+    fleet: Path | None = None
+    workflows: Annotated[tuple[str, ...], NoDecode] = ()
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    api_keys: Annotated[tuple[Annotated[str, Field(pattern=_KEY)], ...], NoDecode] = ()
+    api_keys_file: Path | None = None
+    journal: Path | None = None
+    limits: Bounds = Bounds()
+
+    @field_validator("workflows", "api_keys", mode="before")
+    @classmethod
+    def _from_list(cls, given: Any) -> Any:
+        return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read_settings(file: Path | None = None, **given: Any) -> Settings:
+    """What was `given`, else the environment, else the file, else the defaults. Raises `SettingsInvalid`."""
+    problems = list(_unknown_variables(os.environ))
+    if file is not None and not file.is_file():
+        raise SettingsInvalid((*problems, Problem(str(file), "is no file", "name a TOML file of settings")))
+    try:
+        settings = _settings_class(file)(**given)
+    except ValidationError as error:
+        raise SettingsInvalid((*problems, *_problems(error))) from None
+    except ValueError as error:  # TOML that cannot be read, JSON in a variable
+        raise SettingsInvalid((*problems, Problem(str(file or PREFIX), str(error), "correct it"))) from None
+    problems += _misfits(settings)
+    if problems:
+        raise SettingsInvalid(tuple(problems))
+    return settings
+
+
+def tenants_by_hash(settings: Settings) -> dict[str, str]:
+    """Who each key belongs to, by the SHA-256 of the key. Empty when none are configured."""
+    pairs = [line.split(":") for line in (*settings.api_keys, *_lines(settings.api_keys_file))]
+    return {digest: tenant for tenant, digest in pairs}
+
+
+def _settings_class(file: Path | None) -> type[Settings]:
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    return FromFile
+
+
+def _misfits(settings: Settings) -> Iterator[Problem]:
+    """What is well-formed and still cannot work."""
+    if not settings.database_url.startswith(_DATABASES):
+        yield Problem("database_url", "is no address of a database", "write sqlite:///halo.db or postgresql://...")
+    if settings.redis_url is not None and not settings.redis_url.startswith(_REDIS):
+        yield Problem("redis_url", "is no address of a Redis", "write redis://localhost:6379/0, or leave it out")
+    for name, path in (("fleet", settings.fleet), ("api_keys_file", settings.api_keys_file)):
+        if path is not None and not path.is_file():
+            yield Problem(name, f"{str(path)!r} is no file", "name a file that is there")
+    yield from _key_problems(settings)
+
+
+def _key_problems(settings: Settings) -> Iterator[Problem]:
+    lines = _lines(settings.api_keys_file)
+    for number, line in enumerate(lines, 1):
+        if not re.fullmatch(_KEY, line):
+            yield Problem(f"api_keys_file, key {number}", "is not tenant:sha256", "write the hash of the key in hex")
+    if not (settings.api_keys or lines or is_loopback(settings.host)):
+        fix = "configure api_keys, or listen on 127.0.0.1"
+        yield Problem("host", f"{settings.host!r} is open to others, and there are no API keys", fix)
+
+
+def is_loopback(host: str) -> bool:
+    """True when only this machine can reach a socket bound to `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _lines(file: Path | None) -> list[str]:
+    if file is None or not file.is_file():
+        return []
+    lines = (line.strip() for line in file.read_text("utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Problem]:
+    known = sorted(PREFIX + name.upper() for name in Settings.model_fields)
+    for variable in sorted(environment):
+        name = variable.upper()
+        if not name.startswith(PREFIX) or name in OTHERS or name.startswith(OTHERS_PREFIX):
+            continue
+        if name.partition(NESTED)[0] not in known:
+            yield Problem(variable, "is no setting of Halo", _advice(name, known))
+
+
+def _advice(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+
+
+def _problems(error: ValidationError) -> Iterator[Problem]:
+    for detail in error.errors(include_url=False, include_input=False):
+        where = ".".join(str(step) for step in detail["loc"])
+        yield Problem(where or "settings", _what(detail), _fix(detail, where))
+
+
+def _what(detail: Any) -> str:
+    if detail["type"] == "extra_forbidden":
+        return "is no setting of Halo"
+    if detail["type"] == "string_pattern_mismatch":
+        return "is not of the form tenant:sha256"
+    return str(detail["msg"]).lower()
+
+
+def _fix(detail: Any, where: str) -> str:
+    name = where.rpartition(".")[2]
+    if detail["type"] == "extra_forbidden":
+        fields = Bounds.model_fields if where.startswith("limits.") else Settings.model_fields
+        return _advice(name, sorted(fields))
+    if detail["type"] == "string_pattern_mismatch":
+        return "write the tenant's name, a colon, and the SHA-256 of the key in hex"
+    return f"change it, or leave it out ({PREFIX}{where.upper().replace('.', NESTED)})"
