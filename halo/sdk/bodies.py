@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from halo.sdk.errors import OutsideWorkflow
-from halo.sdk.location import caller
+from halo.sdk.location import caller, of_result
 from halo.sdk.lower import lower, shape_of_value
 from halo.sdk.scope import Placed, Scope, current_scope
 from halo.sdk.shapes import ANYTHING, Shape
@@ -44,7 +44,8 @@ def trace_body(role: str, function: Any, given: Mapping[str, Shape], parent: Sco
         return Traced(scope.body(name, Const(None)), ANYTHING)
     with scope.entered():
         value = function(*(Symbolic(columns[name], scope, shape) for name, shape in given.items()))
-        result = lower(value, scope)
+        with scope.trace.at(of_result(function)):
+            result = lower(value, scope)
     return Traced(scope.body(name, result), shape_of_value(value))
 
 
@@ -56,7 +57,9 @@ def trace_condition(role: str, function: Any, state: Shape, parent: Scope) -> Ex
         _refuse(role, function, ("state",), parent)
         return Const(True)
     with scope.entered():
-        condition = lower(function(Symbolic(column, scope, state)), scope)
+        value = function(Symbolic(column, scope, state))
+        with scope.trace.at(of_result(function)):
+            condition = lower(value, scope)
     if scope.stages:
         parent.trace.report(
             f"{role}= makes a call ({scope.stages[0].id}), but only compares",

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from halo.sdk.errors import WorkflowInvalid
-from halo.sdk.location import caller_locals, of_error, of_function, of_parameter
+from halo.sdk.location import caller_locals, of_error, of_function, of_parameter, of_result
 from halo.sdk.lower import constant, lower
 from halo.sdk.schemas import Adapter, Misfit, NoJsonForm, adapter_for, holds_class
 from halo.sdk.scope import Scope, Trace, TraceStopped
@@ -64,7 +64,9 @@ class _Definition:
         result = None
         if self._is_plain():
             with self.scope.entered():
-                result = lower(self._call(arguments), self.scope)
+                value = self._call(arguments)
+                with self.trace.at(of_result(self.function)):
+                    result = lower(value, self.scope)
         if result is None or self.trace.problems:
             raise TraceStopped
         plan = self.scope.plan(self.trace.name, result, version)
@@ -149,7 +151,7 @@ class _Definition:
             adapter.read(data)
         except NoJsonForm:
             self.trace.report(
-                f"the default of input {parameter.name!r} is a {kind}, which cannot be written as JSON",
+                f"the default of input {parameter.name!r} is of type {kind}, which cannot be written as JSON",
                 f"give a JSON value, or None and make the {kind} inside a @halo.tool",
                 where,
             )

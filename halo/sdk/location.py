@@ -1,10 +1,11 @@
 """Where in the user's code something is: `file:line`, as editors and terminals make it a link."""
 
 import ast
+import functools
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
@@ -40,10 +41,8 @@ def of_error(error: BaseException, otherwise: str) -> str:
 
 def of_function(function: Callable[..., Any]) -> str:
     """The line of its `def`, not of its first decorator."""
-    code = _code(function)
     node = _syntax(function)
-    line = code.co_firstlineno if node is None else code.co_firstlineno + node.lineno - 1
-    return f"{code.co_filename}:{line}"
+    return _place(function, 1 if node is None else node.lineno)
 
 
 def of_parameter(function: Callable[..., Any], name: str) -> str:
@@ -53,9 +52,23 @@ def of_parameter(function: Callable[..., Any], name: str) -> str:
         every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg)
         for argument in every:
             if argument is not None and argument.arg == name:
-                code = _code(function)
-                return f"{code.co_filename}:{code.co_firstlineno + argument.lineno - 1}"
+                return _place(function, argument.lineno)
     return of_function(function)
+
+
+def of_result(function: Callable[..., Any]) -> str:
+    """The line of its one `return`, or of its `def` where there are several or none can be seen."""
+    node = _syntax(function)
+    returns = [] if node is None else [step for step in _own_steps(node) if isinstance(step, ast.Return)]
+    return _place(function, returns[0].lineno) if len(returns) == 1 else of_function(function)
+
+
+def _own_steps(node: ast.AST) -> Iterator[ast.AST]:
+    """What stands in a function, except in the functions inside it."""
+    for child in ast.iter_child_nodes(node):
+        yield child
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            yield from _own_steps(child)
 
 
 def _is_users(frame: FrameType) -> bool:
@@ -65,9 +78,13 @@ def _is_users(frame: FrameType) -> bool:
     return module.partition(".")[0] not in sys.stdlib_module_names
 
 
-def _code(function: Callable[..., Any]) -> CodeType:
-    code: CodeType = inspect.unwrap(function).__code__
-    return code
+def _place(function: Callable[..., Any], line: int) -> str:
+    """`line` counts from 1 at the function's first decorator. What is not written in Python stands where it is used."""
+    unwrapped: Any = inspect.unwrap(function)
+    while isinstance(unwrapped, functools.partial):
+        unwrapped = inspect.unwrap(unwrapped.func)
+    code: CodeType | None = getattr(unwrapped, "__code__", None)
+    return caller() if code is None else f"{code.co_filename}:{code.co_firstlineno + line - 1}"
 
 
 def _syntax(function: Callable[..., Any]) -> ast.FunctionDef | ast.AsyncFunctionDef | None:

@@ -83,6 +83,8 @@ class _Lowering:
     def _object(self, parts: Mapping[Any, Any], around: tuple[int, ...]) -> Expr:
         found: list[Field] = []
         for name, part in parts.items():
+            if isinstance(name, Placed):
+                continue  # reported when it was hashed
             if not isinstance(name, str) or has_marks(name):
                 self._refuse(f"the key {name!r} of a dict is no constant text", "use texts known now as keys")
                 continue
@@ -108,7 +110,7 @@ class _Lowering:
         except NoJsonForm:
             kind = type(value).__name__
             return self._refuse(
-                f"a {kind} cannot be written as JSON, so it cannot be in a plan",
+                f"a value of type {kind} cannot be written as JSON, so it cannot be in a plan",
                 "use texts, numbers, lists, dicts, dataclasses or pydantic models; make other objects inside a tool",
             )
 

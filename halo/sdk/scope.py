@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from secrets import randbelow
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from halo.sdk.errors import Problem, WorkflowInvalid
 from halo.sdk.location import caller
@@ -59,17 +59,27 @@ class Trace:
         #: Tells this trace's text slots from another's. Never reaches the plan.
         self.nonce = randbelow(10**9)
         self.closed = False
+        self._where: str | None = None
         self._branched_at: set[str] = set()
         self._stages = 0
 
     def report(self, what: str, fix: str, where: str | None = None) -> None:
-        problem = Problem(where or caller(), what, fix)
+        problem = Problem(where or self._where or caller(), what, fix)
         if self.closed:
             raise WorkflowInvalid(self.name, [problem])
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def stop(self) -> None:
+    @contextmanager
+    def at(self, where: str) -> Iterator[None]:
+        """Problems found inside the block stand at `where`: the user's code is not running."""
+        before, self._where = self._where, where
+        try:
+            yield
+        finally:
+            self._where = before
+
+    def stop(self) -> NoReturn:
         raise TraceStopped
 
     def stop_repeated_branch(self) -> None:
@@ -107,8 +117,9 @@ class Scope:
         self.parent = parent
         self.depth: int = parent.depth + 1 if parent else 0
         self._stages: list[Stage] = []
-        self._taken: set[str] = set()
+        self._ids = _Names()
         self._inputs: dict[str, Input] = {}
+        self._columns = _Names()
         self._bindings: dict[str, Expr] = {}
         if self.depth > MAX_BODY_DEPTH:
             trace.report(
@@ -126,12 +137,12 @@ class Scope:
             _current.reset(token)
 
     def add_input(self, name: str, schema: Json = None, default: Fallback | None = None) -> Column:
+        name = self._columns.new(name)
         self._inputs[name] = Input(name, schema, default)
         return Column(name)
 
     def new_id(self, base: str) -> StageId:
-        """`base`, or `base_2`, `base_3`, ... where it is taken."""
-        return StageId(_untaken(base, self._taken))
+        return StageId(self._ids.new(base))
 
     def add(self, stage: Stage) -> Output:
         self.trace.check_stage(stage)
@@ -188,9 +199,9 @@ class Scope:
         for name, value in self._bindings.items():
             if value == leaf:
                 return Column(name)
-        name = _untaken(re.sub(r"\W+", "_", describe_expr(leaf)).strip("_"), set(self._inputs))
-        self._bindings[name] = leaf
-        return self.add_input(name)
+        column = self.add_input(re.sub(r"\W+", "_", describe_expr(leaf)).strip("_"))
+        self._bindings[column.name] = leaf
+        return column
 
 
 def describe(value: Placed) -> str:
@@ -206,10 +217,17 @@ def describe_expr(expr: Expr) -> str:
             return {"compare": "comparison", "concat": "text"}.get(expr.kind, expr.kind)
 
 
-def _untaken(base: str, taken: set[str]) -> str:
-    name, count = base, 1
-    while name in taken:
-        count += 1
-        name = f"{base}_{count}"
-    taken.add(name)
-    return name
+class _Names:
+    """Hands out each name once."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def new(self, base: str) -> str:
+        """`base`, or `base_2`, `base_3`, ... where it is taken."""
+        name = base
+        while name in self._counts:
+            self._counts[base] += 1
+            name = f"{base}_{self._counts[base]}"
+        self._counts[name] = 1
+        return name

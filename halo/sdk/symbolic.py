@@ -5,6 +5,7 @@ their real value for is reported with the line and the fix, and the trace goes o
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from halo.sdk.location import caller
@@ -93,11 +94,11 @@ class Symbolic(Placed):
         return write_repr(self, caller())
 
     def __bool__(self) -> bool:
+        self._halo_scope.trace.stop_repeated_branch()
         _report(
             self, f"`{describe(self)}` is known only when the program runs, so Python cannot branch on it here"
             " (if, while, and, or, not, in, a chained comparison)", _BRANCH_FIX,
         )  # fmt: skip
-        self._halo_scope.trace.stop_repeated_branch()
         return False
 
     def __iter__(self) -> Iterator[Any]:
@@ -194,11 +195,8 @@ def _step(value: Symbolic, key: str | int) -> Any:
         _report(value, f"`{describe(value)}`: {unknown.what}", unknown.fix)
         return anything(value._halo_scope)
     expr = value._halo_expr
-    if isinstance(expr, Column):
-        return Symbolic(Column(expr.name, (*expr.path, key)), value._halo_scope, shape)
-    if isinstance(expr, Output):
-        return Symbolic(Output(expr.stage, (*expr.path, key)), value._halo_scope, shape)
-    return _refuse(value, f"is built here, so nothing can be read from it with {key!r}", "read from what it is made of")
+    assert isinstance(expr, Column | Output), "texts and comparisons have no parts"
+    return Symbolic(replace(expr, path=(*expr.path, key)), value._halo_scope, shape)
 
 
 def _compare(operator: Operator, left: object, right: object) -> Any:

@@ -153,7 +153,7 @@ class _Check:
         try:
             return adapter_for(hint)
         except NoJsonForm as error:
-            fix = "use JSON types, dataclasses or pydantic models"
+            fix = "use JSON types, dataclasses, pydantic models, or TypedDict from typing_extensions"
             self.report(f"{whose} has no JSON form: {error}", fix, where)
             return None
 
