@@ -1,0 +1,118 @@
+"""Rows from CSV: the first line names the columns."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from halo.batch.errors import RowsUnreadable
+from halo.batch.lines import read_lines
+from halo.batch.rows import MAX_ROW_BYTES, BadLine, GivenRow, optional_names
+from planner.ir.plan import Input
+from planner.ir.values import Json
+
+ReadCell = Callable[[str], Json]
+
+
+def read_csv(path: Path, inputs: Sequence[Input]) -> Iterator[GivenRow | BadLine]:
+    """A row for each record; cells of inputs that are no text are read as JSON. Raises `RowsUnreadable`."""
+    before = csv.field_size_limit(MAX_ROW_BYTES)
+    try:
+        records = _records(path)
+        header = _header(path, records)
+        cells = _Cells(header, inputs)
+        for line, record in records:
+            yield record if isinstance(record, BadLine) else cells.row(line, record)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str] | BadLine]]:
+    """Each record with the number of its first line. A record with a bad line in it is bad as a whole."""
+    lines = _Lines(path)
+    reader = csv.reader(lines, strict=True)
+    while True:
+        first = reader.line_num + 1
+        lines.bad = None
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield first, BadLine(first, "invalid_csv", f"the record is not CSV: {error}")
+            continue
+        if lines.bad is not None:
+            yield first, lines.bad
+        elif record:
+            yield first, record
+
+
+class _Lines:
+    """Lines for the CSV reader, which cannot be told of a bad one: it gets a blank line, and `bad` is set."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = read_lines(path)
+        self.bad: BadLine | None = None
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        _, line = next(self._lines)
+        if isinstance(line, str):
+            return line
+        self.bad = line
+        return "\n"
+
+
+def _header(path: Path, records: Iterator[tuple[int, list[str] | BadLine]]) -> list[str]:
+    _, header = next(records, (0, None))
+    if header is None:
+        raise RowsUnreadable(f"the rows file {path} is empty: its first line must name the columns")
+    if isinstance(header, BadLine):
+        raise RowsUnreadable(f"the first line of {path} must name the columns: {header.message}")
+    names = [name.strip() for name in header]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RowsUnreadable(f"{path} names a column more than once: {', '.join(map(repr, twice))}")
+    return names
+
+
+class _Cells:
+    """How the cells of each column are read."""
+
+    def __init__(self, header: list[str], inputs: Sequence[Input]) -> None:
+        self._header = header
+        self._optional = optional_names(inputs)
+        self._readers: dict[str, ReadCell] = {given.name: _json_cell for given in inputs if not _takes_text(given)}
+
+    def row(self, line: int, record: list[str]) -> GivenRow | BadLine:
+        if len(record) != len(self._header):
+            message = f"the record has {len(record)} cells, the first line names {len(self._header)} columns"
+            return BadLine(line, "wrong_cell_count", message)
+        pairs = zip(self._header, record, strict=True)
+        return GivenRow(line, {name: self._read(name, cell) for name, cell in pairs if self._given(name, cell)})
+
+    def _given(self, name: str, cell: str) -> bool:
+        return cell != "" or name not in self._optional
+
+    def _read(self, name: str, cell: str) -> Json:
+        read = self._readers.get(name)
+        return cell if read is None else read(cell)
+
+
+def _takes_text(given: Input) -> bool:
+    """Whether a cell is to be left as it stands: the input wants text, or does not say what it wants."""
+    if not isinstance(given.schema, dict):
+        return True
+    wanted = given.schema.get("type")
+    return wanted == "string" or (wanted is None and not {"anyOf", "oneOf"} & given.schema.keys())
+
+
+def _json_cell(cell: str) -> Json:
+    """The JSON value of the cell; the cell itself when it is none, and the schema may then say what it thinks."""
+    text = cell.strip()
+    try:
+        return json.loads(text.lower() if text.lower() in {"true", "false", "null"} else text)
+    except (ValueError, RecursionError):
+        return cell

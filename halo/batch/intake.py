@@ -1,0 +1,122 @@
+"""A rows file against a workflow's inputs: the rows that can run, and what is wrong with each of the others."""
+
+import difflib
+import hashlib
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from halo.batch.errors import ColumnsUnknown, RowsUnreadable
+from halo.batch.rows import BadLine, read_file
+from planner.ir.plan import Input
+from planner.table import BadRow, Table, read_rows
+
+_SHOWN_PROBLEMS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """A row without a result. `row` counts from 0 over all rows of the file; `line` is where it stands, if known."""
+
+    row: int
+    line: int | None
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """`rows` stand in the file; `rejected` are those that cannot run, in order, and the others make the table.
+
+    `lines[row]` is the line of a row, 0 where there are none. `notes` are for the user.
+    """
+
+    rows: int
+    rejected: Sequence[RowError]
+    lines: Sequence[int]
+    notes: tuple[str, ...]
+
+
+def take_in(path: Path, inputs: Sequence[Input], limit: int | None = None) -> tuple[Table, Intake]:
+    """The rows that can run, and what there is to tell of the file. Reads at most `limit` rows.
+
+    Raises `RowsUnreadable` for a file without rows, and `ColumnsUnknown` when a column that must be there is in no row.
+    """
+    source = _Source(path, inputs, limit)
+    read = read_rows(source, inputs)
+    if not source.lines:
+        raise RowsUnreadable(f"the rows file {path} has no rows")
+    _check_columns(path, inputs, source.columns)
+    rejected = [_rejected(bad, source) for bad in read.bad]
+    return read.table, Intake(len(source.lines), rejected, source.lines, _notes(inputs, source.columns))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Source:
+    """The rows for the planner's reader, which counts them. A bad line is handed on as it is: that is no row either."""
+
+    def __init__(self, path: Path, inputs: Sequence[Input], limit: int | None) -> None:
+        self._found = islice(read_file(path, inputs), limit)
+        self.lines = array("q")
+        self.bad: dict[int, BadLine] = {}
+        self.columns: dict[str, None] = {}
+
+    def __iter__(self) -> Iterator[Any]:
+        for index, found in enumerate(self._found):
+            self.lines.append(found.line or 0)
+            if isinstance(found, BadLine):
+                self.bad[index] = found
+                yield found
+                continue
+            if not found.columns.keys() <= self.columns.keys():
+                self.columns.update(dict.fromkeys(found.columns))
+            yield found.columns
+
+
+def _rejected(bad: BadRow, source: _Source) -> RowError:
+    line = source.bad.get(bad.index)
+    if line is not None:
+        return RowError(bad.index, line.line, line.code, line.message)
+    where = f"row {bad.index + 1}, "
+    texts = [str(problem).removeprefix(where) for problem in bad.problems[:_SHOWN_PROBLEMS]]
+    more = len(bad.problems) - len(texts)
+    if more:
+        texts.append(f"and {more} problems more")
+    return RowError(bad.index, source.lines[bad.index] or None, "invalid_row", "; ".join(texts))
+
+
+def _check_columns(path: Path, inputs: Sequence[Input], columns: dict[str, None]) -> None:
+    """A column that no row has is one mistake, not as many as there are rows."""
+    if not columns:
+        return
+    names = [given.name for given in inputs]
+    missing = [given.name for given in inputs if given.default is None and given.name not in columns]
+    if not missing:
+        return
+    spare = [column for column in columns if column not in names]
+    lines = [f"  {name!r}{_hint(name, spare)}" for name in missing]
+    there = ", ".join(map(repr, columns))
+    raise ColumnsUnknown("\n".join([f"no row of {path} has these inputs:", *lines, f"the file's columns are: {there}"]))
+
+
+def _notes(inputs: Sequence[Input], columns: dict[str, None]) -> tuple[str, ...]:
+    names = [given.name for given in inputs]
+    absent = [name for name in names if name not in columns]
+    return tuple(
+        f"column {column!r} is no input and was ignored{_hint(column, absent)}"
+        for column in columns
+        if column not in names
+    )
+
+
+def _hint(name: str, candidates: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, candidates, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
