@@ -1,0 +1,99 @@
+"""Paged KV memory with prefix caching: which blocks are in use, and which are only kept because they may be hit."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from hashlib import blake2b
+
+#: A block's name says what stands in it and in all blocks before it, so equal names mean equal prefixes.
+BlockName = int
+
+
+class BlockPool:
+    """Counts blocks as vLLM does: `used` ones belong to running calls; idle ones hold a finished call's prefix until
+    the room is needed, the least recently used first, and of one call the tail first."""
+
+    def __init__(self, capacity: int) -> None:
+        assert capacity > 0
+        self.capacity = capacity
+        self._private = 0  # in use, and nobody can share them
+        self._shared: dict[BlockName, int] = {}  # in use, with the number of users
+        self._idle: OrderedDict[BlockName, None] = OrderedDict()
+
+    @property
+    def used(self) -> int:
+        return self._private + len(self._shared)
+
+    @property
+    def cached(self) -> int:
+        """Blocks whose content a new call can hit, in use or not."""
+        return len(self._shared) + len(self._idle)
+
+    @property
+    def available(self) -> int:
+        """Blocks that can be taken, idle ones included."""
+        return self.capacity - self.used
+
+    def hits(self, names: Sequence[BlockName], most: int) -> int:
+        """How many of the first `most` names are here, without a gap."""
+        shared, idle = self._shared, self._idle
+        for index in range(min(most, len(names))):
+            if names[index] not in shared and names[index] not in idle:
+                return index
+        return min(most, len(names))
+
+    def idle_among(self, names: Sequence[BlockName]) -> int:
+        """How many of these would no longer be available if they were shared."""
+        return sum(1 for name in names if name in self._idle)
+
+    def share(self, names: Sequence[BlockName]) -> None:
+        """Use blocks that are here."""
+        for name in names:
+            if name in self._shared:
+                self._shared[name] += 1
+            else:
+                del self._idle[name]
+                self._shared[name] = 1
+
+    def take(self, count: int) -> None:
+        """Use `count` more blocks of one's own; idle ones make room."""
+        assert count <= self.available, "more blocks taken than there are"
+        self._private += count
+        for _ in range(self.used + len(self._idle) - self.capacity):
+            self._idle.popitem(last=False)
+
+    def publish(self, name: BlockName) -> bool:
+        """Let others share a block of one's own from now on. False where another block with that content is here."""
+        if name in self._shared or name in self._idle:
+            return False
+        self._private -= 1
+        self._shared[name] = 1
+        return True
+
+    def release(self, shared: Sequence[BlockName], private: int) -> None:
+        """A call lets go of its blocks; those with a name stay as idle ones, the last the first to go."""
+        self._private -= private
+        for name in reversed(shared):
+            users = self._shared[name] - 1
+            if users:
+                self._shared[name] = users
+            else:
+                del self._shared[name]
+                self._idle[name] = None
+
+    def check(self) -> None:
+        """Raises `AssertionError` where the books do not balance."""
+        assert self._private >= 0
+        assert all(users > 0 for users in self._shared.values())
+        assert not self._shared.keys() & self._idle.keys()
+        assert self.used + len(self._idle) <= self.capacity
+
+
+def block_names(text: str, block_characters: int) -> tuple[BlockName, ...]:
+    """The chained names of the full blocks of a text: equal beginnings, equal names."""
+    data = text.encode("utf-32-le")
+    width = 4 * block_characters
+    name, names = b"", []
+    for end in range(width, len(data) + 1, width):
+        name = blake2b(name + data[end - width : end], digest_size=8).digest()
+        names.append(int.from_bytes(name, "big"))
+    return tuple(names)

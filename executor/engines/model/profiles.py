@@ -1,0 +1,110 @@
+"""How long one step of an engine takes on a GPU: Llama-3-8B in bf16 on one GPU.
+
+Finer than `planner.cost.speeds`, and fitted apart from it, so that a simulation can prove the planner wrong. What the
+sources do not measure is derived from data sheets: the KV of a token is 128 KiB, read at 75 % of the memory bandwidth;
+attention runs at half of the bf16 peak; KV gets 90 % of the memory, less the weights and 2 GB.
+"""
+
+from dataclasses import dataclass
+
+_KV_BYTES_PER_TOKEN = 131072
+_ATTENTION_FLOPS = 524288  # of one token looking at one token: 32 layers, 4,096 wide, both products
+_STEP_OVERHEAD_S = 0.0015  # scheduling, launching and sampling; an assumption
+_VIDUR = "operator times measured by Vidur (MLSys 2024)"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The parameters of a step's time. `calibrated` ones are fitted to measurements, which `source` names.
+
+    A step reads all weights (`weights_s`) and multiplies each token with them (`token_s`); the two overlap, the more
+    so the greater `blend` is (a p-norm: the smooth roofline). To that come `overhead_s`, the KV of every running call
+    (`kv_read_s` a token), and prompt tokens looking back (`attend_s` for each pair).
+    """
+
+    gpu: str
+    source: str
+    calibrated: bool
+    weights_s: float
+    token_s: float
+    blend: float
+    kv_read_s: float
+    attend_s: float
+    kv_tokens: int
+    overhead_s: float = _STEP_OVERHEAD_S
+    block_tokens: int = 16
+    step_tokens: int = 2048
+
+    @property
+    def kv_blocks(self) -> int:
+        return self.kv_tokens // self.block_tokens
+
+    def matrix_s(self, tokens: int) -> float:
+        """The part of a step that depends on how many tokens are in it, overhead included."""
+        p = self.blend
+        return self.overhead_s + float((self.weights_s**p + (tokens * self.token_s) ** p) ** (1 / p))
+
+
+def profile_for(gpu: str) -> Profile:
+    """The profile of a GPU kind; an unknown kind is taken for an A100."""
+    return PROFILES.get(gpu, PROFILES["A100"])
+
+
+def _profile(
+    gpu: str, source: str, tflops: float, memory_gb: int, gb_per_s: float, measured: tuple[float, float, float] | None
+) -> Profile:
+    """`measured` holds weights_s, token_s and blend; without it they come from the data sheet too."""
+    weights_s, token_s, blend = measured or (16e9 / (0.8 * gb_per_s * 1e9), 16e9 / (0.6 * tflops * 1e12), 1.4)
+    return Profile(
+        gpu=gpu,
+        source=source,
+        calibrated=measured is not None,
+        weights_s=weights_s,
+        token_s=token_s,
+        blend=blend,
+        kv_read_s=_KV_BYTES_PER_TOKEN / (0.75 * gb_per_s * 1e9),
+        attend_s=_ATTENTION_FLOPS / (0.5 * tflops * 1e12),
+        kv_tokens=int((0.9 * memory_gb - 18) * 1e9 / _KV_BYTES_PER_TOKEN),
+    )
+
+
+PROFILES = {
+    profile.gpu: profile
+    for profile in (
+        _profile(
+            "H100",
+            f"{_VIDUR}: Llama-2-7B on H100, mean error 4.1 %, scaled by the weights to Llama-3-8B",
+            tflops=989,
+            memory_gb=80,
+            gb_per_s=3350,
+            measured=(5.9e-3, 21.9e-6, 1.3),
+        ),
+        _profile(
+            "A100",
+            f"{_VIDUR}: Llama-3-8B on A100 80 GB, mean error 3.6 %",
+            tflops=312,
+            memory_gb=80,
+            gb_per_s=2039,
+            measured=(9.7e-3, 69.4e-6, 1.5),
+        ),
+        _profile("L40S", "data sheet", tflops=362, memory_gb=48, gb_per_s=864, measured=None),
+        _profile("A6000", "data sheet", tflops=155, memory_gb=48, gb_per_s=768, measured=None),
+        _profile("A10", "data sheet", tflops=125, memory_gb=24, gb_per_s=600, measured=None),
+        _profile("L4", "data sheet", tflops=121, memory_gb=24, gb_per_s=300, measured=None),
+        Profile(
+            gpu="cpu",
+            source=(
+                "a 4 M-parameter Llama in a CPU build of vLLM on two AVX-512 cores: 8,000 prompt tokens/s, "
+                "2.3 s for a prompt of 8,000 tokens, 3,100 output tokens/s over 32 calls"
+            ),
+            calibrated=True,
+            weights_s=0.5e-3,
+            token_s=125e-6,
+            blend=1.5,
+            kv_read_s=0.02e-6,
+            attend_s=40e-9,
+            kv_tokens=500_000,
+            overhead_s=6e-3,
+        ),
+    )
+}
