@@ -4,8 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from workloads.text2sql.guard import refusal_of
-from workloads.text2sql.sandbox import QueryError, QueryLimits, QueryResult, execute_select, result_to_json
+from workloads.text2sql.sandbox import (
+    QueryError,
+    QueryLimits,
+    QueryResult,
+    execute_select,
+    result_from_json,
+    result_to_json,
+)
 from workloads.text2sql.schema import read_schema, render_schema
+from workloads.text2sql.vote import vote
 
 
 def describe_database(database: str, tables: list[str] | None = None, examples: int = 3) -> str:
@@ -21,6 +29,22 @@ def list_tables(database: str) -> list[str]:
 def query_database(database: str, sql: str, time_s: float = 5.0) -> dict[str, Any]:
     """Guard the query, then run it: `{"columns", "rows", "truncated", "error"}`. An error is an answer, not raised."""
     return result_to_json(guarded_select(Path(database), sql, QueryLimits(time_s=time_s)))
+
+
+def choose_candidate(candidates: list[str], results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The winner by vote: `{"sql", "votes", "candidates", "result"}`. `results` are what `query_database` gave.
+
+    Raises `ValueError` where there are no candidates, or not one result for each.
+    """
+    if not candidates or len(candidates) != len(results):
+        raise ValueError(f"{len(candidates)} candidates have {len(results)} results; one result each is needed")
+    winner = vote([result_from_json(result) for result in results])
+    return {
+        "sql": candidates[winner.index],
+        "votes": winner.votes,
+        "candidates": winner.candidates,
+        "result": results[winner.index],
+    }
 
 
 def guarded_select(database: Path, sql: str, limits: QueryLimits) -> QueryResult:
