@@ -79,7 +79,9 @@ def read_fallback(value: Any, answer: Adapter | None, report: Report) -> Fallbac
         if answer is not None and data is not None:
             answer.read(data)
     except NoJsonForm:
-        report(f"fallback is of type {type(value).__name__}, which cannot be written as JSON", "give a constant JSON value")
+        report(
+            f"fallback is of type {type(value).__name__}, which cannot be written as JSON", "give a constant JSON value"
+        )
         return None
     except Misfit as misfit:
         report(f"fallback does not fit the type of the answer: {misfit}", "give a value of that type")
