@@ -52,4 +52,4 @@ def cell_key(cell: Cell) -> tuple[int, float, str]:
         return 0, 0.0, ""
     if isinstance(cell, str):
         return 2, 0.0, cell
-    return 1, float(f"{cell:.6g}"), ""
+    return 1, float(f"{cell:.6g}") + 0.0, ""  # adding zero makes -0.0 the same as 0.0
