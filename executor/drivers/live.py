@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import structlog
-from kvstore.program_state import ProgramStates
-from planner.optimize import optimize
 
 from executor.child_process import ToolFailed
 from executor.clock import Clock
@@ -69,10 +67,12 @@ from executor.store.port import (
 )
 from executor.tools import ToolRunner, as_failure
 from executor.values import Values, load_outputs
+from kvstore.program_state import ProgramStates
 from planner.ir.codec import decode
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId
 from planner.ir.plan import Effect, Plan
 from planner.job import JobPart
+from planner.optimize import optimize
 from planner.table import Table
 
 #: Below so many rows planning is done at once; above, in a thread, so that calls in flight are not held up.

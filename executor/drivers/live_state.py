@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Coroutine
 
 import structlog
-from kvstore.program_state import ProgramState, ProgramStates, StateUnavailable
 
 from executor.clock import Clock
 from executor.commands import SaveProgram
+from kvstore.program_state import ProgramState, ProgramStates, StateUnavailable
 from planner.ir.ids import ProgramId
 
 SAVE_EVERY_S = 0.2

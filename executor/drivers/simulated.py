@@ -1,11 +1,12 @@
-"""The simulated driver: the same core in virtual time, against modelled engines. Tools are really run, at once; only
-their duration is modelled."""
+"""The simulated driver: the same core in virtual time, against modelled engines.
 
-import asyncio
+Tools are really run, so that answers are real; how long they take is modelled.
+"""
+
 import heapq
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from executor.child_process import ToolFailed
@@ -24,8 +25,6 @@ from executor.commands import (
     PlanBatch,
     Prepare,
     RunTool,
-    SaveNode,
-    SaveProgram,
     Settle,
     Status,
     TakeShared,
@@ -34,12 +33,17 @@ from executor.commands import (
 )
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
-from executor.engines.answers import Answers
-from executor.engines.model.engine import EngineModel
+from executor.drivers.progress import Progress
+from executor.engines.answers import CHARACTERS_PER_TOKEN, Answers, completion_of
+from executor.engines.model.block_pool import block_names
+from executor.engines.model.engine_model import EngineModel, Finished
+from executor.engines.model.profiles import Profile, profile_for
 from executor.engines.port import Completion, EngineFailed, EngineSpec, Failure
+from executor.engines.prompts import answer_text, checked_prompt_tokens, prompt_text
 from executor.events import (
     BatchPlanned,
     CallFinished,
+    EngineBack,
     Event,
     JobSubmitted,
     NodeFailed,
@@ -48,9 +52,222 @@ from executor.events import (
 )
 from executor.tools import ToolRunner, as_failure
 from executor.values import Values
-from planner.ir.ids import EngineId, JobId, NodeRef
+from planner.ir.ids import EngineId, JobId, NodeRef, ProgramId
 from planner.ir.plan import Plan, ToolSpec
 from planner.ir.values import Json
 from planner.job import JobPart
 from planner.optimize import optimize
 from planner.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A job that comes in at an instant of virtual time, in seconds."""
+
+    at: float
+    job: JobId
+    plan: Plan
+    table: Table
+    priority: int = 0
+
+
+@dataclass(slots=True)
+class SimulatedJob:
+    """How a job went. `results[row]` is a program's result, or the `Failure` it ended with; `ended_at[row]` when."""
+
+    progress: Progress
+    results: dict[int, Json | Failure | None] = field(default_factory=dict)
+    ended_at: dict[int, float] = field(default_factory=dict)
+    status: Status | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    node: NodeRef
+    attempt: int
+
+
+@dataclass(slots=True)
+class _SimulatedEngine:
+    spec: EngineSpec
+    profile: Profile
+    model: EngineModel[_Running]
+    answers: dict[_Running, Completion] = field(default_factory=dict)
+
+
+async def simulate(
+    arrivals: Sequence[Arrival],
+    fleet: Sequence[EngineSpec],
+    answers: Answers,
+    tools: ToolRunner,
+    tool_seconds: Callable[[ToolSpec], float],
+    limits: Limits | None = None,
+) -> Mapping[JobId, SimulatedJob]:
+    """Run the jobs to their ends. The same arguments give the same run, event for event, if the tools are pure."""
+    simulation = Simulation(fleet, answers, tools, tool_seconds, limits)
+    return await simulation.run(arrivals)
+
+
+class Simulation:
+    """One virtual world. `events` is everything that happened in it, in order."""
+
+    def __init__(
+        self,
+        fleet: Sequence[EngineSpec],
+        answers: Answers,
+        tools: ToolRunner,
+        tool_seconds: Callable[[ToolSpec], float],
+        limits: Limits | None = None,
+    ) -> None:
+        self._core = Scheduler(fleet, limits)
+        self._values = Values()
+        self._answers, self._tools, self._tool_seconds = answers, tools, tool_seconds
+        self._engines = {spec.id: _engine(spec) for spec in fleet}
+        self._arrivals: dict[JobId, Arrival] = {}
+        self._jobs: dict[JobId, SimulatedJob] = {}
+        self._now = 0.0
+        self._order = count()
+        self._heap: list[tuple[float, int, Event | EngineId | Arrival]] = []
+        self._inbox: deque[Event] = deque()
+        self._running_tools: set[_Running] = set()
+        self.events: list[Event] = []
+
+    async def run(self, arrivals: Sequence[Arrival]) -> Mapping[JobId, SimulatedJob]:
+        for arrival in arrivals:
+            self._at(arrival.at, arrival)
+        while self._heap:
+            self._now, _, due = heapq.heappop(self._heap)
+            self._happen(due)
+            while self._inbox:
+                await self._handle(self._inbox.popleft())
+        return self._jobs
+
+    def _at(self, at: float, what: Event | EngineId | Arrival) -> None:
+        heapq.heappush(self._heap, (at, next(self._order), what))
+
+    def _happen(self, due: Event | EngineId | Arrival) -> None:
+        if isinstance(due, str):
+            self._engine_moves(self._engines[due])
+        elif isinstance(due, Arrival):
+            self._arrive(due)
+        elif not self._outdated(due):
+            self._inbox.append(due)
+
+    def _outdated(self, event: Event) -> bool:
+        """A tool whose program ended meanwhile has nothing to say."""
+        if not isinstance(event, ToolFinished | NodeFailed):
+            return False
+        running = _Running(event.node, event.attempt)
+        known = running in self._running_tools
+        self._running_tools.discard(running)
+        return not known
+
+    def _arrive(self, arrival: Arrival) -> None:
+        self._arrivals[arrival.job] = arrival
+        self._jobs[arrival.job] = SimulatedJob(Progress(arrival.table.rows))
+        self._inbox.append(JobSubmitted(self._now, arrival.job, arrival.plan, arrival.table.rows, arrival.priority))
+
+    async def _handle(self, event: Event) -> None:
+        self.events.append(event)
+        for command in self._core.handle(event):
+            await self._perform(command)
+
+    async def _perform(self, command: Command) -> None:
+        match command:
+            case Prepare() | Decide() | Settle():
+                self._inbox.append(self._values.answer(command, self._now))
+            case OpenFrame() | TakeShared() | KeepShared() | ForgetShared() | UseFallback():
+                self._values.apply(command)
+            case Dispatch():
+                self._dispatch(command)
+            case RunTool():
+                await self._run_tool(command)
+            case Abort(node=node, attempt=attempt):
+                self._abort(_Running(node, attempt))
+            case BeginProgram():
+                arrival = self._arrivals[command.job]
+                self._values.open_program(command.program, arrival.plan, arrival.table.row(command.row))
+            case FinishProgram():
+                self._finish_program(command)
+            case FinishJob(job=job, status=status):
+                self._jobs[job].status = status
+            case PlanBatch(job=job):
+                self._plan(self._arrivals[job])
+            case WatchEngine(engine=engine, after_s=after_s):
+                self._at(self._now + after_s, EngineBack(self._now + after_s, engine))
+            case CallMeAt(at=at):
+                self._at(max(at, self._now), WakeUp(max(at, self._now)))
+
+    def _plan(self, arrival: Arrival) -> None:
+        (part,) = optimize([JobPart(arrival.plan, arrival.table)]).parts
+        self._inbox.append(BatchPlanned(self._now, arrival.job, part.plan, part.order, part.groups))
+
+    def _dispatch(self, command: Dispatch) -> None:
+        engine, running = self._engines[command.engine], _Running(command.node, command.attempt)
+        request = replace(self._values.call(command.node), call_id=f"{command.node}@{command.attempt}")
+        text = prompt_text(request.messages, request.tools)
+        try:
+            prompt_tokens = checked_prompt_tokens(engine.spec, request, text, engine.spec.context_tokens)
+            completion = completion_of(request, self._answers.answer(request), prompt_tokens)
+        except EngineFailed as failed:
+            self._inbox.append(NodeFailed(self._now, command.node, command.attempt, failed.failure))
+            return
+        engine.answers[running] = completion
+        whole = text + answer_text(completion.text)
+        names = block_names(whole, engine.profile.block_tokens * CHARACTERS_PER_TOKEN)
+        engine.model.submit(running, prompt_tokens, completion.usage.output_tokens, self._now, names)
+        self._watch(engine)
+
+    def _engine_moves(self, engine: _SimulatedEngine) -> None:
+        for finished in engine.model.advance(self._now):
+            self._inbox.append(self._completed(engine, finished))
+        self._watch(engine)
+
+    def _completed(self, engine: _SimulatedEngine, finished: Finished[_Running]) -> Event:
+        node, attempt = finished.id.node, finished.id.attempt
+        completion = engine.answers.pop(finished.id)
+        self._job_of(node.program).progress.called(finished.usage)
+        if failure := self._values.take_completion(node, completion):
+            return NodeFailed(self._now, node, attempt, failure)
+        tools = tuple(call.name for call in completion.tool_calls) if self._values.call(node).is_turn else ()
+        return CallFinished(self._now, node, attempt, finished.usage, tools)
+
+    def _watch(self, engine: _SimulatedEngine) -> None:
+        if (at := engine.model.next_at()) is not None:
+            self._at(at, engine.spec.id)
+
+    async def _run_tool(self, command: RunTool) -> None:
+        node, attempt = command.node, command.attempt
+        at = self._now + self._tool_seconds(command.spec)
+        self._running_tools.add(_Running(node, attempt))
+        try:
+            result = await self._tools.run(command.spec, self._values.tool(node).arguments)
+        except ToolFailed as failed:
+            self._at(at, NodeFailed(at, node, attempt, as_failure(failed)))
+            return
+        self._values.take_tool_result(node, result)
+        self._at(at, ToolFinished(at, node, attempt))
+
+    def _abort(self, running: _Running) -> None:
+        self._running_tools.discard(running)
+        for engine in self._engines.values():
+            if engine.answers.pop(running, None) is not None:
+                engine.model.cancel(running, self._now)
+                self._watch(engine)
+
+    def _finish_program(self, command: FinishProgram) -> None:
+        job = self._jobs[command.job]
+        succeeded = command.status is Status.SUCCEEDED
+        result = self._values.output(NodeRef(command.program, "")) if succeeded else command.failure
+        job.results[command.row] = result
+        job.ended_at[command.row] = self._now
+        job.progress.end(command.status)
+        self._values.forget_program(command.program)
+
+    def _job_of(self, program: ProgramId) -> SimulatedJob:
+        return self._jobs[JobId(program.rpartition("/")[0])]
+
+
+def _engine(spec: EngineSpec) -> _SimulatedEngine:
+    profile = profile_for(spec.gpu)
+    return _SimulatedEngine(spec, profile, EngineModel(profile, spec.max_running))
