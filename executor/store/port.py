@@ -42,6 +42,10 @@ class StoreUnavailable(Exception):
     """The database cannot be reached or cannot write just now; trying again later may help."""
 
 
+class StoreRefused(Exception):
+    """The store cannot be opened as things are; the message says why, and how to mend it."""
+
+
 class JobUnknown(Exception):
     """There is no such job, or it is another tenant's."""
 

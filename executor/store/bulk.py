@@ -1,0 +1,79 @@
+"""Statements for many rows at once: the store's hot path, so plain SQL and plain tuples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+_SQLITE_NOW = "(julianday('now') - 2440587.5) * 86400.0"
+_POSTGRES_NOW = "extract(epoch FROM clock_timestamp())::double precision"
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """One statement for any number of rows: SQLite runs it once a row, PostgreSQL takes each column as an array."""
+
+    sqlite: str
+    postgres: str
+
+    async def run(self, connection: AsyncConnection, rows: Sequence[tuple[Any, ...]]) -> int:
+        """How many rows of the table were changed."""
+        if not rows:
+            return 0
+        if connection.dialect.name == "sqlite":
+            return (await connection.exec_driver_sql(self.sqlite, list(rows))).rowcount
+        columns = tuple([list(column) for column in zip(*rows, strict=True)])
+        return (await connection.exec_driver_sql(self.postgres, columns)).rowcount
+
+
+def _insert(table: str, columns: dict[str, str], tail: str = "", now: str | None = None) -> Bulk:
+    """`columns` maps each given column to its PostgreSQL type; `now` names one that takes the database's time."""
+    names = [*columns, now] if now else list(columns)
+    into = f"INSERT INTO {table} ({', '.join(names)})"
+    marks = ["?"] * len(columns) + ([_SQLITE_NOW] if now else [])
+    arrays = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(columns.values(), 1))
+    picked = [f"given.{name}" for name in columns] + ([_POSTGRES_NOW] if now else [])
+    return Bulk(
+        f"{into} VALUES ({', '.join(marks)}) {tail}",
+        f"{into} SELECT {', '.join(picked)} FROM unnest({arrays}) AS given({', '.join(columns)}) {tail}",
+    )
+
+
+INSERT_PROGRAMS = _insert("programs", {"job_id": "text", "row_index": "int", "input": "text"})
+
+INSERT_EVENTS = _insert("events", {"job_id": "text", "row_index": "int", "kind": "text", "detail": "text"}, now="at")
+
+_NODE = {
+    "job_id": "text",
+    "row_index": "int",
+    "path": "text",
+    "attempt": "int",
+    "status": "text",
+    "output": "text",
+    "tools": "text",
+    "shared_job": "text",
+    "shared_row": "int",
+    "shared_path": "text",
+    "prompt_tokens": "bigint",
+    "output_tokens": "bigint",
+    "cached_tokens": "bigint",
+    "engine": "text",
+}
+_DONE = ", ".join(f"{name} = excluded.{name}" for name in list(_NODE)[3:])
+
+#: A node is written once; only one that was no more than begun is written over.
+INSERT_OUTPUTS = _insert(
+    "nodes", _NODE, f"ON CONFLICT (job_id, row_index, path) DO UPDATE SET {_DONE} WHERE nodes.status = 'begun'"
+)
+
+INSERT_BEGUN = _insert("nodes", _NODE, "ON CONFLICT DO NOTHING")
+
+#: Rows of (status, result, failure, job, row).
+END_PROGRAMS = Bulk(
+    "UPDATE programs SET status = ?, result = ?, failure = ? WHERE job_id = ? AND row_index = ? AND status = 'pending'",
+    """UPDATE programs SET status = given.status, result = given.result, failure = given.failure
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[])
+      AS given(status, result, failure, job_id, row_index)
+    WHERE programs.job_id = given.job_id AND programs.row_index = given.row_index AND programs.status = 'pending'""",
+)

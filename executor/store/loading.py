@@ -1,0 +1,121 @@
+"""Everything a holder needs to run a job, or to go on with it; read a page at a time."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from executor.store.claims import check_fence
+from executor.store.database import Database
+from executor.store.port import Claim, JobContents, SavedProgram
+from executor.store.records import PENDING, decode_page, job_record
+from executor.store.tables import jobs, nodes, plans, programs
+from planner.ir.ids import JobId
+from planner.ir.values import Json
+
+_PROGRAMS_A_PAGE = 1000
+_NODES_A_PAGE = 200
+_Key = tuple[str, int, str]
+
+
+@dataclass(slots=True)
+class _Saved:
+    outputs: dict[str, str] = field(default_factory=dict)
+    tools: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    interrupted: list[str] = field(default_factory=list)
+
+
+async def load(database: Database, claim: Claim) -> JobContents:
+    async with database.reading() as connection:
+        await check_fence(connection, claim)
+        query = select(jobs, plans.c.text).join(plans, plans.c.hash == jobs.c.plan_hash).where(jobs.c.id == claim.job)
+        job = (await connection.execute(query)).one()
+        rows, pending = await _programs(connection, claim.job)
+        # Nothing can be saved before the second attempt.
+        saved = await _saved(connection, claim.job, pending) if claim.attempt > 1 else {}
+    open_rows = set(pending)
+    ended = [row for row in range(len(rows)) if row not in open_rows]
+    return JobContents(job_record(job), job.text, rows, ended, saved)
+
+
+async def _programs(connection: AsyncConnection, job: JobId) -> tuple[list[Mapping[str, Json]], list[int]]:
+    """The inputs of all rows, and which rows have not ended."""
+    rows: list[Mapping[str, Json]] = []
+    pending: list[int] = []
+    columns = select(programs.c.row_index, programs.c.input, programs.c.status).where(programs.c.job_id == job)
+    while True:
+        following = columns.where(programs.c.row_index >= len(rows)).order_by(programs.c.row_index)
+        page = (await connection.execute(following.limit(_PROGRAMS_A_PAGE))).all()
+        rows.extend(decode_page([row.input for row in page]))
+        pending.extend(row.row_index for row in page if row.status == PENDING)
+        if len(page) < _PROGRAMS_A_PAGE:
+            return rows, pending
+
+
+async def _saved(connection: AsyncConnection, job: JobId, pending: Sequence[int]) -> dict[int, SavedProgram]:
+    saved: dict[int, _Saved] = {}
+    borrowed: list[tuple[int, str, _Key]] = []
+    for chunk in _chunks(pending, _NODES_A_PAGE):
+        query = select(nodes).where(nodes.c.job_id == job, nodes.c.row_index.in_(chunk))
+        for node in await connection.execute(query.order_by(nodes.c.row_index, nodes.c.path)):
+            _take_node(saved.setdefault(node.row_index, _Saved()), node, borrowed)
+    lent = await _lent(connection, {key for _, _, key in borrowed})
+    for row, path, key in borrowed:
+        # What was shared from a node that was never stored is simply not there: it is worked out again.
+        if key in lent:
+            saved[row].outputs[path] = lent[key]
+        else:
+            saved[row].tools.pop(path, None)
+    return {row: SavedProgram(one.outputs, one.tools, tuple(one.interrupted)) for row, one in saved.items()}
+
+
+def _take_node(saved: _Saved, node: Row[Any], borrowed: list[tuple[int, str, _Key]]) -> None:
+    if node.status == "begun":
+        saved.interrupted.append(node.path)
+        return
+    saved.tools[node.path] = tuple(json.loads(node.tools)) if node.tools else ()
+    if node.output is not None:
+        saved.outputs[node.path] = node.output
+    elif node.shared_job is not None:
+        borrowed.append((node.row_index, node.path, (node.shared_job, node.shared_row, node.shared_path)))
+
+
+async def _lent(connection: AsyncConnection, wanted: Iterable[_Key]) -> dict[_Key, str]:
+    """The outputs behind the keys; a node that itself shares another's output is followed."""
+    outputs: dict[_Key, str] = {}
+    follows: dict[_Key, _Key] = {}
+    asked: set[_Key] = set()
+    asking = set(wanted)
+    while asking:
+        asked |= asking
+        for chunk in _chunks(sorted(asking), _NODES_A_PAGE):
+            for key, node in await _nodes_at(connection, chunk):
+                if node.output is not None:
+                    outputs[key] = node.output
+                elif node.shared_job is not None:
+                    follows[key] = (node.shared_job, node.shared_row, node.shared_path)
+        asking = set(follows.values()) - asked
+    return outputs | dict(_followed(outputs, follows))
+
+
+async def _nodes_at(connection: AsyncConnection, keys: Sequence[_Key]) -> list[tuple[_Key, Row[Any]]]:
+    key = tuple_(nodes.c.job_id, nodes.c.row_index, nodes.c.path)
+    found = await connection.execute(select(nodes).where(key.in_(keys)))
+    return [((node.job_id, node.row_index, node.path), node) for node in found]
+
+
+def _followed(outputs: Mapping[_Key, str], follows: Mapping[_Key, _Key]) -> Iterator[tuple[_Key, str]]:
+    for start in follows:
+        key, seen = start, set[_Key]()
+        while key in follows and key not in seen:
+            seen.add(key)
+            key = follows[key]
+        if key in outputs:
+            yield start, outputs[key]
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -1,0 +1,64 @@
+"""Between the port's values and what the columns hold."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from executor.engines.port import Failure, FailureClass
+from executor.store.port import JobRecord, JobStatus
+from planner.ir.ids import JobId
+from planner.ir.values import Json
+
+PENDING = "pending"
+_LARGEST_COUNT = 2**53
+
+#: Compact, and the columns of a row stay in order. Raises `ValueError` for what JSON cannot hold.
+encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def decode_page(texts: Sequence[str]) -> list[Json]:
+    """Many JSON texts at once: quicker than one by one, and equal keys become one string in memory."""
+    page: list[Json] = json.loads(f"[{','.join(texts)}]")
+    return page
+
+
+def countable(count: int) -> int:
+    """An engine may report any number; one that a column cannot hold must not lose a whole group of writes."""
+    return count if 0 <= count < _LARGEST_COUNT else 0
+
+
+def encode_failure(failure: Failure | None) -> str | None:
+    if failure is None:
+        return None
+    return json.dumps([failure.failure_class.value, failure.code, failure.message, failure.retry_after_s])
+
+
+def decode_failure(stored: str | None) -> Failure | None:
+    if stored is None:
+        return None
+    kind, code, message, retry_after_s = json.loads(stored)
+    return Failure(FailureClass(kind), code, message, retry_after_s)
+
+
+def iso_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def job_record(row: Any) -> JobRecord:
+    """`row` has the columns of the table `jobs`."""
+    ended = {"succeeded": row.succeeded, "failed": row.failed, "cancelled": row.cancelled}
+    return JobRecord(
+        id=JobId(row.id),
+        workflow=row.workflow,
+        tenant=row.tenant,
+        status=JobStatus(row.status),
+        priority=row.priority,
+        rows=row.row_count,
+        counts={PENDING: row.row_count - sum(ended.values()), **ended},
+        metadata=json.loads(row.metadata),
+        created_at=iso_time(row.created_at),
+        started_at=None if row.started_at is None else iso_time(row.started_at),
+        ended_at=None if row.ended_at is None else iso_time(row.ended_at),
+        cancel_requested=row.cancel_requested,
+    )

@@ -1,0 +1,101 @@
+"""The store in an SQL database: SQLite in one file, or PostgreSQL shared by replicas."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from sqlalchemy import select
+
+from executor.store import accepting, claims, loading, migrating, reading, writing
+from executor.store.database import LOCK_WAIT_S, Database, database_url
+from executor.store.migrating import upgrade
+from executor.store.port import (
+    Claim,
+    JobContents,
+    JobRecord,
+    JobStatus,
+    NewJob,
+    ResultRow,
+    StoredEvent,
+    Write,
+)
+from planner.ir.ids import JobId
+
+__all__ = ["SqlStore", "open_store", "upgrade"]
+
+
+async def open_store(url: str, lock_wait_s: float = LOCK_WAIT_S) -> "SqlStore":
+    """Open the database at `sqlite:///path` or `postgresql://user@host/database`.
+
+    A SQLite file is made, and brought up to date, as needed. PostgreSQL, which others may be using, is refused unless
+    `upgrade` has brought it up to date. A SQLite writer waits `lock_wait_s` for one in another process. Raises
+    `StoreRefused`, `StoreUnavailable`.
+    """
+    database = Database(database_url(url), lock_wait_s)
+    try:
+        if database.is_sqlite:
+            await migrating.migrate(database)
+        await migrating.check(database)
+    except BaseException:
+        await database.close()
+        raise
+    return SqlStore(database)
+
+
+class SqlStore:
+    """A `Store`. Every method raises `StoreUnavailable` when the database cannot do it just now; then nothing was
+    done, or all of it was and doing it again changes nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create_job(self, job: NewJob) -> JobRecord:
+        return await accepting.create_job(self._database, job)
+
+    async def claim(self, owner: str, lease_s: float, job: JobId | None = None) -> Claim | None:
+        return await claims.claim(self._database, owner, lease_s, job)
+
+    async def renew(self, owner: str, lease_s: float) -> Sequence[JobId]:
+        return await claims.renew(self._database, owner, lease_s)
+
+    async def release(self, claim: Claim) -> None:
+        await claims.release(self._database, claim)
+
+    async def load(self, claim: Claim) -> JobContents:
+        return await loading.load(self._database, claim)
+
+    async def write(self, claim: Claim, writes: Sequence[Write]) -> None:
+        await writing.write(self._database, claim, writes)
+
+    async def job(self, job: JobId, tenant: str | None = None) -> JobRecord:
+        return await reading.job(self._database, job, tenant)
+
+    async def jobs(
+        self,
+        tenant: str | None = None,
+        status: JobStatus | None = None,
+        workflow: str | None = None,
+        before: JobId | None = None,
+        limit: int = 50,
+    ) -> Sequence[JobRecord]:
+        return await reading.list_jobs(self._database, tenant, status, workflow, before, limit)
+
+    async def request_cancel(self, job: JobId, tenant: str | None = None) -> JobRecord:
+        return await claims.request_cancel(self._database, job, tenant)
+
+    async def cancels_requested(self, owner: str) -> Sequence[JobId]:
+        return await claims.cancels_requested(self._database, owner)
+
+    def results(self, job: JobId, after_row: int = -1) -> AsyncIterator[ResultRow]:
+        return reading.results(self._database, job, after_row)
+
+    async def events(self, job: JobId, after_seq: int = 0, limit: int = 1000) -> Sequence[StoredEvent]:
+        return await reading.job_events(self._database, job, after_seq, limit)
+
+    async def usage(self, job: JobId) -> Mapping[str, int]:
+        return await reading.usage(self._database, job)
+
+    async def ping(self) -> None:
+        async with self._database.reading() as connection:
+            await connection.execute(select(1))
+
+    async def close(self) -> None:
+        await self._database.close()

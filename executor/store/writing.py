@@ -1,0 +1,154 @@
+"""One transaction a group of writes: the fence, node outputs, tools begun, programs and jobs that ended, counters."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Integer, Select, and_, case, func, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from executor.store.bulk import END_PROGRAMS, INSERT_BEGUN, INSERT_EVENTS, INSERT_OUTPUTS
+from executor.store.claims import check_fence, end_job
+from executor.store.database import Database
+from executor.store.port import Claim, JobEnded, JobStatus, NodeOutput, ProgramEnded, ToolBegun, Write
+from executor.store.records import PENDING, countable, encode_failure
+from executor.store.tables import jobs, nodes, programs, stored_text
+from planner.ir.ids import JobId
+
+_ROWS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Writes by kind, each node and row once: what is written first stands."""
+
+    outputs: dict[tuple[int, str], NodeOutput] = field(default_factory=dict)
+    begun: dict[tuple[int, str], ToolBegun] = field(default_factory=dict)
+    ended: dict[int, ProgramEnded] = field(default_factory=dict)
+    job: list[JobEnded] = field(default_factory=list)
+
+
+async def write(database: Database, claim: Claim, writes: Sequence[Write]) -> None:
+    group = _by_kind(writes)
+    job_id = stored_text(claim.job)
+    begun = [_begun_row(job_id, tool) for tool in group.begun.values()]
+    outputs = [_output_row(job_id, output) for output in group.outputs.values()]
+    async with database.writing() as connection:
+        await check_fence(connection, claim)
+        await INSERT_BEGUN.run(connection, begun)
+        if await INSERT_OUTPUTS.run(connection, outputs) == len(outputs):
+            await _count_outputs(connection, claim.job, group.outputs.values())
+        else:
+            await _count_again(connection, claim.job)
+        await _end_programs(connection, claim.job, group.ended)
+        for job in group.job[:1]:
+            await end_job(connection, claim.job, JobStatus(job.status.value))
+
+
+def _by_kind(writes: Iterable[Write]) -> _Group:
+    group = _Group()
+    for write in writes:
+        if isinstance(write, NodeOutput):
+            group.outputs.setdefault((write.row, write.path), write)
+        elif isinstance(write, ProgramEnded):
+            group.ended.setdefault(write.row, write)
+        elif isinstance(write, ToolBegun):
+            group.begun.setdefault((write.row, write.path), write)
+        else:
+            group.job.append(write)
+    return group
+
+
+def _begun_row(job_id: str, tool: ToolBegun) -> tuple[Any, ...]:
+    path = stored_text(tool.path)
+    return (job_id, tool.row, path, tool.attempt, "begun", None, None, None, None, None, 0, 0, 0, None)
+
+
+def _output_row(job_id: str, node: NodeOutput) -> tuple[Any, ...]:
+    job, row, path = node.shared_from or (None, None, None)
+    usage = node.usage
+    return (
+        job_id,
+        node.row,
+        stored_text(node.path),
+        node.attempt,
+        "done",
+        None if node.output is None else stored_text(node.output),
+        json.dumps(node.tools) if node.tools else None,
+        None if job is None else stored_text(job),
+        row,
+        None if path is None else stored_text(path),
+        countable(usage.prompt_tokens),
+        countable(usage.output_tokens),
+        countable(usage.cached_tokens),
+        None if node.engine is None else stored_text(node.engine),
+    )
+
+
+async def _count_outputs(connection: AsyncConnection, job: JobId, outputs: Iterable[NodeOutput]) -> None:
+    counted = {
+        "calls": sum(output.engine is not None for output in outputs),
+        "shared": sum(output.shared_from is not None for output in outputs),
+        "prompt_tokens": sum(countable(output.usage.prompt_tokens) for output in outputs),
+        "output_tokens": sum(countable(output.usage.output_tokens) for output in outputs),
+        "cached_tokens": sum(countable(output.usage.cached_tokens) for output in outputs),
+    }
+    more = {name: jobs.c[name] + count for name, count in counted.items() if count}
+    if more:
+        await connection.execute(update(jobs).where(jobs.c.id == job).values(more))
+
+
+async def _count_again(connection: AsyncConnection, job: JobId) -> None:
+    """Some of the outputs were there already: rare, so the sums are taken over all of the job's nodes."""
+    sums = (await connection.execute(_sums(job))).one()
+    await connection.execute(update(jobs).where(jobs.c.id == job).values(sums._asdict()))
+
+
+def _sums(job: JobId) -> Select[Any]:
+    calls = case((nodes.c.engine.is_not(None), 1), else_=0)
+    shared = case((nodes.c.shared_job.is_not(None), 1), else_=0)
+    columns = {"calls": calls, "shared": shared} | {
+        name: nodes.c[name] for name in ("prompt_tokens", "output_tokens", "cached_tokens")
+    }
+    zero = literal(0, Integer)
+    return select(*(func.coalesce(func.sum(column), zero).label(name) for name, column in columns.items())).where(
+        nodes.c.job_id == job
+    )
+
+
+async def _end_programs(connection: AsyncConnection, job: JobId, ended: dict[int, ProgramEnded]) -> None:
+    pending = await _pending(connection, job, list(ended))
+    new = [ended[row] for row in pending]
+    if not new:
+        return
+    job_id = stored_text(job)
+    await END_PROGRAMS.run(connection, [_ended_row(job_id, program) for program in new])
+    kinds = [(job_id, program.row, f"program.{program.status.value}", _reason(program)) for program in new]
+    await INSERT_EVENTS.run(connection, kinds)
+    counts = {status: sum(program.status.value == status for program in new) for status in _ENDS}
+    more = {status: jobs.c[status] + count for status, count in counts.items() if count}
+    await connection.execute(update(jobs).where(jobs.c.id == job).values(more))
+
+
+_ENDS = ("succeeded", "failed", "cancelled")
+
+
+async def _pending(connection: AsyncConnection, job: JobId, rows: Sequence[int]) -> list[int]:
+    """Those of the rows whose programs have not ended, in order."""
+    pending: list[int] = []
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        chunk = programs.c.row_index.in_(rows[start : start + _ROWS_AT_ONCE])
+        query = select(programs.c.row_index).where(and_(programs.c.job_id == job, programs.c.status == PENDING, chunk))
+        pending.extend((await connection.execute(query)).scalars())
+    return sorted(pending)
+
+
+def _ended_row(job_id: str, program: ProgramEnded) -> tuple[Any, ...]:
+    result = None if program.result is None else stored_text(program.result)
+    return (program.status.value, result, encode_failure(program.failure), job_id, program.row)
+
+
+def _reason(program: ProgramEnded) -> str | None:
+    """The event's detail, as JSON: why it failed, in a word."""
+    return None if program.failure is None else json.dumps({"code": program.failure.code})

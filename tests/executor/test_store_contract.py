@@ -1,0 +1,617 @@
+"""What every body of the store promises."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from executor.commands import Status
+from executor.engines.port import Failure, FailureClass, Usage
+from executor.store.port import (
+    Claim,
+    Fenced,
+    IdempotencyConflict,
+    JobEnded,
+    JobStatus,
+    JobUnknown,
+    NewJob,
+    NodeOutput,
+    ProgramEnded,
+    ResultRow,
+    SavedProgram,
+    Store,
+    ToolBegun,
+)
+from planner.ir.ids import EngineId, JobId
+from tests.executor.store_bodies import POSTGRES, Stores, fresh_stores, store_url
+
+FAILURE = Failure(FailureClass.ROW, "context_overflow", "The prompt is too long.", 1.5)
+AWKWARD = ["a\x00b", "\ud800 alone", "\x01 marked", "\x01\x00", "grün \N{GRINNING FACE}", "", '"quoted"']
+
+
+@pytest.fixture(params=["memory", "sqlite", POSTGRES])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
+    return store_url(request, tmp_path)
+
+
+@pytest.fixture
+async def stores(url: str | None) -> AsyncIterator[Stores]:
+    async with fresh_stores(url) as stores:
+        yield stores
+
+
+@pytest.fixture
+async def store(stores: Stores) -> Store:
+    return await stores.open()
+
+
+def new_job(name: str = "job", rows: int = 3, **more: object) -> NewJob:
+    inputs = [{"question": f"q{row}", "n": row} for row in range(rows)]
+    return NewJob(JobId(name), "text2sql", '{"plan": 1}', inputs, **more)  # type: ignore[arg-type]
+
+
+async def running(store: Store, name: str = "job", rows: int = 3, owner: str = "one", **more: object) -> Claim:
+    """The claim on a new job."""
+    await store.create_job(new_job(name, rows, **more))
+    claim = await store.claim(owner, 60, JobId(name))
+    assert claim is not None
+    return claim
+
+
+async def again(store: Store, claim: Claim, owner: str = "one") -> Claim:
+    """The same owner comes back after a crash."""
+    claim_again = await store.claim(owner, 60, claim.job)
+    assert claim_again is not None
+    return claim_again
+
+
+def output(row: int, path: str, text: str = '"done"', **more: object) -> NodeOutput:
+    return NodeOutput(row, path, 1, text, **more)  # type: ignore[arg-type]
+
+
+def shared(row: int, path: str, source: tuple[JobId, int, str]) -> NodeOutput:
+    return NodeOutput(row, path, 1, None, shared_from=source)
+
+
+async def all_results(store: Store, job: JobId, after_row: int = -1) -> Sequence[ResultRow]:
+    return [row async for row in store.results(job, after_row)]
+
+
+async def kinds(store: Store, job: JobId) -> Sequence[tuple[str, int | None]]:
+    return [(event.kind, event.row) for event in await store.events(job)]
+
+
+# Accepting
+
+
+async def test_an_accepted_job_is_there_whole(store: Store) -> None:
+    told = await store.create_job(new_job(priority=7, tenant="acme", metadata={"who": "me"}))
+
+    assert told == await store.job(JobId("job"))
+    assert (told.workflow, told.tenant, told.priority, told.rows) == ("text2sql", "acme", 7, 3)
+    assert (told.status, told.metadata, told.cancel_requested) == (JobStatus.QUEUED, {"who": "me"}, False)
+    assert told.counts == {"pending": 3, "succeeded": 0, "failed": 0, "cancelled": 0}
+    assert told.created_at.endswith("Z")
+    assert told.started_at is None
+    assert await kinds(store, told.id) == [("job.queued", None)]
+
+
+async def test_its_holder_gets_everything_to_run_it(store: Store) -> None:
+    claim = await running(store)
+
+    contents = await store.load(claim)
+
+    assert contents.record.status is JobStatus.RUNNING
+    assert contents.record.started_at is not None
+    assert contents.plan == '{"plan": 1}'
+    assert list(contents.rows) == [{"question": f"q{row}", "n": row} for row in range(3)]
+    assert (list(contents.ended), dict(contents.saved)) == ([], {})
+
+
+async def test_a_known_key_gives_the_job_accepted_then(store: Store) -> None:
+    first = await store.create_job(new_job("a", idempotency_key="k", request_hash="h"))
+    replay = await store.create_job(new_job("b", idempotency_key="k", request_hash="h"))
+
+    assert replay == first
+    with pytest.raises(JobUnknown):
+        await store.job(JobId("b"))
+
+
+async def test_a_known_key_for_another_request_is_a_conflict(store: Store) -> None:
+    await store.create_job(new_job("a", idempotency_key="k", request_hash="h"))
+
+    with pytest.raises(IdempotencyConflict):
+        await store.create_job(new_job("b", idempotency_key="k", request_hash="other"))
+
+
+async def test_keys_of_two_tenants_have_nothing_to_do_with_each_other(store: Store) -> None:
+    await store.create_job(new_job("a", idempotency_key="k", tenant="one", request_hash="x"))
+    other = await store.create_job(new_job("b", idempotency_key="k", tenant="two", request_hash="y"))
+
+    assert other.id == "b"
+
+
+async def test_a_job_sent_again_because_the_answer_got_lost_is_accepted_once(store: Store) -> None:
+    first = await store.create_job(new_job())
+
+    assert await store.create_job(new_job()) == first
+    with pytest.raises(IdempotencyConflict):
+        await store.create_job(new_job(tenant="thief"))
+
+
+async def test_many_submitters_with_one_key_make_one_job(stores: Stores) -> None:
+    doors = [await stores.open() for _ in range(3)]
+    requests = [new_job(f"job{number}", idempotency_key="k") for number in range(12)]
+
+    told = await asyncio.gather(*(doors[number % 3].create_job(job) for number, job in enumerate(requests)))
+
+    assert len({record.id for record in told}) == 1
+    assert len(await doors[0].jobs()) == 1
+
+
+async def test_a_job_without_rows_is_a_job(store: Store) -> None:
+    claim = await running(store, rows=0)
+    await store.write(claim, [JobEnded(Status.SUCCEEDED)])
+
+    assert await all_results(store, claim.job) == []
+    assert (await store.load(await running(store, "other", 0))).rows == []
+
+
+# Claiming
+
+
+async def test_the_most_urgent_then_the_oldest_job_is_claimed_first(store: Store) -> None:
+    for name, priority in (("old", 5), ("young", 5), ("urgent", 1)):
+        await store.create_job(new_job(name, priority=priority))
+
+    claims = [await store.claim("one", 60) for _ in range(4)]
+
+    assert claims == [Claim(JobId("urgent"), 1), Claim(JobId("old"), 1), Claim(JobId("young"), 1), None]
+
+
+async def test_a_job_under_a_live_lease_is_given_to_its_owner_only(store: Store) -> None:
+    claim = await running(store, owner="one")
+
+    assert await store.claim("two", 60, claim.job) is None
+    assert await store.claim("two", 60) is None
+    assert await store.claim("one", 60) is None
+    assert await store.claim("one", 60, claim.job) == Claim(claim.job, 2)
+
+
+async def test_a_lapsed_lease_lets_another_take_over_and_the_late_writer_is_refused_whole(store: Store) -> None:
+    await store.create_job(new_job())
+    late = await store.claim("slow", 0)
+    taken = await store.claim("quick", 60)
+    assert late is not None
+    assert taken == Claim(late.job, 2)
+
+    with pytest.raises(Fenced):
+        await store.write(late, [output(0, "a"), ProgramEnded(0, Status.SUCCEEDED, "1"), JobEnded(Status.SUCCEEDED)])
+    with pytest.raises(Fenced):
+        await store.load(late)
+
+    assert (await store.load(taken)).saved == {}
+    assert [row.status for row in await all_results(store, late.job)] == [None] * 3
+    assert (await store.usage(late.job))["calls"] == 0
+    assert await kinds(store, late.job) == [("job.queued", None), ("job.running", None), ("job.taken_over", None)]
+
+
+async def test_a_lapsed_lease_nobody_took_is_still_good(store: Store) -> None:
+    await store.create_job(new_job())
+    claim = await store.claim("slow", 0)
+    assert claim is not None
+
+    await store.write(claim, [output(0, "a")])
+
+    assert await store.renew("slow", 60) == [claim.job]
+    assert await store.claim("quick", 60) is None
+
+
+async def test_renewing_tells_which_jobs_are_still_held(store: Store) -> None:
+    kept = await running(store, "kept")
+    ended = await running(store, "ended")
+    lost = await running(store, "lost")
+    await running(store, "foreign", owner="two")
+    await store.write(ended, [JobEnded(Status.SUCCEEDED)])
+    await store.release(lost)
+    await store.claim("two", 60, lost.job)
+
+    assert await store.renew("one", 60) == [kept.job]
+
+
+async def test_a_released_job_is_free_at_once(store: Store) -> None:
+    claim = await running(store)
+    await store.release(claim)
+
+    assert await store.claim("two", 60) == Claim(claim.job, 2)
+    await store.release(claim)
+    assert await store.claim("three", 60) is None
+    assert await store.renew("two", 60) == [claim.job]
+
+
+async def test_an_ended_job_is_claimed_by_nobody(store: Store) -> None:
+    claim = await running(store)
+    await store.write(claim, [JobEnded(Status.FAILED)])
+
+    assert await store.claim("one", 60, claim.job) is None
+    assert await store.claim("one", 60) is None
+    assert await store.claim("one", 60, JobId("no such job")) is None
+
+
+async def test_workers_that_claim_at_once_share_the_jobs_without_overlap(stores: Stores) -> None:
+    workers = [await stores.open() for _ in range(4)]
+    for number in range(24):
+        await workers[0].create_job(new_job(f"job{number}", 1))
+
+    async def work(number: int) -> list[Claim]:
+        mine = []
+        while (claim := await workers[number % 4].claim(f"worker{number}", 60)) is not None:
+            mine.append(claim)
+        return mine
+
+    claims = [claim for mine in await asyncio.gather(*(work(number) for number in range(8))) for claim in mine]
+    # With SKIP LOCKED a worker may find nothing while another is taking the last one: ask once more.
+    claims += await work(0)
+
+    assert sorted(claim.job for claim in claims) == sorted(f"job{number}" for number in range(24))
+    assert {claim.attempt for claim in claims} == {1}
+
+
+async def test_workers_that_take_over_one_job_at_once_leave_one_holder(stores: Stores) -> None:
+    workers = [await stores.open() for _ in range(4)]
+    await workers[0].create_job(new_job())
+    assert await workers[0].claim("dead", 0) is not None
+
+    taken = await asyncio.gather(*(store.claim(f"worker{number}", 60) for number, store in enumerate(workers)))
+
+    assert [claim for claim in taken if claim] == [Claim(JobId("job"), 2)]
+
+
+# Writing
+
+
+async def test_what_was_written_is_what_the_next_holder_goes_on_with(store: Store) -> None:
+    claim = await running(store)
+    await store.write(
+        claim,
+        [
+            output(0, "draft", '"select 1"', engine=EngineId("e1")),
+            output(0, "solve#0/1", "I call a tool", tools=("grep", "cat")),
+            output(1, "draft", '"select 2"'),
+            ProgramEnded(1, Status.SUCCEEDED, '{"sql": "select 2"}'),
+        ],
+    )
+
+    contents = await store.load(await again(store, claim))
+
+    assert contents.ended == [1]
+    assert contents.saved == {
+        0: SavedProgram(
+            {"draft": '"select 1"', "solve#0/1": "I call a tool"}, {"draft": (), "solve#0/1": ("grep", "cat")}, ()
+        )
+    }
+    assert contents.record.counts == {"pending": 2, "succeeded": 1, "failed": 0, "cancelled": 0}
+
+
+async def test_writing_the_same_again_changes_nothing(store: Store) -> None:
+    claim = await running(store)
+    group = [
+        output(0, "a", usage=Usage(10, 5, 2), engine=EngineId("e1")),
+        ToolBegun(1, "t", 1),
+        ProgramEnded(0, Status.SUCCEEDED, "1"),
+    ]
+    await store.write(claim, group)
+    before = (await store.job(claim.job), await all_results(store, claim.job), await kinds(store, claim.job))
+
+    await store.write(claim, group)
+    await store.write(claim, [*group, *group])
+
+    assert (await store.job(claim.job), await all_results(store, claim.job), await kinds(store, claim.job)) == before
+    assert (await store.usage(claim.job))["prompt_tokens"] == 10
+
+
+async def test_the_first_output_of_a_node_stands(store: Store) -> None:
+    claim = await running(store)
+    await store.write(claim, [output(0, "a", "1"), output(0, "a", "2")])
+    await store.write(claim, [output(0, "a", "3"), output(0, "b", "4", engine=EngineId("e1"))])
+
+    saved = (await store.load(await again(store, claim))).saved
+
+    assert saved[0].outputs == {"a": "1", "b": "4"}
+    assert (await store.usage(claim.job))["calls"] == 1
+
+
+async def test_a_program_that_has_ended_stays_as_it_ended(store: Store) -> None:
+    claim = await running(store)
+    await store.write(claim, [ProgramEnded(0, Status.SUCCEEDED, "1"), ProgramEnded(0, Status.FAILED, None, FAILURE)])
+    await store.write(claim, [ProgramEnded(0, Status.CANCELLED), ProgramEnded(1, Status.FAILED, None, FAILURE)])
+
+    assert await all_results(store, claim.job) == [
+        ResultRow(0, Status.SUCCEEDED, 1),
+        ResultRow(1, Status.FAILED, None, FAILURE),
+        ResultRow(2, None),
+    ]
+    assert (await store.job(claim.job)).counts == {"pending": 1, "succeeded": 1, "failed": 1, "cancelled": 0}
+
+
+async def test_a_job_that_has_ended_stays_as_it_ended(store: Store) -> None:
+    claim = await running(store)
+    await store.write(claim, [ProgramEnded(row, Status.SUCCEEDED, "1") for row in range(3)])
+    await store.write(claim, [JobEnded(Status.SUCCEEDED)])
+    ended = await store.job(claim.job)
+    assert (ended.status, ended.ended_at is not None) == (JobStatus.SUCCEEDED, True)
+
+    await store.write(claim, [JobEnded(Status.CANCELLED)])
+    await store.request_cancel(claim.job)
+
+    assert await store.job(claim.job) == ended
+    assert (await kinds(store, claim.job))[-1] == ("job.succeeded", None)
+
+
+async def test_failures_are_told_in_the_events(store: Store) -> None:
+    claim = await running(store)
+    await store.write(claim, [ProgramEnded(2, Status.FAILED, None, FAILURE), JobEnded(Status.FAILED)])
+
+    told = await store.events(claim.job)
+
+    assert [(event.kind, event.row, event.detail) for event in told[2:]] == [
+        ("program.failed", 2, {"code": "context_overflow"}),
+        ("job.failed", None, None),
+    ]
+    assert all(event.at.endswith("Z") and event.job == claim.job for event in told)
+
+
+async def test_usage_sums_what_each_node_took_once(store: Store) -> None:
+    claim = await running(store)
+    absurd = Usage(10**30, -5, 1)
+    await store.write(claim, [output(0, "a", usage=Usage(100, 20, 50), engine=EngineId("e1")), output(0, "tool")])
+    await store.write(claim, [shared(1, "a", (claim.job, 0, "a")), output(2, "a", usage=Usage(1, 2, 3))])
+    await store.write(claim, [output(2, "b", usage=absurd, engine=EngineId("e2"))])
+
+    assert await store.usage(claim.job) == {
+        "calls": 2,
+        "shared": 1,
+        "prompt_tokens": 101,
+        "output_tokens": 22,
+        "cached_tokens": 54,
+    }
+
+
+async def test_text_no_database_can_hold_comes_back_as_it_was_and_hurts_no_neighbour(store: Store) -> None:
+    inputs = [{"question": text} for text in AWKWARD]
+    job = NewJob(
+        JobId("a\x00wkward \ud800"), "w\x00", "plan \x00", inputs, idempotency_key="\x00", metadata={"\x00": "\ud800"}
+    )
+    accepted = await store.create_job(job)
+    claim = await store.claim("own\x00er", 60)
+    assert claim is not None
+    assert claim.job == accepted.id == job.id
+    assert (await store.create_job(job)).id == accepted.id
+
+    await store.write(
+        claim,
+        [
+            *(output(0, f"path {text}", text, tools=(text,), engine=EngineId(text)) for text in AWKWARD),
+            output(0, "fine", "fine"),
+            ToolBegun(0, "\x00 tool", 1),
+            ProgramEnded(1, Status.FAILED, None, Failure(FailureClass.ROW, "c\x00", "\ud800")),
+            ProgramEnded(2, Status.SUCCEEDED, '"lone \ud800 and \\u0000"'),
+        ],
+    )
+
+    contents = await store.load(await again(store, claim, "own\x00er"))
+    assert list(contents.rows) == inputs
+    assert contents.plan == job.plan
+    assert contents.saved[0].outputs == {f"path {text}": text for text in AWKWARD} | {"fine": "fine"}
+    assert contents.saved[0].tools["path a\x00b"] == ("a\x00b",)
+    assert contents.saved[0].interrupted == ("\x00 tool",)
+    results = await all_results(store, claim.job)
+    assert results[1].failure == Failure(FailureClass.ROW, "c\x00", "\ud800")
+    assert results[2].result == "lone \ud800 and \x00"
+    with pytest.raises(JobUnknown):
+        await store.job(JobId("\x00"))
+
+
+# Going on
+
+
+async def test_a_tool_that_was_begun_and_never_ended_is_told(store: Store) -> None:
+    claim = await running(store)
+    await store.write(claim, [ToolBegun(0, "commit", 1), ToolBegun(0, "push", 1), ToolBegun(1, "push", 1)])
+    await store.write(
+        claim, [output(0, "commit", "null", usage=Usage(1, 1, 1)), ProgramEnded(1, Status.SUCCEEDED, "1")]
+    )
+
+    saved = (await store.load(await again(store, claim))).saved
+
+    assert saved == {0: SavedProgram({"commit": "null"}, {"commit": ()}, ("push",))}
+    assert (await store.usage(claim.job))["prompt_tokens"] == 1
+
+
+async def test_a_tool_begun_and_ended_in_one_group_has_ended(store: Store) -> None:
+    claim = await running(store)
+    await store.write(claim, [ToolBegun(0, "push", 1), output(0, "push", "1")])
+    await store.write(claim, [ToolBegun(0, "push", 1)])
+
+    assert (await store.load(await again(store, claim))).saved == {0: SavedProgram({"push": "1"}, {"push": ()}, ())}
+
+
+async def test_shared_outputs_are_read_through_to_the_node_that_did_the_work(store: Store) -> None:
+    other = await running(store, "other")
+    await store.write(other, [output(2, "x", "from another job")])
+    claim = await running(store)
+    await store.write(claim, [output(0, "a", "work"), ProgramEnded(0, Status.SUCCEEDED, "1")])
+    await store.write(claim, [shared(1, "a", (claim.job, 0, "a")), shared(1, "x", (other.job, 2, "x"))])
+    await store.write(claim, [shared(2, "a", (claim.job, 1, "a"))])
+
+    saved = (await store.load(await again(store, claim))).saved
+
+    assert saved[1].outputs == {"a": "work", "x": "from another job"}
+    assert saved[2] == SavedProgram({"a": "work"}, {"a": ()}, ())
+
+
+async def test_what_was_shared_from_a_node_never_stored_is_to_be_done_again(store: Store) -> None:
+    claim = await running(store)
+    nowhere = [shared(0, "a", (claim.job, 1, "a")), shared(0, "b", (JobId("gone"), 0, "b")), output(0, "c", "1")]
+    circle = [shared(2, "x", (claim.job, 2, "y")), shared(2, "y", (claim.job, 2, "x"))]
+    await store.write(claim, [*nowhere, *circle])
+
+    saved = (await store.load(await again(store, claim))).saved
+
+    assert saved == {0: SavedProgram({"c": "1"}, {"c": ()}, ()), 2: SavedProgram({}, {}, ())}
+
+
+async def test_another_process_goes_on_where_an_abandoned_one_stopped(stores: Stores) -> None:
+    abandoned = await stores.open()
+    await abandoned.create_job(new_job())
+    claim = await abandoned.claim("dead", 0)
+    assert claim is not None
+    await abandoned.write(claim, [output(0, "a", "1"), ProgramEnded(1, Status.SUCCEEDED, "1")])
+
+    heir = await stores.open()
+    taken = await heir.claim("heir", 60)
+    assert taken is not None
+    contents = await heir.load(taken)
+    assert (contents.ended, contents.saved[0].outputs) == ([1], {"a": "1"})
+    await heir.write(taken, [ProgramEnded(row, Status.SUCCEEDED, "2") for row in range(3)])
+    await heir.write(taken, [JobEnded(Status.SUCCEEDED)])
+
+    with pytest.raises(Fenced):
+        await abandoned.write(claim, [ProgramEnded(0, Status.FAILED)])
+    assert [row.result for row in await all_results(heir, claim.job)] == [2, 1, 2]
+
+
+# Cancelling
+
+
+async def test_a_queued_job_is_cancelled_at_once(store: Store) -> None:
+    await store.create_job(new_job())
+
+    told = await store.request_cancel(JobId("job"))
+
+    assert (told.status, told.cancel_requested) == (JobStatus.CANCELLED, True)
+    assert told.counts == {"pending": 0, "succeeded": 0, "failed": 0, "cancelled": 3}
+    assert await store.request_cancel(JobId("job")) == told
+    assert [row.status for row in await all_results(store, told.id)] == [Status.CANCELLED] * 3
+    assert await store.claim("one", 60) is None
+    assert [kind for kind, _ in await kinds(store, told.id)] == ["job.queued", "job.cancel_requested", "job.cancelled"]
+
+
+async def test_a_running_job_is_cancelled_by_its_holder(store: Store) -> None:
+    claim = await running(store)
+    await store.write(claim, [ProgramEnded(1, Status.SUCCEEDED, "1")])
+    await running(store, "foreign", owner="two")
+    await store.request_cancel(JobId("foreign"))
+
+    told = await store.request_cancel(claim.job)
+    await store.request_cancel(claim.job)
+
+    assert (told.status, told.cancel_requested) == (JobStatus.RUNNING, True)
+    assert await store.cancels_requested("one") == [claim.job]
+    await store.write(claim, [JobEnded(Status.CANCELLED)])
+    assert await store.cancels_requested("one") == []
+    ended = await store.job(claim.job)
+    assert (ended.status, ended.counts["cancelled"], ended.counts["succeeded"]) == (JobStatus.CANCELLED, 2, 1)
+    assert [kind for kind, _ in await kinds(store, claim.job)].count("job.cancel_requested") == 1
+
+
+async def test_a_cancel_outlives_the_holder(store: Store) -> None:
+    claim = await running(store)
+    await store.request_cancel(claim.job)
+    await store.release(claim)
+
+    heir = await store.claim("two", 60)
+
+    assert heir is not None
+    assert (await store.load(heir)).record.cancel_requested
+    assert await store.cancels_requested("two") == [claim.job]
+
+
+# Reading
+
+
+async def test_results_come_in_order_over_all_pages(store: Store) -> None:
+    claim = await running(store, rows=1203)
+    await store.write(claim, [ProgramEnded(row, Status.SUCCEEDED, str(row)) for row in range(0, 1203, 2)])
+
+    results = await all_results(store, claim.job)
+
+    assert [row.row for row in results] == list(range(1203))
+    assert [row.result for row in results] == [row if row % 2 == 0 else None for row in range(1203)]
+    assert [row.row for row in await all_results(store, claim.job, 1200)] == [1201, 1202]
+    assert await all_results(store, claim.job, 1202) == []
+    contents = await store.load(await again(store, claim))
+    assert len(contents.rows) == 1203
+    assert list(contents.ended) == list(range(0, 1203, 2))
+
+
+async def test_many_saved_programs_are_loaded_over_all_pages(store: Store) -> None:
+    claim = await running(store, rows=450)
+    await store.write(claim, [output(row, "a", str(row)) for row in range(450)])
+    await store.write(claim, [shared(row, "b", (claim.job, 449 - row, "a")) for row in range(450)])
+
+    saved = (await store.load(await again(store, claim))).saved
+
+    assert {row: one.outputs for row, one in saved.items()} == {
+        row: {"a": str(row), "b": str(449 - row)} for row in range(450)
+    }
+
+
+async def test_jobs_are_listed_newest_first_and_by_page(store: Store) -> None:
+    for number in range(5):
+        await store.create_job(new_job(f"job{number}", tenant="even" if number % 2 == 0 else "odd"))
+    await store.claim("one", 60, JobId("job4"))
+
+    async def listed(**wanted: object) -> list[str]:
+        return [record.id for record in await store.jobs(**wanted)]  # type: ignore[arg-type]
+
+    assert await listed(limit=2) == ["job4", "job3"]
+    assert await listed(limit=2, before=JobId("job3")) == ["job2", "job1"]
+    assert await listed(before=JobId("job1")) == ["job0"]
+    assert await listed(before=JobId("no such job")) == []
+    assert await listed(tenant="even") == ["job4", "job2", "job0"]
+    assert await listed(status=JobStatus.QUEUED) == ["job3", "job2", "job1", "job0"]
+    assert await listed(tenant="even", status=JobStatus.RUNNING, workflow="text2sql") == ["job4"]
+    assert await listed(workflow="another") == []
+
+
+async def test_events_are_read_on_from_where_the_reader_was(store: Store) -> None:
+    claim = await running(store)
+    await running(store, "other")
+    await store.write(claim, [ProgramEnded(row, Status.SUCCEEDED, "1") for row in range(3)])
+
+    first = await store.events(claim.job, limit=3)
+    rest = await store.events(claim.job, after_seq=first[-1].seq)
+
+    assert [event.kind for event in first] == ["job.queued", "job.running", "program.succeeded"]
+    assert [event.row for event in rest] == [1, 2]
+    assert sorted({event.seq for event in [*first, *rest]}) == [event.seq for event in [*first, *rest]]
+
+
+async def test_nobody_is_told_of_a_job_that_is_not_there_or_not_his(store: Store) -> None:
+    await store.create_job(new_job(tenant="acme"))
+    nothing = JobId("nothing")
+
+    with pytest.raises(JobUnknown):
+        await store.job(JobId("job"), "other")
+    with pytest.raises(JobUnknown):
+        await store.request_cancel(JobId("job"), "other")
+    with pytest.raises(JobUnknown):
+        await store.job(nothing)
+    with pytest.raises(JobUnknown):
+        await store.request_cancel(nothing)
+    with pytest.raises(JobUnknown):
+        await store.usage(nothing)
+    with pytest.raises(JobUnknown):
+        await all_results(store, nothing)
+    with pytest.raises(JobUnknown):
+        await store.write(Claim(nothing, 1), [output(0, "a")])
+    assert await store.events(nothing) == []
+    assert (await store.job(JobId("job"), "acme")).tenant == "acme"
+
+
+async def test_a_store_answers_a_ping_and_may_be_closed_twice(store: Store) -> None:
+    await store.ping()
+    await store.close()
+    await store.close()
