@@ -5,13 +5,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads.text2sql.equality import fingerprint, results_equal
 from workloads.text2sql.sandbox import QueryError, QueryResult, Row, result_to_json
 from workloads.text2sql.score import Score, asks_for_order, execution_match
-from workloads.text2sql.tools import choose_candidate
+from workloads.text2sql.tools import choose_candidate, score_query
 from workloads.text2sql.vote import Vote, vote, worth
 
 FAILED = QueryResult(error=QueryError("sql_error", "no such column: titel"))
@@ -56,6 +56,7 @@ CELLS = st.none() | st.integers(-9, 9) | st.floats(-9, 9).map(lambda x: round(x,
 ROWS = st.lists(st.tuples(CELLS, CELLS), max_size=6)
 
 
+@settings(deadline=None)
 @given(ROWS, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter_where_none_was_asked_for(cells: list[Row], random: object) -> None:
     shuffled = list(cells)
@@ -83,6 +84,7 @@ def test_who_wins_the_vote(results: list[QueryResult], chosen: Vote) -> None:
     assert vote(results) == chosen
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([FAILED, EMPTY, NULLS, rows((1,)), rows((2,))]), min_size=1, max_size=6))
 def test_an_error_wins_only_among_errors(results: list[QueryResult]) -> None:
     winner = results[vote(results).index]
@@ -126,6 +128,11 @@ def test_execution_match(database: Path, gold: str, predicted: str, matched: boo
 def test_a_different_result_says_how(database: Path) -> None:
     score = execution_match(database, "SELECT title FROM film", "SELECT DISTINCT title FROM film")
     assert score == Score(False, "different", "2 rows returned, 3 in the gold result")
+    assert score_query(str(database), "SELECT title FROM film", "SELECT DISTINCT title FROM film") == {
+        "matched": False,
+        "verdict": "different",
+        "detail": "2 rows returned, 3 in the gold result",
+    }
 
 
 def test_only_the_outermost_order_counts() -> None:

@@ -20,8 +20,7 @@ from workloads.text2sql.datasets import (
     read_spider,
 )
 from workloads.text2sql.make_databases import make_databases
-from workloads.text2sql.sandbox import QueryLimits
-from workloads.text2sql.tools import guarded_select
+from workloads.text2sql.query import guarded_select
 from workloads.text2sql.vote import worth
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -115,7 +114,7 @@ def test_our_questions_come_in_several_wordings(own: Dataset) -> None:
 
 def test_every_gold_query_of_ours_passes_the_guard_and_returns_something(own: Dataset) -> None:
     for question in own.questions:
-        result = guarded_select(own.databases[question.db_id], question.gold_sql, QueryLimits())
+        result = guarded_select(own.databases[question.db_id], question.gold_sql)
         assert result.error is None, question
         assert worth(result) == 2, question
         assert not result.truncated

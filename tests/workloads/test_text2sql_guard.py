@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads.text2sql.guard import MAX_CHARACTERS, refusal_of
@@ -268,6 +268,7 @@ WORDS = """
 """
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS.split()), max_size=25).map(" ".join) | st.text(max_size=200))
 def test_nothing_a_model_writes_makes_it_raise(tail: str) -> None:
     for sql in (tail, f"SELECT {tail}"):

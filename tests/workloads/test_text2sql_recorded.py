@@ -9,11 +9,11 @@ import pytest
 
 from workloads.text2sql.datasets import DATA_FOLDER, Dataset, DatasetInvalid, Question, read_own
 from workloads.text2sql.make_recorded_answers import recorded_answers
+from workloads.text2sql.query import guarded_select
 from workloads.text2sql.recorded import RECORDED_ANSWERS, RecordedAnswers, read_recorded
-from workloads.text2sql.sandbox import QueryLimits, QueryResult
+from workloads.text2sql.sandbox import QueryResult
 from workloads.text2sql.schema import read_schema
 from workloads.text2sql.score import score_results
-from workloads.text2sql.tools import guarded_select
 from workloads.text2sql.vote import vote
 
 
@@ -99,7 +99,7 @@ def run(own: Dataset, question: Question, sql: str) -> QueryResult:
 
 @functools.cache
 def run_once(database: Path, sql: str) -> QueryResult:
-    return guarded_select(database, sql, QueryLimits())
+    return guarded_select(database, sql)
 
 
 def test_the_file_is_what_the_script_makes(tmp_path: Path) -> None:

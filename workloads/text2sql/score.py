@@ -7,8 +7,8 @@ import sqlglot
 from sqlglot.errors import SqlglotError
 
 from workloads.text2sql.equality import results_equal
+from workloads.text2sql.query import guarded_select
 from workloads.text2sql.sandbox import DEFAULT_LIMITS, QueryLimits, QueryResult, execute_select
-from workloads.text2sql.tools import guarded_select
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from workloads.text2sql.guard import refusal_of
-from workloads.text2sql.sandbox import (
-    QueryError,
-    QueryLimits,
-    QueryResult,
-    execute_select,
-    result_from_json,
-    result_to_json,
-)
+from workloads.text2sql.query import guarded_select
+from workloads.text2sql.sandbox import QueryLimits, result_from_json, result_to_json
 from workloads.text2sql.schema import read_schema, render_schema
+from workloads.text2sql.score import execution_match
 from workloads.text2sql.vote import vote
 
 
@@ -47,7 +41,7 @@ def choose_candidate(candidates: list[str], results: list[dict[str, Any]]) -> di
     }
 
 
-def guarded_select(database: Path, sql: str, limits: QueryLimits) -> QueryResult:
-    if refusal := refusal_of(sql):
-        return QueryResult(error=QueryError(refusal.code, refusal.message))
-    return execute_select(database, sql, limits=limits)
+def score_query(database: str, gold_sql: str, sql: str) -> dict[str, Any]:
+    """Execution match as a tool: `{"matched", "verdict", "detail"}` as in `score.Score`."""
+    score = execution_match(Path(database), gold_sql, sql)
+    return {"matched": score.matched, "verdict": score.verdict, "detail": score.detail}
