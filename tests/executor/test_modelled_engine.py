@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executor.engines.model.block_pool import BlockPool, block_names
-from executor.engines.model.engine_model import EngineModel
+from executor.engines.model.engine import EngineModel
 from executor.engines.model.profiles import PROFILES, Profile, profile_for
 from executor.engines.port import Usage
 
