@@ -25,7 +25,9 @@ from planner.ir.values import Json
 MEBIBYTE = 1024 * 1024
 WORKER_SCRIPT = str(Path(child_worker.__file__).resolve())
 #: What a worker sees of this process's environment: no keys, no tokens, no addresses.
-PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ")
+PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "XDG_CACHE_HOME")
+#: And what is meant for tools: every variable whose name begins so.
+PASSED_ON_PREFIX = "HALO_TOOL_"
 
 
 class ToolFailureCode(StrEnum):
@@ -152,7 +154,9 @@ class ChildPool:
 
 
 def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: environment[name] for name in PASSED_ON if name in environment}
+    return {
+        name: setting for name, setting in environment.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIX)
+    }
 
 
 async def start_worker(output_bytes: int, environment: Mapping[str, str]) -> "_Worker":

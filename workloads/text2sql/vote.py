@@ -8,6 +8,14 @@ from workloads.text2sql.sandbox import QueryResult
 
 
 @dataclass(frozen=True, slots=True)
+class Ballot:
+    """What one candidate brings: its answer as a text equal for equal answers, and what an answer like it is worth."""
+
+    answer: str
+    worth: int
+
+
+@dataclass(frozen=True, slots=True)
 class Vote:
     """`index` is the chosen candidate, `votes` how many of `candidates` gave its answer."""
 
@@ -21,10 +29,17 @@ def vote(results: Sequence[QueryResult]) -> Vote:
 
     A lone row of NULLs, as an aggregate over nothing gives, counts as no rows. There must be a result.
     """
-    assert results
-    prints = [fingerprint(result) if result.error is None else "error" for result in results]
-    best = max(range(len(results)), key=lambda at: (worth(results[at]), prints.count(prints[at]), -at))
-    return Vote(best, prints.count(prints[best]), len(results))
+    return elect(
+        [Ballot(fingerprint(result) if result.error is None else "error", worth(result)) for result in results]
+    )
+
+
+def elect(ballots: Sequence[Ballot]) -> Vote:
+    """The same for ballots at hand."""
+    assert ballots
+    answers = [ballot.answer for ballot in ballots]
+    best = max(range(len(ballots)), key=lambda at: (ballots[at].worth, answers.count(answers[at]), -at))
+    return Vote(best, answers.count(answers[best]), len(ballots))
 
 
 def worth(result: QueryResult) -> int:
