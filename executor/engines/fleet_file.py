@@ -1,0 +1,141 @@
+"""The fleet file: which engines there are.
+
+[[engine]]
+id = "a100-0"
+kind = "vllm"                      # vllm, openai, modelled, scripted
+url = "http://gpu-host:8000"
+model = "meta-llama/Llama-3.1-8B"  # or models = [...]; without either the engine is asked
+gpu = "A100"
+max_running = 64
+context_tokens = 8192
+price_per_hour = 1.8
+
+[engine.options]
+api_key_env = "GPU_HOST_KEY"
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from executor.engines.options import FUNCTION_REFERENCE, is_http_url, known_keys, spec_problems
+from executor.engines.port import EngineSpec
+from executor.errors import FleetInvalid
+from planner.errors import Problem
+from planner.ir.ids import EngineId
+from planner.ir.values import Json
+
+#: Options that name files; a fleet file means them relative to itself.
+_FILE_OPTIONS = ("answers", "record")
+
+
+def read_fleet(path: Path) -> tuple[EngineSpec, ...]:
+    """The engines of a fleet file, in its order. Raises `FleetInvalid` with every problem of every engine."""
+    tables = _engine_tables(path)
+    specs: list[EngineSpec] = []
+    problems: list[Problem] = []
+    for number, table in enumerate(tables, start=1):
+        _read_engine(table, number, path.parent, specs, problems)
+    problems.extend(_doubled(specs))
+    if problems:
+        raise FleetInvalid(problems)
+    return tuple(specs)
+
+
+def engine_from_url(url: str) -> EngineSpec:
+    """The engine behind a URL, named after its host and port. It is asked which models it serves."""
+    if not is_http_url(url):
+        fix = "write http://host:port, as the engine's server prints it"
+        raise FleetInvalid([Problem(url, "this is no URL of an HTTP server", fix)])
+    return EngineSpec(EngineId(urlsplit(url).netloc.rpartition("@")[2]), "vllm", (), url=url)
+
+
+class _EngineTable(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: str
+    kind: str = "vllm"
+    url: str = ""
+    model: str | None = None
+    models: list[str] | None = None
+    gpu: str = "unknown"
+    max_running: int = 64
+    context_tokens: int = 8192
+    price_per_hour: float = 0.0
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_way_to_name_models(self) -> Self:
+        if self.model is not None and self.models is not None:
+            raise ValueError("both `model` and `models` are given")
+        return self
+
+    def spec(self, folder: Path) -> EngineSpec:
+        models = (self.model,) if self.model is not None else tuple(self.models or ())
+        return EngineSpec(
+            EngineId(self.id),
+            self.kind,
+            models,
+            self.url,
+            self.gpu,
+            self.max_running,
+            self.context_tokens,
+            self.price_per_hour,
+            {name: _resolved(name, option, folder) for name, option in self.options.items()},
+        )
+
+
+def _engine_tables(path: Path) -> list[Json]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as problem:
+        raise _unreadable(path, f"cannot be read ({problem})", "name a fleet file") from None
+    except tomllib.TOMLDecodeError as problem:
+        raise _unreadable(path, f"is not TOML: {problem}", "see the TOML documentation") from None
+    tables = content.pop("engine", None)
+    if content:
+        raise _unreadable(path, f"has unknown keys: {', '.join(content)}", "write only [[engine]] tables")
+    if not isinstance(tables, list) or not tables:
+        raise _unreadable(path, "has no engines", "write an [[engine]] table for each")
+    return tables
+
+
+def _unreadable(path: Path, what: str, fix: str) -> FleetInvalid:
+    return FleetInvalid([Problem(str(path), what, fix)])
+
+
+def _read_engine(table: Json, number: int, folder: Path, specs: list[EngineSpec], problems: list[Problem]) -> None:
+    name = table.get("id", f"#{number}") if isinstance(table, dict) else f"#{number}"
+    try:
+        spec = _EngineTable.model_validate(table).spec(folder)
+    except ValidationError as invalid:
+        for error in invalid.errors(include_url=False, include_input=False):
+            problems.append(_problem(f"engine {name!r}", error))
+        return
+    specs.append(spec)
+    problems.extend(spec_problems(spec))
+
+
+def _problem(where: str, error: Any) -> Problem:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return Problem(where, f"{place}: unknown", f"an engine knows: {known_keys(_EngineTable)}")
+    if error["type"] == "missing":
+        return Problem(where, f"{place} is missing", f"write {place} = ...")
+    what = f"{place}: {error['msg']}" if place else error["msg"]
+    return Problem(where, what, "correct it")
+
+
+def _doubled(specs: list[EngineSpec]) -> list[Problem]:
+    ids = [spec.id for spec in specs]
+    doubled = dict.fromkeys(name for name in ids if ids.count(name) > 1)
+    return [Problem(f"engine {name!r}", "the id is used more than once", "give each its own") for name in doubled]
+
+
+def _resolved(name: str, option: Json, folder: Path) -> Json:
+    if name not in _FILE_OPTIONS or not isinstance(option, str) or FUNCTION_REFERENCE.fullmatch(option):
+        return option
+    return str(folder / option)

@@ -1,0 +1,110 @@
+"""What an engine's spec must hold for each kind, checked before anything is opened."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from executor.engines.port import EngineSpec
+from planner.errors import Problem
+
+#: `package.module:function`, and no file name or Windows path.
+FUNCTION_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class HttpOptions(_Strict):
+    """`api_key_env` names the environment variable that holds the key; `record` a file to write the answers to."""
+
+    api_key_env: str | None = None
+    record: str | None = None
+
+
+class ScriptedOptions(_Strict):
+    """`answers` is a file of recorded answers or `module:function`; without it answers are made up from `seed`."""
+
+    answers: str | None = None
+    seed: int = 0
+
+
+class ModelledOptions(ScriptedOptions):
+    """`scale` modelled seconds pass in a real one."""
+
+    scale: Annotated[float, Field(gt=0)] = 1.0
+
+
+Options = HttpOptions | ScriptedOptions | ModelledOptions
+
+OPTIONS: dict[str, type[Options]] = {
+    "vllm": HttpOptions,
+    "openai": HttpOptions,
+    "modelled": ModelledOptions,
+    "scripted": ScriptedOptions,
+}
+
+
+def spec_problems(spec: EngineSpec) -> list[Problem]:
+    """Everything that keeps the spec from being opened, as far as can be told without opening anything."""
+    where = f"engine {spec.id!r}"
+    return [Problem(where, what, fix) for what, fix in _complaints(spec)]
+
+
+def _complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:
+    if not spec.id:
+        yield "has no id", "give it a short name"
+    if spec.max_running < 1:
+        yield f"max_running is {spec.max_running}", "let at least one call run at a time"
+    if spec.context_tokens < 1:
+        yield f"context_tokens is {spec.context_tokens}", "write the context length the engine was started with"
+    if spec.price_per_hour < 0:
+        yield f"price_per_hour is {spec.price_per_hour}", "write 0 or more"
+    if spec.kind not in OPTIONS:
+        yield f"there is no kind {spec.kind!r}", f"choose one of {', '.join(OPTIONS)}"
+        return
+    yield from _address_complaints(spec)
+    yield from _option_complaints(spec)
+
+
+def _address_complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:
+    if OPTIONS[spec.kind] is not HttpOptions:
+        if not spec.models:
+            yield f"a {spec.kind} engine names no model", "write the model names it shall answer to in `models`"
+        return
+    if not spec.url:
+        yield f"a {spec.kind} engine needs a url", 'write url = "http://host:port"'
+    elif not is_http_url(spec.url):
+        yield f"{spec.url!r} is no URL of an HTTP server", 'write url = "http://host:port"'
+
+
+def _option_complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:
+    model = OPTIONS[spec.kind]
+    try:
+        model.model_validate(spec.options)
+    except ValidationError as invalid:
+        for error in invalid.errors(include_url=False, include_input=False):
+            yield f"options.{_place(error)}: {_message(error)}", f"a {spec.kind} engine knows: {known_keys(model)}"
+
+
+def is_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def known_keys(model: type[BaseModel]) -> str:
+    return ", ".join(model.model_fields)
+
+
+def _place(error: Any) -> str:
+    return ".".join(str(part) for part in error["loc"]) or "all of it"
+
+
+def _message(error: Any) -> str:
+    return "unknown" if error["type"] == "extra_forbidden" else str(error["msg"])
