@@ -4,11 +4,13 @@ import ast
 import functools
 import inspect
 import sys
+import sysconfig
 import textwrap
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
+_LIBRARY = sysconfig.get_path("stdlib")
 _OURS = ("halo.sdk", "planner", "pydantic")
 
 
@@ -21,11 +23,14 @@ def caller() -> str:
 
 
 def caller_locals() -> dict[str, Any]:
-    """The names that the user's running code sees, for type hints that name local types."""
+    """Local names of the user's running functions, the innermost first: type hints may name local types."""
+    found: dict[str, Any] = {}
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not _is_users(frame):
+    while frame is not None:
+        if _is_users(frame):
+            found = dict(frame.f_locals) | found
         frame = frame.f_back
-    return dict(frame.f_locals) if frame else {}
+    return found
 
 
 def of_error(error: BaseException, otherwise: str) -> str:
@@ -75,7 +80,9 @@ def _is_users(frame: FrameType) -> bool:
     module = str(frame.f_globals.get("__name__", ""))
     if any(module == ours or module.startswith(f"{ours}.") for ours in _OURS):
         return False
-    return module.partition(".")[0] not in sys.stdlib_module_names
+    file = frame.f_code.co_filename
+    in_library = file.startswith(_LIBRARY) and "site-packages" not in file
+    return not in_library and not file.startswith("<frozen")
 
 
 def _place(function: Callable[..., Any], line: int) -> str:

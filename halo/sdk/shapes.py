@@ -176,6 +176,20 @@ def shape_of(schema: Json) -> Shape:
     return FromSchema(schema, schema.get("$defs", {}))
 
 
+def kind_name(kind: str) -> str:
+    """A JSON type as people call it, with its article."""
+    return _KIND_NAMES.get(kind, f"a {kind}")
+
+
+_KIND_NAMES = {
+    "string": "a text",
+    "integer": "a whole number",
+    "boolean": "a truth value",
+    "array": "a list",
+    "object": "an object",
+    "null": "None",
+}
+
 TEXT: Shape = FromSchema({"type": "string"})
 TRUTH: Shape = FromSchema({"type": "boolean"})
 
@@ -192,8 +206,7 @@ def _not_an_index(key: str) -> StepUnknown:
 
 
 def _no_parts(kind: str, key: str | int) -> StepUnknown:
-    word = {"string": "text", "integer": "whole number", "boolean": "truth value"}.get(kind, kind)
     return StepUnknown(
-        f"the value is a {word}, known only when the program runs, so {key!r} cannot be taken from it here",
+        f"the value is {kind_name(kind)}, known only when the program runs, so {key!r} cannot be taken from it here",
         "do that in a @halo.tool function",
     )

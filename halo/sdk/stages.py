@@ -11,7 +11,7 @@ from halo.sdk.messages import Message, lower_prompt
 from halo.sdk.options import CallSettings, LlmOptions, read_count, read_options
 from halo.sdk.schemas import adapter_for
 from halo.sdk.scope import Placed, Scope
-from halo.sdk.shapes import ANYTHING, TEXT, Fields, FromSchema, ListOf, Shape
+from halo.sdk.shapes import ANYTHING, TEXT, Fields, FromSchema, ListOf, Shape, kind_name
 from halo.sdk.symbolic import Symbolic, truth
 from halo.sdk.tool import Tool
 from planner.ir.expressions import Const
@@ -89,8 +89,8 @@ def map(fn: Callable[[T], R], /, over: Iterable[T], *, max_items: int = 1000, na
     stage_id = scope.new_id(name or named(fn, "map"))
     items = shape_of_value(over)
     traced = trace_body("fn", fn, {"item": _item(items)}, scope, "each")
-    if items.kind not in (None, "array"):
-        scope.trace.report(f"halo.map goes over a list, and is given a {items.kind}", "give over= a list")
+    if items.kind is not None and items.kind != "array":
+        scope.trace.report(f"halo.map goes over a list, and is given {kind_name(items.kind)}", "give over= a list")
     stage = Map(stage_id, lower(over, scope), traced.body, read_count("max_items", max_items, scope.trace.report))
     return cast(list[R], Symbolic(scope.add(stage), scope, ListOf(traced.result)))
 

@@ -35,6 +35,8 @@ class Symbolic(Placed):
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str | int) and not isinstance(key, bool):
             return _step(self, key)
+        if isinstance(key, Symbolic) and _is_poison(key):
+            return key
         if isinstance(key, Symbolic):
             return _refuse(self, "is indexed with a value known only when the program runs", "do it in a @halo.tool")
         return _refuse(self, "cannot be sliced here: its length is not known yet", "do it in a @halo.tool")
@@ -105,16 +107,13 @@ class Symbolic(Placed):
         length = self._halo_shape.length
         if length is not None:
             return iter([_step(self, index) for index in range(length)])
-        _report(
-            self, f"the length of `{describe(self)}` is known only when the program runs, so Python cannot go"
-            " through it here", f"use halo.map(function, over={describe(self)}), or do it in a @halo.tool",
-        )  # fmt: skip
+        _no_length(self)
         return iter([anything(self._halo_scope)])
 
     def __len__(self) -> int:
         if self._halo_shape.length is not None:
             return self._halo_shape.length
-        _refuse(self, "has a length known only when the program runs", "count in a @halo.tool")
+        _no_length(self)
         return 0
 
     def __contains__(self, item: object) -> bool:
@@ -130,6 +129,12 @@ class Symbolic(Placed):
         if _is_poison(self):
             return self
         return _refuse(self, "is called like a function, but stands for a JSON value", "do that in a @halo.tool")
+
+    def __copy__(self) -> "Symbolic":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Symbolic":
+        return self
 
     def __setattr__(self, name: str, value: Any) -> None:
         _refuse(self, f"cannot be changed (.{name} = ...)", "build a new value: {'field': ..., ...}")
@@ -233,6 +238,14 @@ def _may_be_text(side: object) -> bool:
 
 def _is_poison(value: Symbolic) -> bool:
     return value._halo_expr == Const(None)
+
+
+def _no_length(value: Symbolic) -> None:
+    _report(
+        value, f"the length of `{describe(value)}` is known only when the program runs, so Python can neither go"
+        " through it here nor count it",
+        f"use halo.map(function, over={describe(value)}) for each item, or do it in a @halo.tool",
+    )  # fmt: skip
 
 
 def _no_number(value: Symbolic, wanted: str) -> None:

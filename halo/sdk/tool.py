@@ -9,7 +9,7 @@ from halo.sdk.errors import ArgumentsInvalid
 from halo.sdk.lower import lower, shape_of_value
 from halo.sdk.schemas import Misfit, NoJsonForm
 from halo.sdk.scope import Scope, current_scope
-from halo.sdk.shapes import shape_of
+from halo.sdk.shapes import kind_name, shape_of
 from halo.sdk.symbolic import Symbolic, anything
 from halo.sdk.tool_definition import UNSET, ToolDefinition, ToolOptions, define
 from planner.ir.expressions import Const, Field, Object
@@ -87,7 +87,7 @@ class Tool(Generic[P, R]):
         for name, value in given.items():
             kind, right = shape_of_value(value).kind, wanted.step(name).kind
             if name not in constants and kind and right and (kind, right) not in _FITTING and kind != right:
-                found.append((name, f"wants {_article(right)}, and is given {_article(kind)}"))
+                found.append((name, f"wants {kind_name(right)}, and is given {kind_name(kind)}"))
         return found
 
 
@@ -180,11 +180,6 @@ def _json_function(original: Callable[..., Any], definition: ToolDefinition) -> 
         return write(await original(**read(given)))
 
     return call_async if inspect.iscoroutinefunction(original) else call
-
-
-def _article(kind: str) -> str:
-    words = {"string": "a text", "integer": "a whole number", "array": "a list", "object": "an object", "null": "None"}
-    return words.get(kind, f"a {kind}")
 
 
 def _written(signature: inspect.Signature) -> str:

@@ -109,7 +109,7 @@ def test_for_over_an_unknown_length(line_of: LineOf) -> None:
     problem = only(ask)
     assert problem.where == line_of("here")
     assert "the length of `run_sql` is known only when the program runs" in problem.what
-    assert problem.fix == "use halo.map(function, over=run_sql), or do it in a @halo.tool"
+    assert problem.fix == "use halo.map(function, over=run_sql) for each item, or do it in a @halo.tool"
 
 
 def test_unpacking_an_unknown_length() -> None:
@@ -123,7 +123,7 @@ def test_unpacking_an_unknown_length() -> None:
 @pytest.mark.parametrize(
     ("use", "what"),
     [
-        (lambda value: len(value.sql), "length known only when the program runs"),
+        (lambda value: len(value.sql), "can neither go through it here nor count it"),
         (lambda value: int(value.sql), "cannot become int"),
         (lambda value: float(value.sql), "cannot become float"),
         (lambda value: ["a"][value], "cannot become a Python index"),
@@ -447,7 +447,7 @@ def test_map_goes_over_lists(line_of: LineOf) -> None:
 
     problem = only(ask)
     assert problem.where == line_of("here")
-    assert "halo.map goes over a list, and is given a string" in problem.what
+    assert "halo.map goes over a list, and is given a text" in problem.what
 
 
 def test_agents_are_checked(line_of: LineOf) -> None:

@@ -39,7 +39,7 @@ def flow(x: str) -> str:
     return call(x)
 
 flow.run(x="a", model=lambda messages, sampling, schema: "b")
-flow.explain([{{"x": "a"}}])
+flow.explain()
 print(sorted({HEAVY!r} & set(sys.modules)))
 """
 

@@ -383,6 +383,23 @@ def test_a_plan_is_shown_as_text_and_in_notebooks() -> None:
     assert ask.explain().startswith("plan ask version 1\n")
     assert "&lt;b&gt;" in ask._repr_html_()
     assert "<b>" not in ask._repr_html_()
-    told = ask.explain([{"question": "a"}, {"question": "b"}])
-    assert "2 rows" in told
-    assert "draft  2 generate" in told
+
+
+def test_explain_tells_for_given_rows_what_is_called_and_what_is_saved() -> None:
+    @halo.workflow
+    def ask(db: str, question: str) -> object:
+        rounds = halo.loop(draft, question, until=lambda sql: sql == "", max_rounds=3)
+        return [draft(f"{look_up(db)} {question}"), draft(f"{look_up(db)} {question}"), rounds]
+
+    told = ask.explain([{"db": "shop", "question": "a"}, {"db": "shop", "question": "b"}])
+    assert told.startswith(ask.explain())
+    assert told.removeprefix(ask.explain()) == (
+        "2 rows\n"
+        "calls as written, at most: 14\n"
+        "calls after planning, at most: 9\n"
+        "  draft#*/draft  6 generate\n"
+        "  look_up  1 tool\n"
+        "  draft_2  2 generate\n"
+        "  look_up_2  merged look_up\n"
+        "  draft_3  merged draft_2\n"
+    )

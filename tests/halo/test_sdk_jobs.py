@@ -1,0 +1,84 @@
+"""Workflows leave the SDK: the same program through the scheduler, and tools in processes of their own."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import halo
+from executor.child_process import ChildPool, ToolFailed
+from halo.sdk.find import find_workflow
+from planner.ir.codec import decode, encode
+
+ISOLATED = """
+import halo
+from pydantic import BaseModel
+
+class Query(BaseModel):
+    sql: str
+
+@halo.tool(isolated=True, memory_mb=512)
+def length(query: Query) -> dict[str, int]:
+    return {"length": len(query.sql)}
+
+@halo.workflow
+def measure(sql: str) -> int:
+    return length({"sql": sql})["length"]
+"""
+
+
+@halo.tool(effect="pure")
+def double(text: str) -> str:
+    return text * 2
+
+
+@halo.workflow
+def shout(text: str, mark: str = "!") -> dict[str, Any]:
+    twice = double(text)
+    return {
+        "text": halo.choose(text == "quiet", then=lambda: "...", otherwise=lambda: f"{twice}{mark}"),
+        "letters": halo.map(lambda one: f"{one} of {twice}", [text, mark]),
+    }
+
+
+async def test_an_isolated_tool_is_found_by_a_child_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "isolated_of_test.py").write_text(ISOLATED)
+    measure = find_workflow(f"{tmp_path}/isolated_of_test.py:measure")
+    tool = measure.tools["length"]
+    async with ChildPool(1, memory_bytes=tool.memory_bytes) as pool:
+        assert await pool.run(tool.target, {"query": {"sql": "abc"}}, timeout_s=20) == {"length": 3}
+        with pytest.raises(ToolFailed, match="the arguments of length do not fit"):
+            await pool.run(tool.target, {"query": "abc"}, timeout_s=20)
+
+
+def test_what_the_sdk_makes_survives_the_codec() -> None:
+    assert decode(encode(shout.plan)) == shout.plan
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-1000, 1000) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(pieces=st.lists(st.text(max_size=6) | st.none(), max_size=6), value=st.text(max_size=6))
+def test_a_traced_text_is_the_text_python_would_have_written(pieces: list[str | None], value: str) -> None:
+    @halo.workflow
+    def write(word: str) -> str:
+        return "".join(f"{word}" if piece is None else piece for piece in pieces)
+
+    assert write(value) == "".join(value if piece is None else piece for piece in pieces)
+
+
+@given(around=json_values, value=json_values)
+def test_a_traced_result_is_the_value_python_would_have_built(around: Any, value: Any) -> None:
+    @halo.workflow
+    def build(given: Any) -> Any:
+        return {"around": around, "given": [given, around], "same": given == value}
+
+    assert build(value) == {"around": around, "given": [value, around], "same": True}
