@@ -43,15 +43,15 @@ class PlannedPart:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a pass did to one stage. `part` counts from 0, `path` names the stage as in `planner.ir.sites`.
+    """What a pass did to one stage. `path` names it as in `planner.ir.sites`; `parts` are all that share its plan.
 
-    `detail` is the path of the stage that took over (merged), or why the stage was kept.
+    `detail` is the path of the stage that took over (merged), or why the stage stays (kept).
     """
 
-    part: int
-    path: str
     what: Literal["dropped", "merged", "kept"]
+    path: str
     detail: str = ""
+    parts: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

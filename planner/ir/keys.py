@@ -24,7 +24,7 @@ _HOLE = Column("")
 
 def content_hash(plan: Plan) -> str:
     """The name of a plan by all that stands in it, ids and version included."""
-    return _digest(b"plan", canonical_json(as_data(plan))).hex()
+    return _digest(b"plan", canonical_json(as_data(plan)))
 
 
 def is_fixed(stage: Stage) -> bool:
@@ -43,7 +43,7 @@ def is_fixed(stage: Stage) -> bool:
             return all(is_fixed(inner) for body in bodies_of(stage) for inner in body.plan.stages)
 
 
-def operator_key(stage: Stage) -> bytes:
+def operator_key(stage: Stage) -> str:
     """What a stage does, without its id and without what it reads. Ids inside its bodies do not matter either.
 
     Literal text is part of it. Two stages do equal work when these keys and what `operands` read are equal.
@@ -58,27 +58,23 @@ def operands(stage: Stage) -> tuple[Column | Output, ...]:
     return tuple(leaf for expr in expressions_of(stage) for leaf in leaves(expr) if not isinstance(leaf, Const))
 
 
-def value_key(data: Json) -> bytes:
+def value_key(data: Json) -> str:
     """The key of a value that a column holds. `1`, `1.0` and `True` are three values: they read differently."""
     return _digest(b"value", canonical_json(data))
 
 
-def output_key(work: bytes, path: Path) -> bytes:
+def work_key(operator: str, inputs: Iterable[str]) -> ContentKey:
+    """The key of a stage's work: its operator applied to these inputs, each named by its key."""
+    return ContentKey(_digest(b"work", operator + "".join(inputs)))
+
+
+def output_key(work: ContentKey, path: Path) -> str:
     """The key of what `path` finds in the output of the work named `work`."""
-    return _digest(b"output", work.hex() + canonical_json(path))
+    return _digest(b"output", work + canonical_json(path)) if path else work
 
 
-def work_key(operator: bytes, inputs: Iterable[bytes]) -> bytes:
-    """The key of a stage's work: its operator applied to these inputs."""
-    return blake2b(operator + b"".join(inputs), digest_size=KEY_BYTES, person=b"work").digest()
-
-
-def as_content_key(key: bytes) -> ContentKey:
-    return ContentKey(key.hex())
-
-
-def _digest(kind: bytes, text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=KEY_BYTES, person=kind).digest()
+def _digest(kind: bytes, text: str) -> str:
+    return blake2b(text.encode(), digest_size=KEY_BYTES, person=kind).hexdigest()
 
 
 def _without_names(plan: Plan) -> Plan:

@@ -1,10 +1,11 @@
 """Copies of expressions and stages with parts replaced. What does not change is shared, not copied."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from planner.ir.expressions import Array, Column, Compare, Concat, Const, Expr, Object, Output
 from planner.ir.plan import Agent, Body, Choose, Generate, Join, Loop, Map, Stage, Tool
+from planner.ir.reads import bodies_of
 
 Leaf = Const | Column | Output
 
@@ -44,12 +45,17 @@ def replace_reads(stage: Stage, change: Callable[[Leaf], Expr]) -> Stage:
 
 
 def replace_bodies(stage: Stage, change: Callable[[Body], Body]) -> Stage:
+    return with_bodies(stage, [change(body) for body in bodies_of(stage)])
+
+
+def with_bodies(stage: Stage, bodies: Sequence[Body]) -> Stage:
+    """The stage with other bodies, one for each that `bodies_of` lists."""
     match stage:
         case Choose():
-            cases = tuple(replace(case, body=change(case.body)) for case in stage.cases)
-            return replace(stage, cases=cases, otherwise=change(stage.otherwise))
+            cases = tuple(replace(case, body=body) for case, body in zip(stage.cases, bodies[:-1], strict=True))
+            return replace(stage, cases=cases, otherwise=bodies[-1])
         case Map() | Loop():
-            return replace(stage, body=change(stage.body))
+            return replace(stage, body=bodies[0])
         case _:
             return stage
 

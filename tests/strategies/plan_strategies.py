@@ -5,7 +5,8 @@ Everything is drawn from small pools, so that equal stages, equal rows and equal
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 
 from hypothesis import strategies as st
 
@@ -63,10 +64,10 @@ _CELLS = st.sampled_from(["cats", "dogs", "", "1", 1, 1.0, True, None, ["cats", 
 _LISTS = st.sampled_from([[], ["cats"], ["cats", "dogs"], [1, 1]])
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Scope:
     columns: tuple[str, ...]
-    stages: list[StageId] = field(default_factory=list)
+    stages: tuple[StageId, ...] = ()
 
 
 @st.composite
@@ -120,7 +121,7 @@ def _plans(draw: Draw, inputs: tuple[Input, ...], max_stages: int, depth: int) -
     for number in range(draw(st.integers(0, max_stages))):
         stage = draw(_stages(scope, StageId(f"s{number}"), depth))
         stages.append(stage)
-        scope.stages.append(stage.id)
+        scope = replace(scope, stages=(*scope.stages, stage.id))
     return Plan(draw(st.sampled_from(["p", "q"])), inputs, tuple(stages), draw(_exprs(scope)))
 
 
@@ -201,10 +202,12 @@ def _messages(draw: Draw, scope: _Scope) -> tuple[Message, ...]:
     return tuple(Message(role, draw(_texts(scope))) for role in roles)  # type: ignore[arg-type]
 
 
+@cache  # making a strategy costs more than drawing from it
 def _texts(scope: _Scope) -> st.SearchStrategy[Concat]:
     return st.lists(_leaves(scope), max_size=3).map(lambda segments: Concat(tuple(segments)))
 
 
+@cache
 def _exprs(scope: _Scope) -> st.SearchStrategy[Expr]:
     return st.recursive(
         _leaves(scope),
@@ -218,12 +221,13 @@ def _exprs(scope: _Scope) -> st.SearchStrategy[Expr]:
     )
 
 
+@cache
 def _leaves(scope: _Scope) -> st.SearchStrategy[Expr]:
     paths = st.sampled_from([(), (), (), ("k",), (0,)])
     kinds: list[st.SearchStrategy[Expr]] = [_CONSTANTS]
     if scope.columns:
         kinds.append(st.builds(Column, st.sampled_from(scope.columns), paths))
     if scope.stages:
-        outputs = st.builds(Output, st.sampled_from(list(scope.stages)), paths)
+        outputs = st.builds(Output, st.sampled_from(scope.stages), paths)
         kinds += [outputs, outputs]
     return st.one_of(kinds)

@@ -48,11 +48,7 @@ from planner.ir.ids import EngineId, JobId, NodeRef
 from planner.ir.plan import Agent, Generate, Plan
 from planner.ir.values import Json
 from planner.job import JobPart
-try:
-    from planner.optimize import optimize
-except ImportError:
-    from planner.job import JobPlan, PlannedPart
-    def optimize(parts): return JobPlan(tuple(PlannedPart(p.plan, range(p.table.rows), {}) for p in parts), ())
+from planner.optimize import optimize
 from planner.table import Table
 
 FLEET = (
