@@ -27,7 +27,7 @@ from executor.events import (
     ToolStarted,
     WakeUp,
 )
-from planner.ir.ids import NodeRef
+from planner.ir.ids import EngineId, NodeRef
 
 
 class Scheduler:
@@ -57,6 +57,11 @@ class Scheduler:
     def idle(self) -> bool:
         """No job is known."""
         return not self._state.jobs
+
+    @property
+    def engines_up(self) -> dict[EngineId, bool]:
+        """Which engines are believed to answer."""
+        return {engine: view.up for engine, view in self._state.fleet.views.items()}
 
     def _take(self, event: Event) -> None:
         state = self._state

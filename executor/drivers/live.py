@@ -161,6 +161,10 @@ class LiveDriver:
         live = self._jobs.get(job)
         return live.progress if live else None
 
+    def engines_up(self) -> Mapping[EngineId, bool]:
+        """Which engines are believed to answer."""
+        return self._core.engines_up
+
     async def close(self) -> None:
         """Stop all calls, commit what is finished, and give unfinished jobs back."""
         claims = [job.claim for job in self._jobs.values()]
