@@ -205,6 +205,9 @@ def _step(value: Symbolic, key: str | int) -> Any:
 
 
 def _compare(operator: Operator, left: object, right: object) -> Any:
+    for side in (left, right):
+        if isinstance(side, Symbolic) and _is_poison(side):
+            return side
     scope = current_scope()
     if scope is None:
         _outside(left if isinstance(left, Placed) else right)
@@ -212,6 +215,9 @@ def _compare(operator: Operator, left: object, right: object) -> Any:
 
 
 def _add(left: object, right: object) -> Any:
+    for side in (left, right):
+        if isinstance(side, Symbolic) and _is_poison(side):
+            return side
     scope = current_scope()
     if scope is None:
         _outside(left if isinstance(left, Placed) else right)
