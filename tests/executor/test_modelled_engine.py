@@ -216,7 +216,7 @@ def play(drawn, profile=SMALL, named=True, **options):
     return finished + drain(model), cancelled, model
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(calls)
 def test_every_call_ends_exactly_once_and_the_books_balance(drawn):
     finished, cancelled, model = play(drawn)
@@ -231,7 +231,7 @@ def test_every_call_ends_exactly_once_and_the_books_balance(drawn):
         assert done.prefill_s > 0
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(calls, st.booleans())
 def test_whole_stretches_give_what_single_steps_give(drawn, roomy):
     """Where room is scarce without names: which idle blocks give way first may differ, and so what is hit later."""
@@ -244,11 +244,13 @@ def test_whole_stretches_give_what_single_steps_give(drawn, roomy):
     assert [(done.usage, done.preemptions) for done in whole] == [(done.usage, done.preemptions) for done in single]
 
 
+@settings(deadline=None)
 @given(calls)
 def test_the_same_calls_give_the_same_run(drawn):
     assert play(drawn)[0] == play(drawn)[0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=30))
 def test_the_pool_never_holds_more_than_it_has(steps):
     """Prefixes of one text come and go; every block is free, in use, or idle."""
@@ -282,6 +284,16 @@ def test_a_larger_step_takes_longer_and_a_fuller_one_is_better_used():
         assert profile.matrix_s(64) < 64 * profile.matrix_s(1) / 8
         assert profile.kv_blocks * profile.block_tokens > 8192
     assert profile_for("a GPU nobody has heard of") is PROFILES["A100"]
+
+
+def test_a_crowd_is_slower_for_each_and_faster_for_all():
+    def seconds(calls):
+        model = EngineModel(PROFILES["A100"])
+        for number in range(calls):
+            model.submit(number, 500, 100, at=0.0)
+        return drain(model)[-1].at
+
+    assert seconds(1) < seconds(8) < 2 * seconds(1)
 
 
 def test_the_profile_of_the_cpu_engine_gives_back_what_was_measured():

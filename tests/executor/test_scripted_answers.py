@@ -100,11 +100,13 @@ any_schema = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(any_schema, st.integers(0, 2**32), st.sampled_from([0, 1, 3]))
 def test_an_instance_fits_its_schema(schema, seed, spare):
     jsonschema.Draft202012Validator(schema).validate(instance_of(schema, Random(seed), spare))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_a_schema_that_contains_itself_comes_to_an_end(seed):
     jsonschema.Draft202012Validator(TREE).validate(instance_of(TREE, Random(seed)))
@@ -151,6 +153,7 @@ def test_synthetic_lengths_have_a_heavy_tail():
     assert len({answer.text for answer in answers}) == 500
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200), st.integers(0, 1000))
 def test_prose_stays_within_max_tokens(max_tokens, number):
     asked = request(f"question {number}", sampling=Sampling(max_tokens=max_tokens))
@@ -158,7 +161,7 @@ def test_prose_stays_within_max_tokens(max_tokens, number):
     assert 1 <= completion.usage.output_tokens <= max_tokens
 
 
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 @given(any_schema, st.integers(0, 1000))
 def test_a_guided_answer_is_json_that_fits(schema, number):
     asked = request(f"question {number}", schema=schema)

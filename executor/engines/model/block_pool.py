@@ -24,11 +24,6 @@ class BlockPool:
         return self._private + len(self._shared)
 
     @property
-    def cached(self) -> int:
-        """Blocks whose content a new call can hit, in use or not."""
-        return len(self._shared) + len(self._idle)
-
-    @property
     def available(self) -> int:
         """Blocks that can be taken, idle ones included."""
         return self.capacity - self.used
