@@ -29,7 +29,7 @@ def find_workflow(reference: str) -> Workflow[..., Any]:
             return _require_workflow(_load_entry(known[reference]), reference)
         if not _is_module(reference):
             raise WorkflowNotFound(_unknown(f"no workflow is called {reference!r}", reference, sorted(known)))
-    module = _load_file(Path(source)) if _is_file(source) else _import(source)
+    module = _load_file(Path(source)) if _is_file(source) else _load_module(source)
     return _in_module(module, name, reference)
 
 
@@ -57,13 +57,11 @@ def _require_workflow(found: object, reference: str) -> Workflow[..., Any]:
 
 
 def _load_entry(point: EntryPoint) -> object:
-    module = _import(point.module)
+    _import(point.module)
     try:
         return point.load()
     except AttributeError as error:
         raise WorkflowNotFound(f"the entry point {point.name!r} = {point.value!r} is broken: {error}") from None
-    finally:
-        assert module is not None
 
 
 def _is_file(source: str) -> bool:
@@ -71,6 +69,7 @@ def _is_file(source: str) -> bool:
 
 
 def _is_module(source: str) -> bool:
+    _add_to_path(Path.cwd())
     try:
         return importlib.util.find_spec(source) is not None
     except (ImportError, ValueError):
@@ -78,7 +77,6 @@ def _is_module(source: str) -> bool:
 
 
 def _import(name: str) -> ModuleType:
-    _add_to_path(Path.cwd())
     try:
         return importlib.import_module(name)
     except DefinitionInvalid:
@@ -89,6 +87,11 @@ def _import(name: str) -> ModuleType:
         raise _broken(name, error) from error
     except Exception as error:  # a user's module runs here, and may raise anything
         raise _broken(name, error) from error
+
+
+def _load_module(name: str) -> ModuleType:
+    _add_to_path(Path.cwd())
+    return _import(name)
 
 
 def _load_file(path: Path) -> ModuleType:
