@@ -245,6 +245,11 @@ class _Worker(asyncio.SubprocessProtocol):
         elif len(self._received) == child_worker.HEADER.size + length:
             self._deliver()
 
+    def pipe_connection_lost(self, fd: int, error: Exception | None) -> None:
+        """Heard of sooner than the exit itself; in mid-call the exit is waited for, because it tells why."""
+        if self._answer is None:
+            self.kill("its process ended")
+
     def process_exited(self) -> None:
         self._refuse(ToolFailureCode.KILLED, how_it_ended(self._process.get_returncode()))
         self._killed_because = self._killed_because or "its process ended"

@@ -131,7 +131,7 @@ async def test_a_hanging_tool_is_killed_at_its_deadline_with_all_it_started(pool
     call = pool.run("isolated_tools:hang_with_company", {"marker": str(marker)}, timeout_s=1)
     failure = await failure_of(call)
     assert failure.code is ToolFailureCode.TIMEOUT
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 5
     assert await eventually(lambda: not alive(int(marker.read_text())))
     assert await works(pool)
 
@@ -151,11 +151,12 @@ async def test_the_import_of_a_module_does_not_count_against_the_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.5)\ndef quick() -> int:\n    return 1\n")
+    (tmp_path / "never_imported.py").write_text("import time\ntime.sleep(600)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     async with ChildPool(1) as pool:
-        assert await pool.run("slow_to_import:quick", {}, timeout_s=0.3) == 1
-    async with ChildPool(1, start_timeout_s=0.3) as pool:
-        failure = await failure_of(pool.run("slow_to_import:quick", {}, timeout_s=5))
+        assert await pool.run("slow_to_import:quick", {}, timeout_s=0.4) == 1
+    async with ChildPool(1, start_timeout_s=2) as pool:
+        failure = await failure_of(pool.run("never_imported:quick", {}, timeout_s=60))
     assert failure.code is ToolFailureCode.TIMEOUT
     assert "import" in failure.message
 
