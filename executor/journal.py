@@ -37,7 +37,7 @@ def decode_events(lines: Iterable[str]) -> Iterator[Event]:
 
 def encode_event(event: Event) -> str:
     name = type(event).__name__
-    return f"{name} {_adapter(name).dump_json(event).decode()}"
+    return f"{name} {_adapter(name).dump_json(event, fallback=list).decode()}"
 
 
 @cache

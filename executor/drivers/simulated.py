@@ -34,12 +34,11 @@ from executor.commands import (
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
 from executor.drivers.progress import Progress
-from executor.engines.answers import CHARACTERS_PER_TOKEN, Answers, completion_of
-from executor.engines.model.block_pool import block_names
-from executor.engines.model.engine_model import EngineModel, Finished
+from executor.engines.answers import Answers
+from executor.engines.model.engine import EngineModel, Finished
+from executor.engines.model.prepared import prepare_call
 from executor.engines.model.profiles import Profile, profile_for
 from executor.engines.port import Completion, EngineFailed, EngineSpec, Failure
-from executor.engines.prompts import answer_text, checked_prompt_tokens, prompt_text
 from executor.events import (
     BatchPlanned,
     CallFinished,
@@ -205,17 +204,13 @@ class Simulation:
     def _dispatch(self, command: Dispatch) -> None:
         engine, running = self._engines[command.engine], _Running(command.node, command.attempt)
         request = replace(self._values.call(command.node), call_id=f"{command.node}@{command.attempt}")
-        text = prompt_text(request.messages, request.tools)
         try:
-            prompt_tokens = checked_prompt_tokens(engine.spec, request, text, engine.spec.context_tokens)
-            completion = completion_of(request, self._answers.answer(request), prompt_tokens)
+            call = prepare_call(engine.spec, request, self._answers, engine.profile)
         except EngineFailed as failed:
             self._inbox.append(NodeFailed(self._now, command.node, command.attempt, failed.failure))
             return
-        engine.answers[running] = completion
-        whole = text + answer_text(completion.text)
-        names = block_names(whole, engine.profile.block_tokens * CHARACTERS_PER_TOKEN)
-        engine.model.submit(running, prompt_tokens, completion.usage.output_tokens, self._now, names)
+        engine.answers[running] = call.completion
+        engine.model.submit(running, call.prompt_tokens, call.output_tokens, self._now, call.names)
         self._watch(engine)
 
     def _engine_moves(self, engine: _SimulatedEngine) -> None:

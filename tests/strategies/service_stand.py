@@ -1,0 +1,115 @@
+"""A whole service in this process: memory or SQLite, a scripted engine, a worker, and a client without sockets."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from executor.clock import WallClock
+from executor.drivers.live import LiveDriver
+from executor.engines.port import Engine, EngineSpec, GenerateRequest
+from executor.engines.scripted import Fault, Scripted, no_fault
+from executor.engines.synthetic import Synthetic
+from executor.store.memory import MemoryStore
+from executor.store.port import Store
+from executor.tools import ToolRunner
+from halo.sdk.find import find_workflow
+from halo.service.app import make_app
+from halo.service.catalog import Catalog, make_catalog
+from halo.service.endings import Endings
+from halo.service.fleet import FleetView
+from halo.service.parts import Parts
+from halo.settings import Bounds
+from halo.worker import Pace, Worker
+from kvstore.memory_state import MemoryStates
+from kvstore.program_state import ProgramStates
+from planner.ir.ids import EngineId, JobId
+
+FLOWS = Path(__file__).parent.parent / "halo" / "workflows" / "service_flows.py"
+SPEC = EngineSpec(EngineId("small-0"), "scripted", ("small",), gpu="none")
+
+
+def flows() -> Catalog:
+    names = ("greet", "fail", "two_steps")
+    return make_catalog([find_workflow(f"{FLOWS}:{name}") for name in names], [])
+
+
+@dataclass(slots=True)
+class Stand:
+    """`calls` are the requests the engine was asked; `api` speaks to the app."""
+
+    app: Any
+    parts: Parts
+    store: Store
+    states: ProgramStates
+    driver: LiveDriver
+    worker: Worker
+    api: httpx.AsyncClient
+    calls: list[GenerateRequest] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def service(
+    store: Store | None = None,
+    *,
+    states: ProgramStates | None = None,
+    faults: Callable[[GenerateRequest], Fault] = no_fault,
+    engines: Sequence[Engine] | None = None,
+    bounds: Bounds | None = None,
+    tenants: dict[str, str] | None = None,
+    working: bool = True,
+    pace: Pace | None = None,
+    owner: str = "ada",
+) -> AsyncIterator[Stand]:
+    catalog, clock, numbers = flows(), WallClock(), count(1)
+    store, states, endings = store or MemoryStore(), states or MemoryStates(), Endings()
+    calls: list[GenerateRequest] = []
+
+    def watched(request: GenerateRequest) -> Fault:
+        calls.append(request)
+        return faults(request)
+
+    engines = engines if engines is not None else [Scripted(SPEC, Synthetic(7), faults=watched)]
+    async with AsyncExitStack() as stack:
+        tools = ToolRunner(catalog.tools)
+        stack.push_async_callback(tools.close)
+        driver = await stack.enter_async_context(LiveDriver(engines, tools, store, states, clock))
+        worker = Worker(store, states, driver, owner, pace or Pace(poll_s=0.1, look_s=0.05), endings.tell)
+        parts = Parts(
+            store=store,
+            states=states,
+            fleet=FleetView(engines, clock),
+            catalog=catalog,
+            new_id=lambda: JobId(f"run_{next(numbers)}"),
+            endings=endings,
+            cancel=driver.cancel,
+            progress=driver.progress,
+            bounds=bounds or Bounds(),
+            tenants=tenants or {},
+        )
+        app = make_app(parts)
+        transport = httpx.ASGITransport(app=app)
+        api = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://localhost"))
+        if working:
+            await stack.enter_async_context(at_work(worker))
+        yield Stand(app, parts, store, states, driver, worker, api, calls)
+
+
+@asynccontextmanager
+async def at_work(worker: Worker) -> AsyncIterator[None]:
+    """The worker runs while the block lasts; if it breaks, so does the block."""
+    import asyncio
+
+    task = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            pass
