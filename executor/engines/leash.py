@@ -3,8 +3,8 @@
     python leash.py LOG COMMAND ...
 
 Its standard input is the leash: when it closes, because the owner stopped or died in any way, the server's whole
-process group is ended, first by asking, then by force. The same happens to the rest of the group when the server itself
-dies. Writes the server's process id to standard output and exits with its code, or with 128 + the signal that killed it.
+process group is ended, first by asking, then by force. When the server dies by itself, so is the rest of its group.
+Writes the server's process id to standard output and exits with its code, or with 128 + the signal that killed it.
 """
 
 import ctypes
@@ -33,24 +33,26 @@ def main(arguments: Sequence[str]) -> int:
             start_new_session=True,
             preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - there are no threads here
         )
-    sys.stdout.write(f"{server.pid}\n")
-    sys.stdout.flush()
-    _wait_for_either_end(server.pid)
+        sys.stdout.write(f"{server.pid}\n")
+        sys.stdout.flush()
+        reason = _wait_for_either_end(server.pid)
+        log.write(f"leash: {reason}, ending all of process group {server.pid}\n".encode())
     _end_group(server)
     return server.returncode if server.returncode >= 0 else 128 - server.returncode
 
 
-def _wait_for_either_end(pid: int) -> None:
-    """Returns when the server has ended or the leash was let go."""
+def _wait_for_either_end(pid: int) -> str:
+    """Says which it was: the server ended, or the leash was let go."""
     server = os.pidfd_open(pid)
     watch = select.poll()
     watch.register(server, select.POLLIN)
     watch.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
     while True:
         ready = {descriptor for descriptor, _ in watch.poll()}
-        if server in ready or os.read(sys.stdin.fileno(), 4096) == b"":
-            break
-    os.close(server)
+        if server in ready:
+            return "the server ended"
+        if os.read(sys.stdin.fileno(), 4096) == b"":
+            return "the owner stopped or died"
 
 
 def _end_group(server: subprocess.Popen[bytes]) -> None:

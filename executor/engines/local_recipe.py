@@ -94,8 +94,9 @@ def command_of(recipe: EngineRecipe) -> list[str]:
         *("--enable-prefix-caching", "--block-size", str(recipe.block_tokens), *blocks),
         *("--max-num-seqs", str(recipe.max_running)),
         *("--enable-prompt-tokens-details", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
-        # A model that speaks nonsense would fill guided JSON with spaces until its tokens run out.
-        *("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}'),
+        # A model that speaks nonsense would fill guided JSON with spaces until its tokens run out. And with xgrammar,
+        # vLLM's first choice, strings of bounded length come with raw control characters, which are not JSON.
+        *("--structured-outputs-config", '{"backend": "guidance", "disable_any_whitespace": true}'),
         *recipe.extra,
     ]
 

@@ -45,8 +45,8 @@ class Watch:
 class LocalVllm:
     """One engine. `start` returns when it answers; from then on it is watched, and started again when it dies.
 
-    After `max_restarts` it is gone for good, which `died` tells. `tell` gets a line for people whenever something happens.
-    For one event loop only.
+    After `max_restarts` it is gone for good, which `died` tells. `tell` gets a line for people whenever something
+    happens. For one event loop only.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class LocalVllm:
         recipe = self.recipe
         return EngineSpec(
             id=EngineId(f"{recipe.served_name}-{recipe.port}"),
-            kind="vllm_http",
+            kind="vllm",
             models=(recipe.served_name,),
             url=recipe.url,
             gpu="cpu",

@@ -50,7 +50,7 @@ TOO_LONG = (
 
 
 def spec_of(url: str) -> EngineSpec:
-    return EngineSpec(EngineId("e1"), "vllm_http", ("stub-model",), url=url)
+    return EngineSpec(EngineId("e1"), "vllm", ("stub-model",), url=url)
 
 
 @pytest.fixture
