@@ -67,9 +67,11 @@ def _insert_ignoring(connection: AsyncConnection, table: Any) -> Any:
 
 async def _accepted_before(connection: AsyncConnection, job: NewJob) -> JobRecord:
     """The job of this key, or this very job when its submitter did not hear that it was accepted."""
-    same_key = (jobs.c.tenant == job.tenant) & (jobs.c.idempotency_key == job.idempotency_key)
-    by_key = (await connection.execute(select(jobs).where(same_key))).one_or_none()
-    found = by_key or (await connection.execute(select(jobs).where(jobs.c.id == job.id))).one()
+    found = None
+    if job.idempotency_key is not None:
+        same_key = (jobs.c.tenant == job.tenant) & (jobs.c.idempotency_key == job.idempotency_key)
+        found = (await connection.execute(select(jobs).where(same_key))).one_or_none()
+    found = found or (await connection.execute(select(jobs).where(jobs.c.id == job.id))).one()
     if (found.tenant, found.request_hash, found.plan_hash) != (job.tenant, job.request_hash, _plan_hash(job)):
         raise IdempotencyConflict("The idempotency key was used before, for another request.")
     return job_record(found)
