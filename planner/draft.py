@@ -38,11 +38,16 @@ class Pass(Protocol):
 
 
 def begin(parts: Sequence[JobPart]) -> Draft:
-    """Equal plans become one object, so that passes look at each once."""
-    objects = {id(part.plan): part.plan for part in parts}
+    plans = one_object_per_plan([part.plan for part in parts])
+    return tuple(DraftPart(plan, part.table, range(part.table.rows)) for part, plan in zip(parts, plans, strict=True))
+
+
+def one_object_per_plan(plans: Sequence[Plan]) -> list[Plan]:
+    """The same plans, equal ones as one object, so that each is looked at once."""
+    objects = {id(plan): plan for plan in plans}
     names = {number: content_hash(plan) for number, plan in objects.items()}
-    one = {names[number]: plan for number, plan in reversed(objects.items())}
-    return tuple(DraftPart(one[names[id(part.plan)]], part.table, range(part.table.rows)) for part in parts)
+    first = {names[number]: plan for number, plan in reversed(objects.items())}
+    return [first[names[id(plan)]] for plan in plans]
 
 
 def parts_of_plans(draft: Draft) -> list[tuple[Plan, list[int]]]:

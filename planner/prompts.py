@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from planner.ir.evaluate import EvaluationFailed, evaluate, format_value
 from planner.ir.expressions import Column, Concat, Const, Expr, Output, leaves
 from planner.ir.ids import StageId
-from planner.ir.plan import Agent, Body, Generate, Plan
+from planner.ir.plan import Agent, Body, Generate, Message, Plan
 from planner.ir.rewrite import replace_leaves
 from planner.ir.sites import bodies_at
 from planner.ir.values import Json
@@ -35,6 +35,11 @@ def prompts_of(plan: Plan) -> tuple[Prompt, ...]:
     return tuple(_prompts(plan, "", None))
 
 
+def role_marker(message: Message) -> Const:
+    """Stands for what a chat template writes between turns: it tells roles apart and is about as long."""
+    return Const(f"\n{message.role}\n")
+
+
 def _prompts(plan: Plan, prefix: str, scope: _Scope | None) -> Iterator[Prompt]:
     for stage in plan.stages:
         path = prefix + stage.id
@@ -46,7 +51,7 @@ def _prompts(plan: Plan, prefix: str, scope: _Scope | None) -> Iterator[Prompt]:
 
 def _segments(stage: Generate | Agent, scope: _Scope | None) -> Iterator[Segment]:
     for message in stage.messages:
-        yield Const(f"\n{message.role}\n")
+        yield role_marker(message)
         for part in _flatten(message.content):
             yield from _flatten(_resolve(part, scope))
 

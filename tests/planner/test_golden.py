@@ -8,10 +8,12 @@ import pytest
 from example_plans import every_kind, text_to_sql
 
 from planner.draft import Draft, begin
+from planner.explain import explain
 from planner.ir.plan import Plan
 from planner.ir.render import render
 from planner.ir.values import Json
 from planner.job import JobPart, PassReport
+from planner.optimize import optimize
 from planner.passes import PASSES
 from planner.table import Table
 
@@ -46,6 +48,14 @@ def test_a_job_before_and_after_each_pass() -> None:
     for number, rewrite in enumerate(PASSES, start=1):
         draft, report = rewrite(draft)
         check_golden(f"passes/{number}_{report.name}.txt", draft_text(draft) + report_text(report))
+
+
+def test_a_job_explained() -> None:
+    plan = text_to_sql()
+    parts = [JobPart(plan, Table.from_rows(ROWS, plan.inputs))]
+    explanation = explain(parts, optimize(parts))
+    check_golden("explain/text_to_sql.txt", explanation.to_text())
+    check_golden("explain/text_to_sql.mmd", explanation.to_mermaid())
 
 
 def draft_text(draft: Draft) -> str:
