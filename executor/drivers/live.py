@@ -56,14 +56,17 @@ from executor.events import (
 )
 from executor.journal import Journal
 from executor.store.port import (
+    NO_WORK,
     Claim,
     Fenced,
     JobContents,
     JobEnded,
     NodeOutput,
     ProgramEnded,
+    SavedProgram,
     Store,
     ToolBegun,
+    Work,
 )
 from executor.tools import ToolRunner, as_failure
 from executor.values import Values, load_outputs
@@ -92,15 +95,16 @@ class _LiveJob:
 
 
 @dataclass(frozen=True, slots=True)
-class _Spent:
-    """What a node cost, and the tools it asks for."""
+class _Done:
+    """What a node took to do, where it was done, and the tools it asks for."""
 
-    usage: Usage = Usage()  # noqa: RUF009 - frozen
+    work: Work = NO_WORK
     engine: EngineId | None = None
     tools: tuple[str, ...] = ()
 
 
-_NOTHING = _Spent()
+_NOTHING = _Done()
+_ONE_TOOL = _Done(Work(tools=1))
 
 
 class LiveDriver:
@@ -129,8 +133,8 @@ class LiveDriver:
         self._draining = False
         self._running: dict[tuple[NodeRef, int], asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._spent: dict[ProgramId, dict[str, _Spent]] = {}
-        self._shared_spent: dict[ContentKey, _Spent] = {}
+        self._done: dict[ProgramId, dict[str, _Done]] = {}
+        self._shared_done: dict[ContentKey, _Done] = {}
 
     async def __aenter__(self) -> "LiveDriver":
         self._writer = Writer(self._store, self._clock, self._fenced)
@@ -199,13 +203,13 @@ class LiveDriver:
             case Prepare() | Decide() | Settle():
                 self._inbox.append(self._values.answer(command, self._clock.now()))
             case TakeShared(node=node, key=key):
-                self._spent[node.program][node.path] = self._shared_spent[key]
+                self._done[node.program][node.path] = self._shared_done[key]
                 self._values.apply(command)
             case KeepShared(node=node, key=key):
-                self._shared_spent[key] = self._spent[node.program].get(node.path, _NOTHING)
+                self._shared_done[key] = _whole(self._done[node.program], node.path)
                 self._values.apply(command)
             case ForgetShared(key=key):
-                self._shared_spent.pop(key, None)
+                self._shared_done.pop(key, None)
                 self._values.apply(command)
             case OpenFrame() | UseFallback():
                 self._values.apply(command)
@@ -257,7 +261,7 @@ class LiveDriver:
         if failure := self._values.take_completion(node, completion):
             return NodeFailed(at, node, attempt, failure)
         tools = tuple(call.name for call in completion.tool_calls) if self._values.call(node).is_turn else ()
-        self._spent[node.program][node.path] = _Spent(completion.usage, command.engine, tools)
+        self._done[node.program][node.path] = _Done(_one_call(completion.usage), command.engine, tools)
         return CallFinished(at, node, attempt, completion.usage, tools)
 
     async def _tool(self, command: RunTool) -> None:
@@ -272,6 +276,7 @@ class LiveDriver:
             return
         self._job_of(node).progress.tools += 1
         self._values.take_tool_result(node, result)
+        self._done[node.program][node.path] = _ONE_TOOL
         self._ended(node, attempt, ToolFinished(self._clock.now(), node, attempt))
 
     async def _note_begun(self, node: NodeRef, attempt: int) -> None:
@@ -308,15 +313,15 @@ class LiveDriver:
         job = self._jobs[command.job]
         saved = job.contents.saved.get(command.row)
         outputs = load_outputs(saved.outputs) if saved else None
-        self._spent[command.program] = {}
+        self._done[command.program] = _done_before(saved) if saved else {}
         self._values.open_program(command.program, job.plan, job.table.row(command.row), outputs)
 
     def _save_node(self, command: SaveNode) -> None:
         node, job = command.node, self._job_of(command.node)
         shared = command.shared_from
-        spent = self._spent[node.program].get(node.path, _NOTHING)
+        done = self._done[node.program].get(node.path, _NOTHING)
         if shared is not None:
-            job.progress.saved(spent.usage)
+            job.progress.saved(done.work)
         output = None if shared else json.dumps(self._values.output(node), ensure_ascii=False)
         self._writer.add(
             job.claim,
@@ -325,10 +330,10 @@ class LiveDriver:
                 path=node.path,
                 attempt=command.attempt,
                 output=output,
-                tools=spent.tools,
+                tools=done.tools,
                 shared_from=_address(shared) if shared else None,
-                usage=Usage() if shared else spent.usage,
-                engine=None if shared else spent.engine,
+                work=done.work,
+                engine=None if shared else done.engine,
             ),
         )
 
@@ -340,7 +345,7 @@ class LiveDriver:
         self._writer.add(job.claim, ProgramEnded(command.row, command.status, result, command.failure))
         job.progress.end(command.status)
         self._values.forget_program(command.program)
-        self._spent.pop(command.program, None)
+        self._done.pop(command.program, None)
         self._states.forget(command.program)
 
     async def _finish_job(self, job: _LiveJob, status: Status) -> None:
@@ -403,6 +408,22 @@ def _submitted(job: _LiveJob, at: float) -> JobSubmitted:
 def _planned(job: _LiveJob, at: float) -> BatchPlanned:
     (part,) = optimize([JobPart(job.plan, job.table)]).parts
     return BatchPlanned(at, job.claim.job, part.plan, part.order, part.groups)
+
+
+def _one_call(usage: Usage) -> Work:
+    return Work(1, 0, usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
+
+
+def _whole(done: Mapping[str, _Done], path: str) -> _Done:
+    """What a node took, with all that is inside it."""
+    if path in done:
+        return done[path]
+    inside = [part.work for name, part in done.items() if name.startswith((f"{path}[", f"{path}#", f"{path}?"))]
+    return _Done(sum(inside, NO_WORK))
+
+
+def _done_before(saved: SavedProgram) -> dict[str, _Done]:
+    return {path: _Done(work, tools=saved.tools.get(path, ())) for path, work in saved.work.items()}
 
 
 def _row(node: NodeRef) -> int:

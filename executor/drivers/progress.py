@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from executor.commands import Status
 from executor.engines.port import Usage
+from executor.store.port import Work
 
 
 @dataclass(slots=True)
@@ -33,14 +34,12 @@ class Progress:
         self.cached_tokens += usage.cached_tokens
         self.output_tokens += usage.output_tokens
 
-    def saved(self, usage: Usage) -> None:
-        """A node took another's output instead of working itself."""
-        if not usage.prompt_tokens:
-            self.saved_tools += 1
-            return
-        self.saved_calls += 1
-        self.saved_prompt_tokens += usage.prompt_tokens
-        self.saved_output_tokens += usage.output_tokens
+    def saved(self, work: Work) -> None:
+        """A node took another's output instead of doing its work itself."""
+        self.saved_calls += work.calls
+        self.saved_tools += work.tools
+        self.saved_prompt_tokens += work.prompt_tokens
+        self.saved_output_tokens += work.output_tokens
 
     def end(self, status: Status) -> None:
         self.ended += 1

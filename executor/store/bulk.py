@@ -55,6 +55,8 @@ _NODE = {
     "shared_job": "text",
     "shared_row": "int",
     "shared_path": "text",
+    "calls": "int",
+    "tool_runs": "int",
     "prompt_tokens": "bigint",
     "output_tokens": "bigint",
     "cached_tokens": "bigint",

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from executor.store.claims import check_fence
 from executor.store.database import Database
-from executor.store.port import Claim, JobContents, SavedProgram
+from executor.store.port import NO_WORK, Claim, JobContents, SavedProgram, Work
 from executor.store.records import PENDING, decode_page, job_record
-from executor.store.tables import jobs, nodes, plans, programs
+from executor.store.tables import WORK_COLUMNS, jobs, nodes, plans, programs
 from planner.ir.ids import JobId
 from planner.ir.values import Json
 
@@ -26,6 +26,7 @@ class _Saved:
     outputs: dict[str, str] = field(default_factory=dict)
     tools: dict[str, tuple[str, ...]] = field(default_factory=dict)
     interrupted: list[str] = field(default_factory=list)
+    work: dict[str, Work] = field(default_factory=dict)
 
 
 async def load(database: Database, claim: Claim) -> JobContents:
@@ -69,7 +70,8 @@ async def _saved(connection: AsyncConnection, job: JobId, pending: Sequence[int]
             saved[row].outputs[path] = lent[key]
         else:
             saved[row].tools.pop(path, None)
-    return {row: SavedProgram(one.outputs, one.tools, tuple(one.interrupted)) for row, one in saved.items()}
+            saved[row].work.pop(path, None)
+    return {row: SavedProgram(one.outputs, one.tools, tuple(one.interrupted), one.work) for row, one in saved.items()}
 
 
 def _take_node(saved: _Saved, node: Row[Any], borrowed: list[tuple[int, str, _Key]]) -> None:
@@ -77,6 +79,9 @@ def _take_node(saved: _Saved, node: Row[Any], borrowed: list[tuple[int, str, _Ke
         saved.interrupted.append(node.path)
         return
     saved.tools[node.path] = tuple(json.loads(node.tools)) if node.tools else ()
+    work = Work(*(node._mapping[column] for column in WORK_COLUMNS.values()))
+    if work != NO_WORK:
+        saved.work[node.path] = work
     if node.output is not None:
         saved.outputs[node.path] = node.output
     elif node.shared_job is not None:

@@ -2,12 +2,13 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from executor.clock import Clock, WallClock
 from executor.commands import Status
 from executor.store.port import (
+    NO_WORK,
     Claim,
     Fenced,
     IdempotencyConflict,
@@ -25,7 +26,7 @@ from executor.store.port import (
     ToolBegun,
     Write,
 )
-from executor.store.records import PENDING, countable, iso_time
+from executor.store.records import PENDING, counted, iso_time
 from planner.ir.ids import JobId
 from planner.ir.values import Json
 
@@ -47,9 +48,7 @@ class _Job:
     nodes: dict[int, dict[str, NodeOutput | ToolBegun]] = field(default_factory=dict)
     ended: dict[int, ProgramEnded] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_ENDS, 0))
-    usage: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("calls", "shared", "prompt_tokens", "output_tokens", "cached_tokens"), 0)
-    )
+    usage: dict[str, int] = field(default_factory=lambda: counted(()))
 
 
 class MemoryStore:
@@ -109,8 +108,10 @@ class MemoryStore:
     def _saved(self, nodes: Mapping[str, NodeOutput | ToolBegun]) -> SavedProgram:
         outputs = {path: self._output(node) for path, node in sorted(nodes.items()) if isinstance(node, NodeOutput)}
         found = {path: output for path, output in outputs.items() if output is not None}
-        tools = {path: node.tools for path, node in nodes.items() if isinstance(node, NodeOutput) and path in found}
-        return SavedProgram(found, tools, tuple(sorted(set(nodes) - set(outputs))))
+        done = {path: node for path, node in nodes.items() if isinstance(node, NodeOutput) and path in found}
+        tools = {path: node.tools for path, node in done.items()}
+        work = {path: node.work for path, node in done.items() if node.work != NO_WORK}
+        return SavedProgram(found, tools, tuple(sorted(set(nodes) - set(outputs))), work)
 
     def _output(self, node: NodeOutput | ToolBegun | None) -> str | None:
         """A node's own output, or that of the node it shares; None where that one was never stored."""
@@ -239,16 +240,8 @@ def _keep_output(job: _Job, node: NodeOutput) -> None:
     if isinstance(nodes.get(node.path), NodeOutput):
         return
     nodes[node.path] = node
-    for name, count in _counted(node):
+    for name, count in counted((node,)).items():
         job.usage[name] += count
-
-
-def _counted(node: NodeOutput) -> Iterator[tuple[str, int]]:
-    yield "calls", int(node.engine is not None)
-    yield "shared", int(node.shared_from is not None)
-    yield "prompt_tokens", countable(node.usage.prompt_tokens)
-    yield "output_tokens", countable(node.usage.output_tokens)
-    yield "cached_tokens", countable(node.usage.cached_tokens)
 
 
 def _result(row: int, ended: ProgramEnded | None) -> ResultRow:

@@ -15,11 +15,13 @@ from enum import StrEnum
 from typing import Protocol
 
 from executor.commands import Status
-from executor.engines.port import Failure, Usage
+from executor.engines.port import Failure
 from planner.ir.ids import EngineId, JobId
 from planner.ir.values import Json
 
-NO_USAGE = Usage()
+#: What `Store.usage` tells of: work made, and work saved because somebody else's was the same.
+MADE = ("calls", "tools", "prompt_tokens", "output_tokens", "cached_tokens")
+SAVED = ("saved_calls", "saved_tools", "saved_prompt_tokens", "saved_output_tokens")
 
 
 class JobStatus(StrEnum):
@@ -99,11 +101,28 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What it takes to do a node: calls, runs of tools, and the tokens of the calls."""
+
+    calls: int = 0
+    tools: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(*(getattr(self, name) + getattr(other, name) for name in MADE))
+
+
+NO_WORK = Work()
+
+
+@dataclass(frozen=True, slots=True)
 class NodeOutput:
     """What a finished node gave: its JSON value, or for an agent's turn the reply. `tools` are those the turn asks for.
 
     `shared_from` is the (row, path) of the same or another job's node that did the work; `output` is then None and is
-    read from there.
+    read from there, and `work` is what was saved. Otherwise `work` is what the node itself took, without those inside.
     """
 
     row: int
@@ -112,7 +131,7 @@ class NodeOutput:
     output: str | None
     tools: tuple[str, ...] = ()
     shared_from: tuple[JobId, int, str] | None = None
-    usage: Usage = NO_USAGE
+    work: Work = NO_WORK
     engine: EngineId | None = None
 
 
@@ -147,12 +166,13 @@ Write = NodeOutput | ToolBegun | ProgramEnded | JobEnded
 
 @dataclass(frozen=True, slots=True)
 class SavedProgram:
-    """What was stored of a program that has not ended: outputs by path (shared ones read through), and tools begun
-    but not ended."""
+    """What was stored of a program that has not ended: outputs by path (shared ones read through), tools begun but
+    not ended, and the work of each node that did or saved any."""
 
     outputs: Mapping[str, str]
     tools: Mapping[str, tuple[str, ...]]
     interrupted: tuple[str, ...]
+    work: Mapping[str, Work] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +264,7 @@ class Store(Protocol):
     async def events(self, job: JobId, after_seq: int = 0, limit: int = 1000) -> Sequence[StoredEvent]: ...
 
     async def usage(self, job: JobId) -> Mapping[str, int]:
-        """Sums over the stored nodes: calls, shared, prompt_tokens, output_tokens, cached_tokens."""
+        """Sums over the stored nodes, by the names in `MADE` and `SAVED`."""
         ...
 
     async def ping(self) -> None:

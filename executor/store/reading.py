@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from executor.commands import Status
 from executor.store.database import Database
-from executor.store.port import JobRecord, JobStatus, JobUnknown, ResultRow, StoredEvent
+from executor.store.port import MADE, SAVED, JobRecord, JobStatus, JobUnknown, ResultRow, StoredEvent
 from executor.store.records import PENDING, decode_failure, iso_time, job_record
 from executor.store.tables import events, jobs, programs
 from planner.ir.ids import JobId
@@ -83,7 +83,7 @@ async def job_events(database: Database, job: JobId, after_seq: int, limit: int)
 
 
 async def usage(database: Database, job: JobId) -> Mapping[str, int]:
-    counted = (jobs.c.calls, jobs.c.shared, jobs.c.prompt_tokens, jobs.c.output_tokens, jobs.c.cached_tokens)
+    counted = [jobs.c[name] for name in (*MADE, *SAVED)]
     async with database.reading() as connection:
         found = (await connection.execute(select(*counted).where(jobs.c.id == job))).one_or_none()
     if found is None:

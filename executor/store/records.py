@@ -1,12 +1,12 @@
 """Between the port's values and what the columns hold."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from executor.engines.port import Failure, FailureClass
-from executor.store.port import JobRecord, JobStatus
+from executor.store.port import MADE, SAVED, JobRecord, JobStatus, NodeOutput
 from planner.ir.ids import JobId
 from planner.ir.values import Json
 
@@ -26,6 +26,17 @@ def decode_page(texts: Sequence[str]) -> list[Json]:
 def countable(count: int) -> int:
     """An engine may report any number; one that a column cannot hold must not lose a whole group of writes."""
     return count if 0 <= count < _LARGEST_COUNT else 0
+
+
+def counted(outputs: Iterable[NodeOutput]) -> dict[str, int]:
+    """What these nodes add to the sums of their job."""
+    sums = dict.fromkeys((*MADE, *SAVED), 0)
+    for output in outputs:
+        for name in MADE:
+            key = name if output.shared_from is None else f"saved_{name}"
+            if key in sums:
+                sums[key] += countable(getattr(output.work, name))
+    return sums
 
 
 def encode_failure(failure: Failure | None) -> str | None:

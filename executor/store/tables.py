@@ -5,7 +5,6 @@ program has ended. The counters of a job are kept by the transactions that write
 poll never counts rows.
 """
 
-import json
 from typing import Any
 
 from sqlalchemy import (
@@ -28,35 +27,34 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
+from executor.store.port import MADE, SAVED
+
 #: The newest migration in `migrations/versions`.
 SCHEMA_REVISION = "0001"
+
+#: Where the nodes keep each part of their work; `tools` are the names a turn asks for.
+WORK_COLUMNS = {name: "tool_runs" if name == "tools" else name for name in MADE}
 
 _ESCAPED = "\x01"
 
 
 def stored_text(text: str) -> str:
     """The text as every database can hold it: one with a NUL or a lone surrogate is escaped, any other is itself."""
-    if text.isascii():
-        if "\x00" in text or text.startswith(_ESCAPED):
-            return _ESCAPED + json.dumps(text)
-        return text
-    return _ESCAPED + json.dumps(text) if "\x00" in text or _lone_surrogate(text) else text
+    odd = "\x00" in text or text.startswith(_ESCAPED) or not (text.isascii() or _is_unicode(text))
+    return _ESCAPED + text.encode("unicode_escape").decode("ascii") if odd else text
 
 
 def plain_text(stored: str) -> str:
     """The text that `stored_text` was given."""
-    if not stored.startswith(_ESCAPED):
-        return stored
-    plain: str = json.loads(stored[1:])
-    return plain
+    return stored[1:].encode("ascii").decode("unicode_escape") if stored.startswith(_ESCAPED) else stored
 
 
-def _lone_surrogate(text: str) -> bool:
+def _is_unicode(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return True
-    return False
+        return False
+    return True
 
 
 class StoredText(TypeDecorator[str]):
@@ -138,11 +136,7 @@ jobs = Table(
     _count("succeeded"),
     _count("failed"),
     _count("cancelled"),
-    _count("calls"),
-    _count("shared"),
-    _count("prompt_tokens"),
-    _count("output_tokens"),
-    _count("cached_tokens"),
+    *(_count(name) for name in (*MADE, *SAVED)),
     UniqueConstraint("tenant", "idempotency_key"),
     CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
     CheckConstraint("succeeded + failed + cancelled <= row_count", name="counts"),
@@ -181,6 +175,8 @@ nodes = Table(
     Column("shared_job", StoredText),
     Column("shared_row", Integer),
     Column("shared_path", StoredText),
+    Column("calls", Integer, nullable=False),
+    Column("tool_runs", Integer, nullable=False),
     Column("prompt_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("cached_tokens", BigInteger, nullable=False),

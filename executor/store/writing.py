@@ -5,15 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Integer, Select, and_, case, func, literal, select, update
+from sqlalchemy import ColumnElement, Integer, Select, and_, case, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from executor.store.bulk import END_PROGRAMS, INSERT_BEGUN, INSERT_EVENTS, INSERT_OUTPUTS
 from executor.store.claims import check_fence, end_job
 from executor.store.database import Database
-from executor.store.port import Claim, JobEnded, JobStatus, NodeOutput, ProgramEnded, ToolBegun, Write
-from executor.store.records import PENDING, countable, encode_failure
-from executor.store.tables import jobs, nodes, programs, stored_text
+from executor.store.port import MADE, SAVED, Claim, JobEnded, JobStatus, NodeOutput, ProgramEnded, ToolBegun, Write
+from executor.store.records import PENDING, countable, counted, encode_failure
+from executor.store.tables import WORK_COLUMNS, jobs, nodes, programs, stored_text
 from planner.ir.ids import JobId
 
 _ROWS_AT_ONCE = 500
@@ -62,12 +62,11 @@ def _by_kind(writes: Iterable[Write]) -> _Group:
 
 def _begun_row(job_id: str, tool: ToolBegun) -> tuple[Any, ...]:
     path = stored_text(tool.path)
-    return (job_id, tool.row, path, tool.attempt, "begun", None, None, None, None, None, 0, 0, 0, None)
+    return (job_id, tool.row, path, tool.attempt, "begun", *[None] * 5, *[0] * len(MADE), None)
 
 
 def _output_row(job_id: str, node: NodeOutput) -> tuple[Any, ...]:
     job, row, path = node.shared_from or (None, None, None)
-    usage = node.usage
     return (
         job_id,
         node.row,
@@ -79,22 +78,13 @@ def _output_row(job_id: str, node: NodeOutput) -> tuple[Any, ...]:
         None if job is None else stored_text(job),
         row,
         None if path is None else stored_text(path),
-        countable(usage.prompt_tokens),
-        countable(usage.output_tokens),
-        countable(usage.cached_tokens),
+        *(countable(getattr(node.work, name)) for name in MADE),
         None if node.engine is None else stored_text(node.engine),
     )
 
 
 async def _count_outputs(connection: AsyncConnection, job: JobId, outputs: Iterable[NodeOutput]) -> None:
-    counted = {
-        "calls": sum(output.engine is not None for output in outputs),
-        "shared": sum(output.shared_from is not None for output in outputs),
-        "prompt_tokens": sum(countable(output.usage.prompt_tokens) for output in outputs),
-        "output_tokens": sum(countable(output.usage.output_tokens) for output in outputs),
-        "cached_tokens": sum(countable(output.usage.cached_tokens) for output in outputs),
-    }
-    more = {name: jobs.c[name] + count for name, count in counted.items() if count}
+    more = {name: jobs.c[name] + count for name, count in counted(outputs).items() if count}
     if more:
         await connection.execute(update(jobs).where(jobs.c.id == job).values(more))
 
@@ -105,16 +95,15 @@ async def _count_again(connection: AsyncConnection, job: JobId) -> None:
     await connection.execute(update(jobs).where(jobs.c.id == job).values(sums._asdict()))
 
 
-def _sums(job: JobId) -> Select[Any]:
-    calls = case((nodes.c.engine.is_not(None), 1), else_=0)
-    shared = case((nodes.c.shared_job.is_not(None), 1), else_=0)
-    columns = {"calls": calls, "shared": shared} | {
-        name: nodes.c[name] for name in ("prompt_tokens", "output_tokens", "cached_tokens")
-    }
-    zero = literal(0, Integer)
-    return select(*(func.coalesce(func.sum(column), zero).label(name) for name, column in columns.items())).where(
-        nodes.c.job_id == job
-    )
+def _sums(job: JobId) -> Select[*tuple[Any, ...]]:
+    own = nodes.c.shared_job.is_(None)
+    sums: list[ColumnElement[int]] = [_sum(name, own) for name in MADE] + [_sum(name, ~own) for name in SAVED]
+    return select(*sums).where(nodes.c.job_id == job)
+
+
+def _sum(name: str, which: ColumnElement[bool]) -> ColumnElement[int]:
+    column = nodes.c[WORK_COLUMNS[name.removeprefix("saved_")]]
+    return func.coalesce(func.sum(case((which, column), else_=0)), literal(0, Integer)).label(name)
 
 
 async def _end_programs(connection: AsyncConnection, job: JobId, ended: dict[int, ProgramEnded]) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from executor.commands import Status
-from executor.engines.port import Failure, FailureClass, Usage
+from executor.engines.port import Failure, FailureClass
 from executor.store.port import (
     Claim,
     Fenced,
@@ -22,6 +23,7 @@ from executor.store.port import (
     SavedProgram,
     Store,
     ToolBegun,
+    Work,
 )
 from planner.ir.ids import EngineId, JobId
 from tests.executor.store_bodies import POSTGRES, Stores, fresh_stores, store_url
@@ -297,7 +299,7 @@ async def test_what_was_written_is_what_the_next_holder_goes_on_with(store: Stor
 async def test_writing_the_same_again_changes_nothing(store: Store) -> None:
     claim = await running(store)
     group = [
-        output(0, "a", usage=Usage(10, 5, 2), engine=EngineId("e1")),
+        output(0, "a", work=Work(1, 0, 10, 5, 2), engine=EngineId("e1")),
         ToolBegun(1, "t", 1),
         ProgramEnded(0, Status.SUCCEEDED, "1"),
     ]
@@ -314,7 +316,7 @@ async def test_writing_the_same_again_changes_nothing(store: Store) -> None:
 async def test_the_first_output_of_a_node_stands(store: Store) -> None:
     claim = await running(store)
     await store.write(claim, [output(0, "a", "1"), output(0, "a", "2")])
-    await store.write(claim, [output(0, "a", "3"), output(0, "b", "4", engine=EngineId("e1"))])
+    await store.write(claim, [output(0, "a", "3"), output(0, "b", "4", work=Work(calls=1), engine=EngineId("e1"))])
 
     saved = (await store.load(await again(store, claim))).saved
 
@@ -362,20 +364,46 @@ async def test_failures_are_told_in_the_events(store: Store) -> None:
     assert all(event.at.endswith("Z") and event.job == claim.job for event in told)
 
 
-async def test_usage_sums_what_each_node_took_once(store: Store) -> None:
+async def test_usage_sums_what_each_node_took_once_and_what_sharing_saved(store: Store) -> None:
     claim = await running(store)
-    absurd = Usage(10**30, -5, 1)
-    await store.write(claim, [output(0, "a", usage=Usage(100, 20, 50), engine=EngineId("e1")), output(0, "tool")])
-    await store.write(claim, [shared(1, "a", (claim.job, 0, "a")), output(2, "a", usage=Usage(1, 2, 3))])
-    await store.write(claim, [output(2, "b", usage=absurd, engine=EngineId("e2"))])
+    call, absurd = Work(1, 0, 100, 20, 50), Work(1, 0, 10**30, -5, 1)
+    await store.write(claim, [output(0, "a", work=call, engine=EngineId("e1")), output(0, "tool", work=Work(tools=1))])
+    await store.write(claim, [replace(shared(1, "a", (claim.job, 0, "a")), work=call), output(2, "join")])
+    await store.write(claim, [output(2, "b", work=absurd, engine=EngineId("e2"))])
 
     assert await store.usage(claim.job) == {
         "calls": 2,
-        "shared": 1,
-        "prompt_tokens": 101,
-        "output_tokens": 22,
-        "cached_tokens": 54,
+        "tools": 1,
+        "prompt_tokens": 100,
+        "output_tokens": 20,
+        "cached_tokens": 51,
+        "saved_calls": 1,
+        "saved_tools": 0,
+        "saved_prompt_tokens": 100,
+        "saved_output_tokens": 20,
     }
+
+
+async def test_sums_are_right_when_a_group_is_written_again_with_more_in_it(store: Store) -> None:
+    claim = await running(store)
+    one = output(0, "a", work=Work(1, 0, 10, 2, 0), engine=EngineId("e1"))
+    taken = replace(shared(1, "a", (claim.job, 0, "a")), work=one.work)
+    await store.write(claim, [one])
+    await store.write(claim, [one, taken])
+
+    told = await store.usage(claim.job)
+
+    assert (told["calls"], told["saved_calls"], told["prompt_tokens"], told["saved_prompt_tokens"]) == (1, 1, 10, 10)
+
+
+async def test_what_was_done_before_a_crash_comes_with_its_work(store: Store) -> None:
+    claim = await running(store)
+    call = Work(1, 0, 10, 2, 0)
+    await store.write(claim, [output(0, "a", work=call), output(0, "b"), shared(1, "a", (claim.job, 0, "gone"))])
+
+    saved = (await store.load(await again(store, claim))).saved
+
+    assert saved[0].work == {"a": call}
 
 
 async def test_text_no_database_can_hold_comes_back_as_it_was_and_hurts_no_neighbour(store: Store) -> None:
@@ -420,12 +448,12 @@ async def test_a_tool_that_was_begun_and_never_ended_is_told(store: Store) -> No
     claim = await running(store)
     await store.write(claim, [ToolBegun(0, "commit", 1), ToolBegun(0, "push", 1), ToolBegun(1, "push", 1)])
     await store.write(
-        claim, [output(0, "commit", "null", usage=Usage(1, 1, 1)), ProgramEnded(1, Status.SUCCEEDED, "1")]
+        claim, [output(0, "commit", "null", work=Work(1, 0, 1, 1, 1)), ProgramEnded(1, Status.SUCCEEDED, "1")]
     )
 
     saved = (await store.load(await again(store, claim))).saved
 
-    assert saved == {0: SavedProgram({"commit": "null"}, {"commit": ()}, ("push",))}
+    assert saved == {0: SavedProgram({"commit": "null"}, {"commit": ()}, ("push",), {"commit": Work(1, 0, 1, 1, 1)})}
     assert (await store.usage(claim.job))["prompt_tokens"] == 1
 
 
