@@ -44,7 +44,6 @@ class Bounds(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     body_bytes: Annotated[int, Field(ge=1024, le=1024**3)] = 10 * 1024 * 1024
-    json_depth: Annotated[int, Field(ge=8, le=200)] = 200
     rows: Annotated[int, Field(ge=1)] = 100_000
     row_bytes: Annotated[int, Field(ge=64)] = 256 * 1024
     metadata_bytes: Annotated[int, Field(ge=64)] = 16 * 1024

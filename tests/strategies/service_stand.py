@@ -1,7 +1,8 @@
 """A whole service in this process: memory or SQLite, a scripted engine, a worker, and a client without sockets."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -102,14 +103,10 @@ async def service(
 @asynccontextmanager
 async def at_work(worker: Worker) -> AsyncIterator[None]:
     """The worker runs while the block lasts; if it breaks, so does the block."""
-    import asyncio
-
     task = asyncio.create_task(worker.run())
     try:
         yield
     finally:
         task.cancel()
-        try:
+        with suppress(asyncio.CancelledError):
             await task
-        except asyncio.CancelledError:
-            pass

@@ -1,0 +1,71 @@
+"""What the routes work with, and how they come by it: nothing in the service is global."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from executor.clock import Clock, WallClock
+from executor.drivers.progress import Progress
+from executor.store.port import Store
+from halo.service.catalog import Catalog
+from halo.service.endings import Endings
+from halo.service.fleet import FleetView
+from halo.service.problems import HostRefused, KeyMissing
+from halo.settings import Bounds, is_loopback
+from kvstore.program_state import ProgramStates
+from planner.ir.ids import JobId
+
+DEFAULT_TENANT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`tenants` has who a key belongs to, by the key's SHA-256; without any there is one tenant, and only this machine
+    is answered. `cancel` and `progress` are the driver's, for runs of this process. `state_is` says in words where
+    live state is kept.
+    """
+
+    store: Store
+    states: ProgramStates
+    fleet: FleetView
+    catalog: Catalog
+    new_id: Callable[[], JobId]
+    endings: Endings
+    cancel: Callable[[JobId], None]
+    progress: Callable[[JobId], Progress | None]
+    bounds: Bounds = field(default_factory=Bounds)
+    tenants: Mapping[str, str] = field(default_factory=dict)
+    state_is: str = "in-process: one process"
+    clock: Clock = field(default_factory=WallClock)
+
+
+async def _parts(request: Request) -> Parts:
+    found: Parts = request.app.state.parts
+    return found
+
+
+TheParts = Annotated[Parts, Depends(_parts)]
+
+
+async def _tenant(request: Request, parts: TheParts) -> str:
+    """Raises `KeyMissing` or `HostRefused`."""
+    if not parts.tenants:
+        return _tenant_of_this_machine(request)
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    digest = hashlib.sha256(key.strip().encode()).hexdigest()
+    if scheme.lower() != "bearer" or digest not in parts.tenants:
+        raise KeyMissing("send a key that is configured here: Authorization: Bearer KEY")
+    return parts.tenants[digest]
+
+
+TheTenant = Annotated[str, Depends(_tenant)]
+
+
+def _tenant_of_this_machine(request: Request) -> str:
+    """A web page somewhere may point a name of its own at this machine; asked by such a name, nothing is answered."""
+    if not is_loopback(request.url.hostname or ""):
+        raise HostRefused("without API keys this service is asked as localhost or 127.0.0.1; or configure api_keys")
+    return DEFAULT_TENANT

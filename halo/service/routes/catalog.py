@@ -1,0 +1,36 @@
+"""/v1/workflows and /v1/engines: what is here."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from halo.service import views
+from halo.service.parts import TheParts, TheTenant
+from halo.service.problems import WorkflowUnknown
+from halo.service.schemas import EngineList, WorkflowDetails, WorkflowList
+
+router = APIRouter(prefix="/v1", tags=["catalog"])
+
+
+@router.get("/workflows")
+async def list_workflows(parts: TheParts, tenant: TheTenant) -> WorkflowList:
+    """The workflows that runs may name."""
+    workflows = parts.catalog.workflows
+    return WorkflowList(workflows=[views.workflow_summary(workflows[name].plan) for name in sorted(workflows)])
+
+
+@router.get("/workflows/{name}")
+async def get_workflow(
+    name: Annotated[str, Path(max_length=200)], parts: TheParts, tenant: TheTenant
+) -> WorkflowDetails:
+    """A workflow with the JSON schema of its input, and its plan."""
+    workflow = parts.catalog.workflows.get(name)
+    if workflow is None:
+        raise WorkflowUnknown(f"no workflow {name!r} is registered here; GET /v1/workflows lists them")
+    return views.workflow_details(workflow.plan)
+
+
+@router.get("/engines")
+async def list_engines(parts: TheParts, tenant: TheTenant) -> EngineList:
+    """The engines and what they say of themselves."""
+    return EngineList(engines=[views.engine_state(spec, health) for spec, health in await parts.fleet.look()])

@@ -1,0 +1,238 @@
+"""What comes in and goes out over HTTP. Pydantic models live here and nowhere else in the service."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+PRIORITIES = {"interactive": -100, "standard": 0, "batch": 100, "background": 200}
+
+Priority = (
+    Annotated[int, Field(ge=-1000, le=1000, strict=True)] | Literal["interactive", "standard", "batch", "background"]
+)
+Row = dict[str, Any]
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class PlanSource(_Given):
+    """What to run: a registered workflow by name, or a plan as `planner.ir.codec` writes it."""
+
+    workflow: Annotated[str | None, Field(max_length=200, description="the name of a registered workflow")] = None
+    plan: Annotated[dict[str, Any] | None, Field(description='a plan: `{"format": 1, "plan": {...}}`')] = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "PlanSource":
+        if (self.workflow is None) == (self.plan is None):
+            fix = "name a registered workflow, or send a plan"
+            raise PydanticCustomError("one_of", "needs either 'workflow' or 'plan'", {"fix": fix})
+        return self
+
+
+class RunRequest(PlanSource):
+    """One program to run. Lower priority numbers go first."""
+
+    input: Annotated[Row, Field(description="one value for each input of the plan")] = Field(default_factory=dict)
+    priority: Priority = "standard"
+    metadata: Annotated[Row, Field(description="kept with the run and given back")] = Field(default_factory=dict)
+
+
+class PlanRequest(PlanSource):
+    """What to explain, and for which rows."""
+
+    rows: Annotated[list[Row] | None, Field(description="rows to plan for; nothing is run")] = None
+
+
+class Links(_Told):
+    run: str
+    wait: str
+    events: str
+    cancel: str
+
+
+class RunAccepted(_Told):
+    """The run is stored and will be done. The same idempotency key gets the same answer."""
+
+    id: str
+    workflow: str
+    status: Literal["queued"] = "queued"
+    created_at: str
+    links: Links
+
+
+class RunError(_Told):
+    """Why a run failed. `code` is stable, `message` is for people."""
+
+    code: str
+    message: str
+    kind: str
+
+
+class Doing(_Told):
+    """What a running program does right now. `since` is in seconds since 1970."""
+
+    program: str
+    node: str
+    doing: str
+    since: float
+    engine: str | None
+    turns: int
+    attained_tokens: int
+
+
+class RunSummary(_Told):
+    """A run as it stands. `counts` has its programs by status; times are UTC."""
+
+    id: str
+    workflow: str
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    priority: int
+    rows: int
+    counts: dict[str, int]
+    metadata: Row
+    created_at: str
+    started_at: str | None
+    ended_at: str | None
+    cancel_requested: bool
+    links: Links
+
+
+class Run(RunSummary):
+    """`result` is there when the run succeeded, `error` when it failed, `live` while it runs.
+
+    A run of several rows, which the batch runner made, tells only its counts.
+    """
+
+    result: Any = None
+    error: RunError | None = None
+    live: list[Doing] = Field(default_factory=list)
+
+
+class RunPage(_Told):
+    """Newest first. `next_cursor` asks for the page after this one; it is null on the last."""
+
+    runs: list[RunSummary]
+    next_cursor: str | None
+
+
+class RunEvent(_Told):
+    """`seq` grows with every event; ask for those after the last you have."""
+
+    seq: int
+    kind: str
+    at: str
+    row: int | None
+    detail: Any = None
+
+
+class EventPage(_Told):
+    events: list[RunEvent]
+    next_after: int
+
+
+class WorkflowSummary(_Told):
+    name: str
+    version: str
+    stages: int
+
+
+class WorkflowList(_Told):
+    workflows: list[WorkflowSummary]
+
+
+class WorkflowDetails(WorkflowSummary):
+    """`inputs` is a JSON schema of a run's input; `plan` is the text people read, `document` the plan as JSON."""
+
+    inputs: Row
+    models: list[str]
+    tools: list[str]
+    plan: str
+    document: Row
+
+
+class PlanChange(_Told):
+    """What a pass did to one stage: `dropped`, `merged` into the stage of `detail`, or `kept` because of it."""
+
+    what: Literal["dropped", "merged", "kept"]
+    path: str
+    detail: str
+
+
+class PassDone(_Told):
+    """What one pass of the planner did. `counts` are named for people."""
+
+    name: str
+    counts: dict[str, int]
+    changes: list[PlanChange]
+
+
+class PlanExplained(_Told):
+    """`text` is the plan as it was written, for people; `planned` is the plan that would be run for these rows."""
+
+    name: str
+    version: str
+    models: list[str]
+    tools: list[str]
+    text: str
+    rows: int | None = None
+    notes: list[str] = Field(default_factory=list)
+    planned: str | None = None
+    passes: list[PassDone] = Field(default_factory=list)
+
+
+class EngineState(_Told):
+    id: str
+    kind: str
+    gpu: str
+    models: list[str]
+    max_running: int
+    context_tokens: int
+    price_per_hour: float
+    ready: bool
+    version: str
+    detail: str
+
+
+class EngineList(_Told):
+    engines: list[EngineState]
+
+
+class Check(_Told):
+    ready: bool
+    detail: str
+
+
+class Readiness(_Told):
+    """Whether runs are taken and worked on, and what each part says."""
+
+    ready: bool
+    database: Check
+    state: Check
+    engines: Check
+
+
+class Alive(_Told):
+    alive: Literal[True] = True
+
+
+class ProblemPlace(_Told):
+    where: str
+    what: str
+    fix: str
+
+
+class ProblemDocument(_Told):
+    """RFC 9457. `type` is stable; `problems` tells everything that is wrong at once."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    problems: list[ProblemPlace] = Field(default_factory=list)
+    problems_total: int = 0

@@ -1,0 +1,179 @@
+"""`halo serve`: the HTTP service and a worker in one process, until it is told to stop."""
+
+import asyncio
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import structlog
+import uvicorn
+import uvloop
+
+from executor.clock import WallClock
+from executor.core.limits import Limits
+from executor.engines.fleet_file import read_fleet
+from executor.engines.port import EngineSpec
+from halo.leases import LeaseKeeper, LeaseTimes
+from halo.service.app import make_app
+from halo.service.catalog import Catalog, load_catalog
+from halo.service.endings import Endings
+from halo.service.fleet import FleetView
+from halo.service.parts import Parts
+from halo.settings import Settings, SettingsInvalid, tenants_by_hash
+from halo.wiring import MEMORY, Runtime, open_any_store, open_runtime
+from halo.worker import Pace, Worker, owner_name
+from planner.errors import Problem
+from planner.ir.ids import JobId
+
+#: Requests that are being answered when the service is told to stop may take so long.
+LAST_ANSWERS_S = 10
+#: A store in this process cannot be taken over by anybody.
+FOR_EVER_S = 1e9
+
+log = structlog.get_logger(__name__)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def serve(settings: Settings, engines: Sequence[EngineSpec] | None = None, tell: Callable[[str], None] = say) -> int:
+    """Serve until SIGTERM or Ctrl-C: 0, or 1 when Halo itself failed. `engines` stand in for the settings' fleet.
+
+    Unfinished runs are given back, so that another process, or the next start, goes on with them. Raises
+    `SettingsInvalid`, `FleetInvalid`, `AnswersInvalid`, `StoreRefused` or `StoreUnavailable` when it cannot start.
+    """
+    catalog = load_catalog(settings.workflows)
+    fleet = read_fleet(settings.fleet) if engines is None and settings.fleet else engines or ()
+    with listener(settings) as listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, catalog, fleet, listening, tell))
+
+
+@contextmanager
+def listener(settings: Settings) -> Iterator[socket.socket]:
+    """The socket to be served. Raises `SettingsInvalid` when the address cannot be had."""
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        what = f"cannot listen on {settings.host}:{settings.port} ({error.strerror})"
+        raise SettingsInvalid((Problem("port", what, "choose another host or port"),)) from None
+    with listening:
+        yield listening
+
+
+async def _serve(
+    settings: Settings,
+    catalog: Catalog,
+    engines: Sequence[EngineSpec],
+    listening: socket.socket,
+    tell: Callable[[str], None],
+) -> int:
+    limits = Limits(active_programs=settings.limits.programs)
+    async with open_runtime(
+        engines,
+        catalog.tools,
+        database_url=settings.database_url,
+        redis_url=settings.redis_url,
+        limits=limits,
+        journal=settings.journal,
+    ) as runtime:
+        owner, endings = owner_name(), Endings()
+        async with _leases(settings.database_url, owner) as lease_s:
+            pace = Pace(jobs=settings.limits.jobs, lease_s=lease_s)
+            worker = Worker(runtime.store, runtime.states, runtime.driver, owner, pace, endings.tell)
+            parts = _parts(settings, catalog, runtime, endings)
+            server = _Server(_config(parts), endings)
+            for line in _greeting(settings, parts, engines, listening):
+                tell(line)
+            return await _until_stopped(server, worker, listening)
+
+
+@asynccontextmanager
+async def _leases(database_url: str, owner: str) -> AsyncIterator[float]:
+    """How long claims last; they are renewed while the block lasts."""
+    if database_url == MEMORY:
+        yield FOR_EVER_S
+        return
+    times = LeaseTimes()
+    async with LeaseKeeper(lambda: open_any_store(database_url), owner, times):
+        yield times.lease_s
+
+
+def _parts(settings: Settings, catalog: Catalog, runtime: Runtime, endings: Endings) -> Parts:
+    return Parts(
+        store=runtime.store,
+        states=runtime.states,
+        fleet=FleetView(runtime.engines, WallClock()),
+        catalog=catalog,
+        new_id=new_run_id,
+        endings=endings,
+        cancel=runtime.driver.cancel,
+        progress=runtime.driver.progress,
+        bounds=settings.limits,
+        tenants=tenants_by_hash(settings),
+        state_is="Redis" if settings.redis_url else "in-process: one process",
+    )
+
+
+def new_run_id() -> JobId:
+    return JobId(f"run_{secrets.token_hex(12)}")
+
+
+def _greeting(
+    settings: Settings, parts: Parts, engines: Sequence[EngineSpec], listening: socket.socket
+) -> Iterator[str]:
+    host, port = listening.getsockname()[:2]
+    yield f"Halo listens on http://{f'[{host}]' if ':' in host else host}:{port} (docs: /docs)"
+    yield f"workflows: {', '.join(sorted(parts.catalog.workflows)) or 'none'}; engines: {len(engines)}"
+    yield f"live state: {parts.state_is}"
+    if not parts.tenants:
+        yield "no API keys are configured: only this machine is answered"
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to whoever runs it, so that what is around it can be closed in order."""
+
+    def __init__(self, config: uvicorn.Config, endings: Endings) -> None:
+        super().__init__(config)
+        self._endings = endings
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        """No new requests; those who wait for a run are told that it is not done yet."""
+        self.should_exit = True
+        self._endings.close()
+
+
+def _config(parts: Parts) -> uvicorn.Config:
+    return uvicorn.Config(
+        make_app(parts),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=LAST_ANSWERS_S,
+    )
+
+
+async def _until_stopped(server: _Server, worker: Worker, listening: socket.socket) -> int:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    working = asyncio.create_task(worker.run())
+    await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
+    server.stop()
+    await serving
+    broken = working.done()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    if broken:
+        log.error("the worker failed; what is unfinished is given back", exc_info=working.exception())
+    return 1 if broken else 0

@@ -1,0 +1,173 @@
+"""From stored values to what is told over HTTP."""
+
+import json
+from contextlib import aclosing
+from urllib.parse import quote
+
+from executor.engines.port import EngineHealth, EngineSpec, Failure
+from executor.store.port import JobRecord, JobStatus, ResultRow, Store, StoredEvent
+from halo.service.accept import models_of, tools_of
+from halo.service.schemas import (
+    Doing,
+    EngineState,
+    Links,
+    PassDone,
+    PlanChange,
+    PlanExplained,
+    Run,
+    RunAccepted,
+    RunError,
+    RunEvent,
+    RunSummary,
+    WorkflowDetails,
+    WorkflowSummary,
+)
+from kvstore.program_state import ProgramState
+from planner.ir.codec import encode
+from planner.ir.ids import JobId
+from planner.ir.plan import Input, Plan
+from planner.ir.render import render
+from planner.ir.sites import walk
+from planner.ir.values import Json
+from planner.job import JobPlan, PassReport
+from planner.table import Table
+
+
+def accepted(record: JobRecord) -> RunAccepted:
+    return RunAccepted(id=record.id, workflow=record.workflow, created_at=record.created_at, links=_links(record.id))
+
+
+def summary(record: JobRecord) -> RunSummary:
+    return RunSummary(**_summary(record))
+
+
+async def whole_run(record: JobRecord, store: Store, live: list[Doing]) -> Run:
+    """The run with its result or its failure, if it is of one row and has ended."""
+    end = await _only_row(record, store)
+    return Run(
+        **_summary(record),
+        result=end.result if end else None,
+        error=_error(end.failure) if end and end.failure else None,
+        live=live,
+    )
+
+
+def doing(state: ProgramState) -> Doing:
+    return Doing(
+        program=state.program,
+        node=state.node,
+        doing=state.doing,
+        since=state.since,
+        engine=state.engine,
+        turns=state.turns,
+        attained_tokens=state.attained_tokens,
+    )
+
+
+def event(stored: StoredEvent) -> RunEvent:
+    return RunEvent(seq=stored.seq, kind=stored.kind, at=stored.at, row=stored.row, detail=stored.detail)
+
+
+def workflow_summary(plan: Plan) -> WorkflowSummary:
+    return WorkflowSummary(**_workflow(plan))
+
+
+def workflow_details(plan: Plan) -> WorkflowDetails:
+    return WorkflowDetails(
+        **_workflow(plan),
+        inputs=input_schema(plan),
+        models=models_of(plan),
+        tools=[tool.name for tool in tools_of(plan)],
+        plan=render(plan),
+        document=json.loads(encode(plan)),
+    )
+
+
+def explained(plan: Plan, table: Table | None = None, job: JobPlan | None = None) -> PlanExplained:
+    told = PlanExplained(
+        name=plan.name,
+        version=plan.version,
+        models=models_of(plan),
+        tools=[tool.name for tool in tools_of(plan)],
+        text=render(plan),
+    )
+    if table is None or job is None:
+        return told
+    planned, passes = render(job.parts[0].plan), [_pass(report) for report in job.report]
+    return told.model_copy(
+        update={"rows": table.rows, "notes": list(table.notes), "planned": planned, "passes": passes}
+    )
+
+
+def input_schema(plan: Plan) -> dict[str, Json]:
+    """A JSON schema of the object a run takes as its input."""
+    properties: dict[str, Json] = {}
+    for given in plan.inputs:
+        properties[given.name] = _embedded(given)
+        if given.default is not None:
+            properties[given.name]["default"] = given.default.value
+    required = [given.name for given in plan.inputs if given.default is None]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _embedded(given: Input) -> dict[str, Json]:
+    """References inside the schema of an input are meant from its own root; an `$id` makes it one."""
+    schema = dict(given.schema or {})
+    return {"$id": f"urn:halo:input:{quote(given.name)}", **schema} if "$defs" in schema else schema
+
+
+def engine_state(spec: EngineSpec, health: EngineHealth) -> EngineState:
+    return EngineState(
+        id=spec.id,
+        kind=spec.kind,
+        gpu=spec.gpu,
+        models=list(health.models or spec.models),
+        max_running=spec.max_running,
+        context_tokens=health.context_tokens or spec.context_tokens,
+        price_per_hour=spec.price_per_hour,
+        ready=health.ready,
+        version=health.version,
+        detail=health.detail,
+    )
+
+
+def _summary(record: JobRecord) -> dict[str, Json]:
+    return {
+        "id": record.id,
+        "workflow": record.workflow,
+        "status": record.status.value,
+        "priority": record.priority,
+        "rows": record.rows,
+        "counts": dict(record.counts),
+        "metadata": dict(record.metadata),
+        "created_at": record.created_at,
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "cancel_requested": record.cancel_requested,
+        "links": _links(record.id),
+    }
+
+
+def _links(job: JobId) -> Links:
+    address = f"/v1/runs/{job}"
+    return Links(run=address, wait=f"{address}/wait", events=f"{address}/events", cancel=f"{address}/cancel")
+
+
+async def _only_row(record: JobRecord, store: Store) -> ResultRow | None:
+    if record.rows != 1 or record.status not in (JobStatus.SUCCEEDED, JobStatus.FAILED):
+        return None
+    async with aclosing(store.results(record.id)) as rows:  # type: ignore[type-var] # bodies are generators
+        return await anext(aiter(rows), None)
+
+
+def _error(failure: Failure) -> RunError:
+    return RunError(code=failure.code, message=failure.message, kind=failure.failure_class.value)
+
+
+def _pass(report: PassReport) -> PassDone:
+    changes = [PlanChange(what=change.what, path=change.path, detail=change.detail) for change in report.changes]
+    return PassDone(name=report.name, counts=dict(report.counts), changes=changes)
+
+
+def _workflow(plan: Plan) -> dict[str, Json]:
+    return {"name": plan.name, "version": plan.version, "stages": sum(1 for _ in walk(plan))}
