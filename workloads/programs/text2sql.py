@@ -6,7 +6,7 @@ the database's own error, and self-consistency over what the queries return.
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 import halo
 from workloads.text2sql.databases import locate
@@ -33,7 +33,7 @@ class Linking(BaseModel):
 
 
 class Draft(BaseModel):
-    sql: str = Field(max_length=1200)
+    sql: str
 
 
 class Outcome(BaseModel):
@@ -102,7 +102,6 @@ def vote(candidates: list[dict[str, Any]]) -> Answer:
 SYSTEM = "You answer questions about a SQLite database. Use only tables and columns of its schema."
 
 
-@halo.llm(model=MODEL, max_tokens=512, output=Linking, fallback={"tables": []})
 def link_schema(schema: str, question: str, evidence: str) -> list[halo.Message]:
     return [
         halo.system(SYSTEM),
@@ -113,7 +112,6 @@ def link_schema(schema: str, question: str, evidence: str) -> list[halo.Message]
     ]
 
 
-@halo.llm(model=MODEL, max_tokens=512, output=Draft, temperature=0.8, fallback={"sql": ""})
 def draft_sql(schema: str, linking: Linking, question: str, evidence: str) -> list[halo.Message]:
     return [
         halo.system(SYSTEM),
@@ -124,7 +122,6 @@ def draft_sql(schema: str, linking: Linking, question: str, evidence: str) -> li
     ]
 
 
-@halo.llm(model=MODEL, max_tokens=512, output=Draft, fallback={"sql": ""})
 def repair_sql(schema: str, question: str, sql: str, error: str) -> list[halo.Message]:
     return [
         halo.system(SYSTEM),
@@ -135,19 +132,40 @@ def repair_sql(schema: str, question: str, sql: str, error: str) -> list[halo.Me
     ]
 
 
-@halo.workflow
-def text2sql(database: str, question: str, evidence: str = "") -> Answer:
-    """Answer a question with SQL over one database."""
-    schema = describe_database(database)
-    linking = link_schema(schema, question, evidence)
+def make_text2sql(
+    *,
+    model: str = MODEL,
+    candidates: int = CANDIDATES,
+    repairs: int = REPAIRS,
+    max_tokens: int = 512,
+    max_sql_characters: int = 1200,
+) -> halo.Workflow[..., Answer]:
+    """The pipeline with these numbers: candidates, repairs of each, and how long an answer may be."""
+    draft_type = create_model("Draft", __base__=Draft, sql=(str, Field(max_length=max_sql_characters)))
+    link = halo.llm(model=model, max_tokens=max_tokens, output=Linking, fallback={"tables": []})(link_schema)
+    draft = halo.llm(model=model, max_tokens=max_tokens, output=draft_type, temperature=0.8, fallback={"sql": ""})(
+        draft_sql
+    )
+    again = halo.llm(model=model, max_tokens=max_tokens, output=draft_type, fallback={"sql": ""})(repair_sql)
 
-    def repair(state: Any) -> Any:
-        fixed = repair_sql(schema, question, state["sql"], state["outcome"]["error"])
-        return {"sql": fixed.sql, "outcome": run_sql(database, fixed.sql)}
+    @halo.workflow(name="text2sql")
+    def text2sql(database: str, question: str, evidence: str = "") -> Answer:
+        """Answer a question with SQL over one database."""
+        schema = describe_database(database)
+        linking = link(schema, question, evidence)
 
-    def candidate(number: int) -> Any:
-        draft = draft_sql.options(seed=number)(schema, linking, question, evidence)
-        first = {"sql": draft.sql, "outcome": run_sql(database, draft.sql)}
-        return halo.loop(repair, first, until=lambda state: state["outcome"]["ok"], max_rounds=REPAIRS)
+        def repair(state: Any) -> Any:
+            sql: str = again(schema, question, state["sql"], state["outcome"]["error"]).sql
+            return {"sql": sql, "outcome": run_sql(database, sql)}
 
-    return vote([candidate(number) for number in range(CANDIDATES)])
+        def candidate(number: int) -> Any:
+            sql: str = draft.options(seed=number)(schema, linking, question, evidence).sql
+            first: Any = {"sql": sql, "outcome": run_sql(database, sql)}
+            return halo.loop(repair, first, until=lambda state: state["outcome"]["ok"], max_rounds=repairs)
+
+        return vote([candidate(number) for number in range(candidates)])
+
+    return text2sql
+
+
+text2sql = make_text2sql()
