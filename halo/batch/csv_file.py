@@ -1,10 +1,10 @@
 """Rows from CSV: the first line names the columns."""
 
 import csv
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from halo.batch.cells import json_cell, takes_text
 from halo.batch.errors import RowsUnreadable
 from halo.batch.lines import read_lines
 from halo.batch.rows import MAX_ROW_BYTES, BadLine, GivenRow, optional_names
@@ -84,7 +84,7 @@ class _Cells:
     def __init__(self, header: list[str], inputs: Sequence[Input]) -> None:
         self._header = header
         self._optional = optional_names(inputs)
-        self._readers: dict[str, ReadCell] = {given.name: _json_cell for given in inputs if not _takes_text(given)}
+        self._readers: dict[str, ReadCell] = {given.name: json_cell for given in inputs if not takes_text(given)}
 
     def row(self, line: int, record: list[str]) -> GivenRow | BadLine:
         if len(record) != len(self._header):
@@ -99,20 +99,3 @@ class _Cells:
     def _read(self, name: str, cell: str) -> Json:
         read = self._readers.get(name)
         return cell if read is None else read(cell)
-
-
-def _takes_text(given: Input) -> bool:
-    """Whether a cell is to be left as it stands: the input wants text, or does not say what it wants."""
-    if not isinstance(given.schema, dict):
-        return True
-    wanted = given.schema.get("type")
-    return wanted == "string" or (wanted is None and not {"anyOf", "oneOf"} & given.schema.keys())
-
-
-def _json_cell(cell: str) -> Json:
-    """The JSON value of the cell; the cell itself when it is none, and the schema may then say what it thinks."""
-    text = cell.strip()
-    try:
-        return json.loads(text.lower() if text.lower() in {"true", "false", "null"} else text)
-    except (ValueError, RecursionError):
-        return cell

@@ -4,6 +4,7 @@
     ├── RowsUnreadable     the rows file cannot be used as a whole: not there, empty, of no known kind
     ├── ColumnsUnknown     no row has a column the workflow needs
     ├── FolderRefused      the output folder cannot be used for this run
+    ├── EnginesUnnamed     nothing says which engines to use, or what is said is no engine
     ├── EnginesUnfit       no engine serves a model the workflow names
     ├── BatchStopped       it was asked to stop, and can be gone on with
     └── JobFailed          some rows of a job run from Python failed; `errors` tells which
@@ -34,6 +35,10 @@ class ColumnsUnknown(BatchError):
 
 
 class FolderRefused(BatchError):
+    pass
+
+
+class EnginesUnnamed(BatchError):
     pass
 
 

@@ -1,17 +1,19 @@
-"""A rows file against a workflow's inputs: the rows that can run, and what is wrong with each of the others."""
+"""Rows against a workflow's inputs: those that can run, and what is wrong with each of the others."""
 
 import difflib
 import hashlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from halo.batch.errors import ColumnsUnknown, RowsUnreadable
-from halo.batch.rows import BadLine, read_file
+from halo.batch.rows import BadLine, GivenRow, read_file
+from halo.sdk.schemas import NoJsonForm, to_json
 from planner.ir.plan import Input
+from planner.ir.values import canonical_json
 from planner.table import BadRow, Table, read_rows
 
 _SHOWN_PROBLEMS = 5
@@ -40,31 +42,43 @@ class Intake:
     notes: tuple[str, ...]
 
 
-def take_in(path: Path, inputs: Sequence[Input], limit: int | None = None) -> tuple[Table, Intake]:
-    """The rows that can run, and what there is to tell of the file. Reads at most `limit` rows.
+#: A file of rows, or the rows themselves: mappings of what has a JSON form.
+Rows = Path | Sequence[Mapping[str, Any]]
 
-    Raises `RowsUnreadable` for a file without rows, and `ColumnsUnknown` when a column that must be there is in no row.
+
+def take_in(rows: Rows, inputs: Sequence[Input], limit: int | None = None) -> tuple[Table, Intake]:
+    """The rows that can run, and what there is to tell of the others. Reads at most `limit` rows.
+
+    Raises `RowsUnreadable` where there are no rows, and `ColumnsUnknown` when a column that must be there is in none.
     """
-    source = _Source(path, inputs, limit)
+    source = _Source(rows, inputs, limit)
     read = read_rows(source, inputs)
     if not source.lines:
-        raise RowsUnreadable(f"the rows file {path} has no rows")
-    _check_columns(path, inputs, source.columns)
+        raise RowsUnreadable(f"the rows file {rows} has no rows" if isinstance(rows, Path) else "there are no rows")
+    _check_columns(inputs, source.columns, f"of {rows}" if isinstance(rows, Path) else "given")
     rejected = [_rejected(bad, source) for bad in read.bad]
     return read.table, Intake(len(source.lines), rejected, source.lines, _notes(inputs, source.columns))
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def rows_digest(rows: Rows) -> str:
+    """Equal for equal rows: SHA-256, in hexadecimal, of the file's bytes or of each row's JSON."""
+    if isinstance(rows, Path):
+        with rows.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for row in rows:
+        found = _given(row)
+        told = canonical_json(found.columns) if isinstance(found, GivenRow) else found.message
+        digest.update(told.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()
 
 
 class _Source:
     """The rows for the planner's reader, which counts them. A bad line is handed on as it is: that is no row either."""
 
-    def __init__(self, path: Path, inputs: Sequence[Input], limit: int | None) -> None:
-        self._found = islice(read_file(path, inputs), limit)
+    def __init__(self, rows: Rows, inputs: Sequence[Input], limit: int | None) -> None:
+        found = read_file(rows, inputs) if isinstance(rows, Path) else map(_given, rows)
+        self._found = islice(found, limit)
         self.lines = array("q")
         self.bad: dict[int, BadLine] = {}
         self.columns: dict[str, None] = {}
@@ -81,6 +95,17 @@ class _Source:
             yield found.columns
 
 
+def _given(row: Mapping[str, Any]) -> GivenRow | BadLine:
+    """A row that comes from Python, as JSON."""
+    try:
+        columns = to_json(row)
+    except NoJsonForm as error:
+        return BadLine(None, "invalid_row", f"the row has no JSON form: {error}")
+    if not isinstance(columns, dict):
+        return BadLine(None, "not_an_object", f"the row is a {type(row).__name__}, not a mapping of inputs")
+    return GivenRow(None, columns)
+
+
 def _rejected(bad: BadRow, source: _Source) -> RowError:
     line = source.bad.get(bad.index)
     if line is not None:
@@ -93,7 +118,7 @@ def _rejected(bad: BadRow, source: _Source) -> RowError:
     return RowError(bad.index, source.lines[bad.index] or None, "invalid_row", "; ".join(texts))
 
 
-def _check_columns(path: Path, inputs: Sequence[Input], columns: dict[str, None]) -> None:
+def _check_columns(inputs: Sequence[Input], columns: dict[str, None], where: str) -> None:
     """A column that no row has is one mistake, not as many as there are rows."""
     if not columns:
         return
@@ -104,7 +129,7 @@ def _check_columns(path: Path, inputs: Sequence[Input], columns: dict[str, None]
     spare = [column for column in columns if column not in names]
     lines = [f"  {name!r}{_hint(name, spare)}" for name in missing]
     there = ", ".join(map(repr, columns))
-    raise ColumnsUnknown("\n".join([f"no row of {path} has these inputs:", *lines, f"the file's columns are: {there}"]))
+    raise ColumnsUnknown("\n".join([f"no row {where} has these inputs:", *lines, f"the columns are: {there}"]))
 
 
 def _notes(inputs: Sequence[Input], columns: dict[str, None]) -> tuple[str, ...]:

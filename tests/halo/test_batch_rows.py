@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halo.batch.errors import ColumnsUnknown, RowsUnreadable
-from halo.batch.intake import take_in
+from halo.batch.intake import rows_digest, take_in
 from halo.batch.rows import MAX_ROW_BYTES, BadLine, GivenRow, read_file
 from planner.ir.plan import Fallback, Input
 from planner.table import Table
@@ -180,7 +180,7 @@ def test_a_column_missing_from_every_row_is_one_error_that_names_the_close_one(t
     with pytest.raises(ColumnsUnknown) as caught:
         take_in(path, INPUTS)
     assert str(caught.value) == (
-        f"no row of {path} has these inputs:\n  'question'; did you mean 'qestion'?\nthe file's columns are: 'qestion'"
+        f"no row of {path} has these inputs:\n  'question'; did you mean 'qestion'?\nthe columns are: 'qestion'"
     )
 
 
@@ -212,6 +212,17 @@ def test_what_is_no_file_of_rows_is_refused(tmp_path: Path, name: str, told: str
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(RowsUnreadable, match=told):
         take_in(tmp_path / name, INPUTS)
+
+
+def test_rows_from_python_need_no_file() -> None:
+    table, intake = take_in([{"question": "a"}, {"question": object()}, {"question": "c", "times": 5}], INPUTS)
+    assert rows_of(table) == [{"question": "a", "times": 3}, {"question": "c", "times": 5}]
+    assert [(error.row, error.line, error.code) for error in intake.rejected] == [(1, None, "invalid_row")]
+
+
+def test_equal_rows_have_equal_digests() -> None:
+    assert rows_digest([{"a": 1, "b": 2}]) == rows_digest([{"b": 2, "a": 1}])
+    assert rows_digest([{"a": 1}]) != rows_digest([{"a": 1}, {"a": 1}])
 
 
 def test_a_limit_reads_no_further(tmp_path: Path) -> None:

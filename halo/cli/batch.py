@@ -1,0 +1,117 @@
+"""`halo batch`: a workflow over a file of rows."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from halo.cli.console import print_json, say, warn
+from halo.cli.options import AsJson, EngineUrls, Fleet, Models, WorkflowName, engines_for
+
+if TYPE_CHECKING:
+    from halo.batch.run import Batch
+    from halo.batch.summary import Summary
+
+_EXAMPLES = """Examples:
+
+  halo batch run text2sql --rows questions.jsonl --out out/ --engine http://localhost:8000
+
+  halo batch run flows.py:answer --rows rows.parquet --out out/ --fleet fleet.toml --resume
+"""
+_RowsFile = Annotated[
+    Path, typer.Option(metavar="FILE", help="The rows: .jsonl, .csv or .parquet.", show_default=False)
+]
+_Out = Annotated[Path, typer.Option(metavar="DIR", help="Where results, errors and a summary go.", show_default=False)]
+_Resume = Annotated[bool, typer.Option("--resume", help="Go on with the batch in DIR, if there is one.")]
+_Limit = Annotated[int | None, typer.Option(min=1, help="Take only the first rows.", show_default=False)]
+_MaxActive = Annotated[int | None, typer.Option(min=1, help="Rows in progress at once; 512 unless told otherwise.")]
+_Journal = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write every event of the scheduler there.", show_default=False)
+]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(no_args_is_help=True, help="Run a workflow over a file of rows.")
+    group.command("run", epilog=_EXAMPLES)(run)
+    app.add_typer(group, name="batch")
+
+
+def run(
+    workflow: WorkflowName,
+    rows: _RowsFile,
+    out: _Out,
+    resume: _Resume = False,
+    engine: EngineUrls = None,
+    model: Models = None,
+    fleet: Fleet = None,
+    limit: _Limit = None,
+    max_active: _MaxActive = None,
+    journal: _Journal = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a workflow on every row of a file.
+
+    DIR gets results.jsonl, errors.jsonl and summary.json, in the order of the rows. Each finished step is committed:
+    after Ctrl-C or a crash, the same command with --resume goes on, and calls nothing again that was finished.
+
+    A row that cannot be read or fails goes to errors.jsonl and the others run; the exit code is then 1.
+    """
+    from executor.core.limits import Limits
+    from halo.batch.errors import BatchStopped
+    from halo.batch.run import Batch
+    from halo.cli.interrupt import run_async
+    from halo.sdk.find import find_workflow
+
+    found = find_workflow(workflow)
+    engines = engines_for(found, engine, model, fleet)
+    limits = Limits() if max_active is None else Limits(active_programs=max_active)
+    try:
+        summary = run_async(_run(Batch(found, rows, out, engines, resume, limit, limits, journal)))
+    except BatchStopped as stopped:
+        say(f"{stopped}; to go on:\n  {resume_command(sys.argv)}")
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(summary.as_json())
+    else:
+        _print(summary, out)
+    raise typer.Exit(summary.exit_code)
+
+
+def resume_command(arguments: list[str]) -> str:
+    """The command line that was given, made to go on."""
+    program = "halo" if Path(arguments[0]).name in {"halo", "__main__.py"} else arguments[0]
+    rest = [argument for argument in arguments[1:] if argument != "--resume"]
+    return shlex.join([program, *rest, "--resume"])
+
+
+async def _run(batch: "Batch") -> "Summary":
+    from halo.batch.run import Running, run_batch
+    from halo.cli.interrupt import stop_on_interrupt
+    from halo.cli.progress import show_progress
+
+    async def watch(running: Running) -> None:
+        for note in running.intake.notes:
+            warn(note)
+        await show_progress(running)
+
+    with stop_on_interrupt(lambda: say("stopping: what runs is given up, what is finished is kept")) as stop:
+        return await run_batch(batch, stop=stop, watch=watch)
+
+
+def _print(summary: "Summary", out: Path) -> None:
+    used = summary.usage
+    lines = [
+        f"{summary.rows:,} rows: {summary.succeeded:,} succeeded, {summary.failed:,} failed",
+        *(f"  {count:,} {code}" for code, count in summary.failures.items()),
+        f"calls: {used['calls']:,} made, {used['saved_calls']:,} saved;"
+        f" tools: {used['tools']:,} run, {used['saved_tools']:,} saved",
+        f"tokens: {used['prompt_tokens']:,} in prompts ({used['cached_tokens']:,} cached by engines),"
+        f" {used['output_tokens']:,} written; {used['saved_prompt_tokens'] + used['saved_output_tokens']:,} saved",
+        f"time: {summary.timing.seconds:,.1f} s, {summary.timing.rows_per_second:,.1f} rows/s",
+        f"results: {out / 'results.jsonl'}",
+    ]
+    if summary.failed:
+        lines.append(f"errors: {out / 'errors.jsonl'}")
+    typer.echo("\n".join(lines))

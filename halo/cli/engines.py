@@ -1,0 +1,144 @@
+"""`halo engines`: what engines there are, how they do, and one of our own for machines without a GPU."""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from halo.cli.console import print_json, print_table
+from halo.cli.options import AsJson, EngineUrls, Fleet, Models
+from planner.ir.values import Json
+
+if TYPE_CHECKING:
+    from executor.engines.port import EngineHealth, EngineSpec
+
+_EXAMPLES = """Examples:
+
+  halo engines probe --engine http://localhost:8000
+
+  halo engines list --fleet fleet.toml --json
+
+  halo engines start --cpu --port 8100
+"""
+PROBE_S = 10.0
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(no_args_is_help=True, help="List, probe and start engines.", epilog=_EXAMPLES)
+    group.command("list")(list_engines)
+    group.command("probe")(probe)
+    group.command("start")(start)
+    app.add_typer(group, name="engines")
+
+
+def list_engines(engine: EngineUrls = None, model: Models = None, fleet: Fleet = None, as_json: AsJson = False) -> None:
+    """Show the engines that are named, as they are named; nothing is asked of them."""
+    from halo.batch.engines import named_engines
+
+    specs = named_engines(engine or (), model or (), fleet, os.environ)
+    if as_json:
+        print_json([_described(spec) for spec in specs])
+        return
+    columns = ("engine", "kind", "url", "models", "gpu", "calls at once", "context", "price/h")
+    print_table(columns, map(_cells, specs))
+
+
+def probe(engine: EngineUrls = None, model: Models = None, fleet: Fleet = None, as_json: AsJson = False) -> None:
+    """Ask each engine how it is and what it serves. The exit code is 1 when one is not ready."""
+    from halo.batch.engines import named_engines
+    from halo.cli.interrupt import run_async
+
+    probed = run_async(probe_all(named_engines(engine or (), model or (), fleet, os.environ)))
+    if as_json:
+        print_json([found.as_json() for found in probed])
+    else:
+        columns = ("engine", "ready", "answered in", "serves", "context", "version", "detail")
+        print_table(columns, (found.cells() for found in probed))
+    raise typer.Exit(0 if all(found.health.ready for found in probed) else 1)
+
+
+def start(
+    cpu: Annotated[bool, typer.Option("--cpu", help="Run the CPU vLLM that `make engine` has built.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where it listens; 0 takes any free port.")] = 0,
+    root: Annotated[Path, typer.Option(help="The folder in which `make engine` was run.")] = Path(),
+) -> None:
+    """Run an engine on this machine until Ctrl-C; when it dies, it is started again."""
+    from executor.engines.local_recipe import recipe_in
+    from executor.engines.local_vllm import serve_cpu_engine
+
+    if not cpu:
+        what = "only a CPU engine is started from here: add --cpu; for a GPU run `vllm serve` and name it with --engine"
+        raise typer.BadParameter(what)
+    serve_cpu_engine(recipe_in(root.resolve(), port=port))
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """An engine and how it answered, after `seconds`."""
+
+    spec: "EngineSpec"
+    health: "EngineHealth"
+    seconds: float
+
+    def as_json(self) -> Json:
+        return {
+            "id": self.spec.id,
+            "url": self.spec.url,
+            "ready": self.health.ready,
+            "models": list(self.health.models),
+            "context_tokens": self.health.context_tokens,
+            "version": self.health.version,
+            "detail": self.health.detail,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def cells(self) -> Sequence[str]:
+        health = self.health
+        context = f"{health.context_tokens:,}" if health.context_tokens else ""
+        ready, took = "yes" if health.ready else "no", f"{1000 * self.seconds:,.0f} ms"
+        return (self.spec.id, ready, took, ", ".join(health.models), context, health.version, health.detail)
+
+
+async def probe_all(specs: "Sequence[EngineSpec]") -> list[Probed]:
+    """All at once; the order is kept. Raises `FleetInvalid`."""
+    return list(await asyncio.gather(*map(_probe, specs)))
+
+
+async def _probe(spec: "EngineSpec") -> Probed:
+    from executor.engines.open import open_engine
+    from executor.engines.port import EngineHealth
+
+    engine, began = open_engine(spec), time.monotonic()
+    try:
+        health = await asyncio.wait_for(engine.probe(), PROBE_S)
+    except TimeoutError:
+        health = EngineHealth(False, detail=f"no answer within {PROBE_S:g} s")
+    finally:
+        await engine.close()
+    return Probed(spec, health, time.monotonic() - began)
+
+
+def _described(spec: "EngineSpec") -> Json:
+    return {
+        "id": spec.id,
+        "kind": spec.kind,
+        "url": spec.url,
+        "models": list(spec.models),
+        "gpu": spec.gpu,
+        "max_running": spec.max_running,
+        "context_tokens": spec.context_tokens,
+        "price_per_hour": spec.price_per_hour,
+    }
+
+
+def _cells(spec: "EngineSpec") -> Sequence[str]:
+    models = ", ".join(spec.models) or "(asked)"
+    price = f"{spec.price_per_hour:g}" if spec.price_per_hour else ""
+    return (
+        spec.id, spec.kind, spec.url, models, spec.gpu, str(spec.max_running), f"{spec.context_tokens:,}", price
+    )  # fmt: skip

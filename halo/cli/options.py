@@ -1,0 +1,77 @@
+"""Arguments and options that several commands share, and how a shell completes them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from executor.engines.port import EngineSpec
+    from halo.sdk.workflow import Workflow
+
+
+def complete_workflow(incomplete: str) -> Iterator[str]:
+    """Installed workflows, and the Python files and folders that begin so."""
+    from halo.sdk.find import known_workflows
+
+    yield from (name for name in known_workflows() if name.startswith(incomplete))
+    folder, _, beginning = incomplete.rpartition("/")
+    if "/" in incomplete or incomplete:
+        for entry in sorted(Path(folder or ".").glob(f"{beginning}*")):
+            if entry.is_dir() and not entry.name.startswith("."):
+                yield f"{entry}/"
+            elif entry.suffix == ".py":
+                yield str(entry)
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, for programs.")]
+WorkflowName = Annotated[
+    str,
+    typer.Argument(
+        metavar="WORKFLOW",
+        help="module:name, path/to/file.py:name, or the name of an installed workflow.",
+        autocompletion=complete_workflow,
+        show_default=False,
+    ),
+]
+EngineUrls = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine", metavar="URL", help="An OpenAI-compatible server; may be given several times.", show_default=False
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="A model that the engines at --engine serve; without any, they are asked.",
+        show_default=False,
+    ),
+]
+Fleet = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.toml", help="A file that describes the engines.", show_default=False),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", "-i", metavar="NAME=VALUE", help="One input; may be given several times."),
+]
+InputJson = Annotated[
+    Path | None,
+    typer.Option("--input-json", metavar="FILE", help="A JSON object of inputs; - reads stdin.", show_default=False),
+]
+
+
+def engines_for(
+    workflow: "Workflow[..., Any]", urls: list[str] | None, models: list[str] | None, fleet: Path | None
+) -> "tuple[EngineSpec, ...]":
+    """Those named; none for a workflow without LLM calls when none are. Raises `EnginesUnnamed`, `FleetInvalid`."""
+    from halo.batch.engines import named_engines
+    from halo.batch.fitness import models_of
+
+    if not (urls or models or fleet or models_of(workflow.plan)):
+        return ()
+    return named_engines(urls or (), models or (), fleet, os.environ)

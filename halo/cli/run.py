@@ -1,0 +1,84 @@
+"""`halo run`: one program, here and now."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from halo.cli.console import print_json
+from halo.cli.options import AsJson, EngineUrls, Fleet, InputJson, Inputs, Models, WorkflowName, engines_for
+from planner.ir.values import Json
+
+if TYPE_CHECKING:
+    from halo.sdk.workflow import Workflow
+
+_EXAMPLES = """Examples:
+
+  halo run text2sql -i db=shop -i question="How many orders?" --engine http://localhost:8000
+
+  halo run flows.py:answer --input-json input.json --fleet fleet.toml --json
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("run", epilog=_EXAMPLES)(run)
+
+
+def run(
+    workflow: WorkflowName,
+    inputs: Inputs = None,
+    input_json: InputJson = None,
+    engine: EngineUrls = None,
+    model: Models = None,
+    fleet: Fleet = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a workflow on one input and print its result."""
+    from halo.batch.intake import RowError
+    from halo.cli.interrupt import run_async
+    from halo.local import run_in_memory
+    from halo.sdk.errors import RunFailed
+    from halo.sdk.find import find_workflow
+
+    found = find_workflow(workflow)
+    row = found.row(given_inputs(found, inputs or (), input_json))
+    (outcome,) = run_async(run_in_memory(found, [row], engines_for(found, engine, model, fleet)))
+    if isinstance(outcome, RowError):
+        raise RunFailed(outcome.code, outcome.message)
+    print_result(outcome.result, as_json=as_json)
+
+
+def given_inputs(workflow: "Workflow[..., Any]", pairs: "list[str] | tuple[()]", file: Path | None) -> dict[str, Json]:
+    """The inputs by name: those of the file, and over them those given singly."""
+    from halo.batch.cells import json_cell, takes_text
+
+    inputs = _from_file(file) if file is not None else {}
+    wants_text = {given.name: takes_text(given) for given in workflow.plan.inputs}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--input")
+        inputs[name] = value if wants_text.get(name, True) else json_cell(value)
+    return inputs
+
+
+def print_result(result: Json, *, as_json: bool) -> None:
+    if as_json or not isinstance(result, str):
+        print_json(result)
+    else:
+        typer.echo(result.encode("utf-8", "backslashreplace").decode())
+
+
+def _from_file(file: Path) -> dict[str, Json]:
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        found = json.loads(text)
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="--input-json") from None
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{file} is not JSON: {error}", param_hint="--input-json") from None
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"{file} holds no object: write {{...}}", param_hint="--input-json")
+    return found

@@ -1,0 +1,132 @@
+"""Jobs run from Python, in this process: what `workflow.map(rows).run()` calls. Needs no server and no database."""
+
+import asyncio
+import json
+import os
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from heapq import merge
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import uvloop
+
+from executor.core.limits import Limits
+from executor.engines.port import EngineSpec
+from executor.store.port import NewJob
+from halo.batch.engines import named_engines
+from halo.batch.errors import JobFailed, RowFailed
+from halo.batch.fitness import check_models, models_of
+from halo.batch.folder import ERRORS, RESULTS
+from halo.batch.intake import RowError, Rows, take_in
+from halo.batch.outcome import RowResult, outcomes
+from halo.batch.run import LEASE_S, OWNER, Batch, TableRows, run_batch
+from halo.sdk.errors import RunFailed
+from halo.sdk.workflow import Workflow
+from halo.wiring import open_runtime
+from planner.ir.codec import encode
+from planner.ir.ids import JobId
+
+T = TypeVar("T")
+Engines = str | Path | EngineSpec | Sequence[str | EngineSpec] | None
+
+
+def run_job(
+    workflow: Workflow[..., Any],
+    rows: Rows,
+    *,
+    engines: Engines = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    limit: int | None = None,
+    max_active: int | None = None,
+    errors: Literal["raise", "return"] = "raise",
+) -> list[Any]:
+    """Run every row, and give the results in the order of the rows, each as the workflow's return type says.
+
+    `engines` are URLs of OpenAI-compatible servers, `EngineSpec`s, or the path of a fleet file; without them,
+    HALO_FLEET or HALO_ENGINE_URL is asked. With `out`, the job is kept in that folder as `halo batch run` does it: with
+    `resume` it goes on there after a crash. `max_active` bounds the rows in progress at once.
+
+    A row that fails stops no other. With `errors="raise"`, `JobFailed` is raised when all rows have ended; it has the
+    `errors`, and the `results` of the others. With `errors="return"`, a `RowFailed` stands where the result would.
+    Raises `BatchError` for what is wrong with the rows, the folder or the engines as a whole.
+    """
+    specs = _specs(workflow, engines)
+    limits = Limits() if max_active is None else Limits(active_programs=max_active)
+    if out is None:
+        work = run_in_memory(workflow, rows, specs, limits=limits, limit=limit)
+    else:
+        work = _run_in_folder(Batch(workflow, rows, Path(out), specs, resume, limit, limits))
+    found = [_typed(workflow, answer) for answer in _finish(work)]
+    if errors == "raise" and any(isinstance(result, RowFailed) for result in found):
+        raise JobFailed(found)
+    return found
+
+
+async def run_in_memory(
+    workflow: Workflow[..., Any],
+    rows: Rows,
+    engines: Sequence[EngineSpec],
+    *,
+    limits: Limits | None = None,
+    limit: int | None = None,
+) -> list[RowResult | RowError]:
+    """How each row ended, in order. Nothing is kept when this process ends. Raises `BatchError`."""
+    plan = workflow.plan
+    table, intake = take_in(rows, plan.inputs, limit)
+    async with open_runtime(engines, workflow.tools, limits=limits) as runtime:
+        await check_models(plan, runtime.engines)
+        job = NewJob(JobId("local"), workflow.name, encode(plan), TableRows(table))
+        await runtime.store.create_job(job)
+        claim = await runtime.store.claim(OWNER, LEASE_S, job.id)
+        assert claim is not None, "nobody else knows the job"
+        await runtime.driver.run(claim)
+        return [outcome async for outcome in outcomes(runtime.store.results(job.id), intake)]
+
+
+async def _run_in_folder(batch: Batch) -> list[RowResult | RowError]:
+    await run_batch(batch)
+    results: Iterator[RowResult | RowError] = (RowResult(**line) for line in _lines(batch.out / RESULTS))
+    errors: Iterator[RowResult | RowError] = (RowError(**line) for line in _lines(batch.out / ERRORS))
+    return list(merge(results, errors, key=lambda outcome: outcome.row))
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def _specs(workflow: Workflow[..., Any], engines: Engines) -> tuple[EngineSpec, ...]:
+    if engines is None:
+        return named_engines(environment=os.environ) if models_of(workflow.plan) else ()
+    if isinstance(engines, Path) or (isinstance(engines, str) and engines.endswith(".toml")):
+        return named_engines(fleet=Path(engines))
+    several = [engines] if isinstance(engines, str | EngineSpec) else engines
+    urls = [engine for engine in several if isinstance(engine, str)]
+    given = [engine for engine in several if isinstance(engine, EngineSpec)]
+    return (*(named_engines(urls) if urls else ()), *given)
+
+
+def _typed(workflow: Workflow[..., Any], outcome: RowResult | RowError) -> Any:
+    if isinstance(outcome, RowError):
+        return RowFailed(outcome.row, outcome.code, outcome.message)
+    try:
+        return workflow.read_result(outcome.result)
+    except RunFailed as error:
+        return RowFailed(outcome.row, error.code, error.message)
+
+
+def _finish(work: Coroutine[Any, Any, T]) -> T:
+    """In a thread of its own where this one already runs a loop: a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run(work)
+    with ThreadPoolExecutor(1, thread_name_prefix="halo-job") as thread:
+        return thread.submit(_run, work).result()
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
