@@ -22,7 +22,7 @@ from planner.errors import Problem
 PREFIX = "HALO_"
 NESTED = "__"
 #: Variables that other parts of Halo read: clients, inline runs, tests.
-OTHERS = frozenset({"HALO_URL", "HALO_API_KEY", "HALO_ENGINE_URL", "HALO_ENGINE_API_KEY"})
+OTHERS = frozenset({"HALO_URL", "HALO_API_KEY", "HALO_ENGINE_URL", "HALO_ENGINE_API_KEY", "HALO_DEBUG"})
 OTHERS_PREFIX = "HALO_TEST_"
 
 _KEY = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}:[0-9a-f]{64}$"
