@@ -108,7 +108,7 @@ def _sum(name: str, which: ColumnElement[bool]) -> ColumnElement[int]:
 
 async def _end_programs(connection: AsyncConnection, job: JobId, ended: dict[int, ProgramEnded]) -> None:
     pending = await _pending(connection, job, list(ended))
-    new = [ended[row] for row in pending]
+    new = [program for row, program in ended.items() if row in pending]
     if not new:
         return
     job_id = stored_text(job)
@@ -123,14 +123,14 @@ async def _end_programs(connection: AsyncConnection, job: JobId, ended: dict[int
 _ENDS = ("succeeded", "failed", "cancelled")
 
 
-async def _pending(connection: AsyncConnection, job: JobId, rows: Sequence[int]) -> list[int]:
-    """Those of the rows whose programs have not ended, in order."""
-    pending: list[int] = []
+async def _pending(connection: AsyncConnection, job: JobId, rows: Sequence[int]) -> set[int]:
+    """Those of the rows whose programs have not ended."""
+    pending: set[int] = set()
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         chunk = programs.c.row_index.in_(rows[start : start + _ROWS_AT_ONCE])
         query = select(programs.c.row_index).where(and_(programs.c.job_id == job, programs.c.status == PENDING, chunk))
-        pending.extend((await connection.execute(query)).scalars())
-    return sorted(pending)
+        pending.update((await connection.execute(query)).scalars())
+    return pending
 
 
 def _ended_row(job_id: str, program: ProgramEnded) -> tuple[Any, ...]:

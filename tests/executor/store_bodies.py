@@ -51,8 +51,10 @@ async def fresh_stores(url: str | None) -> AsyncIterator[Stores]:
     if url is not None and url.startswith("postgresql"):
         await administer(url, "TRUNCATE plans, jobs, programs, nodes, events RESTART IDENTITY CASCADE")
     stores = Stores(url)
-    yield stores
-    await stores.close()
+    try:
+        yield stores
+    finally:
+        await stores.close()
 
 
 @asynccontextmanager
