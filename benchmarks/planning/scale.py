@@ -4,8 +4,8 @@
 
 Two jobs: `repeats`, in which about two rows in five ask what another row asks, and `distinct`, in which none does.
 Seconds are the fastest of some runs, each size in a process of its own. Memory is what planning allocates at its peak,
-as tracemalloc counts it (in a run of its own, for tracing slows); beside it the peak RSS of the process, rows and all. A
-slope is the exponent of the growth from 10,000 rows on: 1 is linear.
+as tracemalloc counts it (in a run of its own, for tracing slows); beside it the peak RSS of the process, rows and all.
+A slope is the exponent of the growth from 10,000 rows on: 1 is linear.
 """
 
 import argparse

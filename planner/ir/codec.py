@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from functools import cache
 from typing import Any, Literal, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
@@ -50,14 +51,10 @@ class _Document:
     plan: Plan
 
 
-_adapters: list[TypeAdapter[_Document]] = []
-
-
+@cache
 def _documents() -> TypeAdapter[_Document]:
     """Made at first use: importing a module builds nothing."""
-    if not _adapters:
-        _adapters.append(TypeAdapter(_Document))
-    return _adapters[0]
+    return TypeAdapter(_Document)
 
 
 def _check_size(text: str | bytes) -> None:
