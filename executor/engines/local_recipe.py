@@ -93,6 +93,8 @@ def command_of(recipe: EngineRecipe) -> list[str]:
         *("--max-model-len", str(recipe.context_tokens), "--dtype", "bfloat16", "--enforce-eager"),
         *("--enable-prefix-caching", "--block-size", str(recipe.block_tokens), *blocks),
         *("--max-num-seqs", str(recipe.max_running)),
+        # On a CPU, vLLM 0.32 dies ("CPU Generator does not use offset") of a seeded call that is prefilled in parts.
+        *("--no-enable-chunked-prefill", "--max-num-batched-tokens", str(recipe.context_tokens)),
         *("--enable-prompt-tokens-details", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
         # A model that speaks nonsense would fill guided JSON with spaces until its tokens run out. And with xgrammar,
         # vLLM's first choice, strings of bounded length come with raw control characters, which are not JSON.

@@ -8,10 +8,12 @@ group when this process stops or dies, in whatever way.
 """
 
 import asyncio
+import os
 import signal
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -180,13 +182,17 @@ class LocalVllm:
             await client.close()
 
     async def _end(self) -> None:
-        """Lets go of the leash, which ends the engine, and waits until it has."""
-        held, self._leash, self._pid = self._leash, None, None
+        """Lets go of the leash, which ends the engine, and waits until it has. A leash that was killed needs help."""
+        held = self._leash
         if held is None:
             return
         assert held.stdin is not None
         held.stdin.close()
-        await asyncio.shield(held.wait())
+        code = await asyncio.shield(held.wait())
+        if code < 0 and self._pid is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+        self._leash = self._pid = None
 
     def _not_running(self, what: str) -> EngineNotRunning:
         with self.recipe.log.open("rb") as log:

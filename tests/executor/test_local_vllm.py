@@ -117,6 +117,18 @@ async def test_a_killed_engine_is_started_again_with_all_its_processes_new(
         assert said[1] == "the engine died (code 137); starting it again (1 of 1)"
 
 
+async def test_a_killed_leash_leaves_nothing_either(recipe: EngineRecipe, tmp_path: Path) -> None:
+    async with LocalVllm(recipe, watch=QUICK) as engine:
+        os.kill(parent_of(pids(tmp_path)[0]), signal.SIGKILL)
+        with pytest.raises(EngineNotRunning, match="code -9"):
+            await engine.died()
+        await until(lambda: not any(alive(pid) for pid in pids(tmp_path)))
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
 async def test_after_the_last_restart_it_is_gone_for_good(recipe: EngineRecipe, tmp_path: Path) -> None:
     async with LocalVllm(recipe, watch=QUICK) as engine:
         os.kill(pids(tmp_path)[0], signal.SIGKILL)

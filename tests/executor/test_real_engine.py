@@ -132,8 +132,12 @@ async def test_a_seed_fixes_a_sampled_answer(engine: VllmHttp) -> None:
     assert one == again != other
 
 
-async def test_many_calls_run_side_by_side(engine: VllmHttp) -> None:
-    calls = [call(f"many-{n}", ({"role": "user", "content": f"Question {n}"},)) for n in range(100)]
+async def test_many_seeded_calls_with_long_prompts_run_side_by_side(engine: VllmHttp) -> None:
+    def seeded(n: int) -> GenerateRequest:
+        prompt = {"role": "user", "content": f"Question {n} " * 100}
+        return call(f"many-{n}", (prompt,), sampling=Sampling(temperature=0.7, max_tokens=24, seed=n))
+
+    calls = [seeded(n) for n in range(100)]
     answers = await asyncio.gather(*map(engine.generate, calls))
     assert len(answers) == 100
 
