@@ -114,9 +114,9 @@ class Explanation:
         return mermaid(self.plans, labels)
 
     def _repr_html_(self) -> str:
-        rows = "".join(_html_row(cells) for number in range(len(self.plans)) for cells in self._cells(number))
+        tables = "".join(self._html_table(number) for number in range(len(self.plans)))
         told = "<br>".join(html.escape(line) for line in (*self.summary(), *self._assumption_lines()))
-        return f"<table><thead>{_html_row(_HEADINGS, 'th')}</thead><tbody>{rows}</tbody></table><p>{told}</p>"
+        return f"{tables}<p>{told}</p>"
 
     def summary(self) -> tuple[str, ...]:
         """The figures that matter, in two lines."""
@@ -128,9 +128,19 @@ class Explanation:
         )
 
     def _tables(self) -> Iterator[str]:
-        for number, (plan, rows) in enumerate(zip(self.plans, self.rows, strict=True)):
-            yield f"plan {plan.name}, {rows:,} rows"
+        for number in range(len(self.plans)):
+            yield self._title(number)
             yield from _aligned([_HEADINGS, *self._cells(number)])
+
+    def _html_table(self, plan: int) -> str:
+        title = html.escape(self._title(plan))
+        rows = "".join(_html_row(cells) for cells in self._cells(plan))
+        return (
+            f"<table><caption>{title}</caption><thead>{_html_row(_HEADINGS, 'th')}</thead><tbody>{rows}</tbody></table>"
+        )
+
+    def _title(self, plan: int) -> str:
+        return f"plan {self.plans[plan].name}, {self.rows[plan]:,} rows"
 
     def _cells(self, plan: int) -> list[tuple[str, ...]]:
         return [_stage_cells(stage) for stage in self.stages if stage.plan == plan]

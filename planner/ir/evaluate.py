@@ -10,7 +10,7 @@ from planner.ir.values import Json, canonical_json
 
 
 class EvaluationFailed(Exception):
-    """A value is not what the plan takes it for: a missing field, a list index out of range, an order of unlike types."""
+    """A value is not what the plan takes it for: a missing field, an index out of range, an order of unlike types."""
 
 
 def evaluate(expr: Expr, columns: Mapping[str, Json], output: Callable[[StageId], Json]) -> Json:
