@@ -41,16 +41,16 @@ class View:
 
 
 class Rate:
-    """Rows a second over the last `WINDOW_S`."""
+    """Rows a second over the last `WINDOW_S`, from `now` on."""
 
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
+    def __init__(self, now: float) -> None:
+        self._seen: deque[tuple[float, int]] = deque([(now, 0)])
 
     def note(self, now: float, ended: int) -> float | None:
         self._seen.append((now, ended))
         while now - self._seen[0][0] > WINDOW_S:
             self._seen.popleft()
-        (then, before) = self._seen[0]
+        then, before = self._seen[0]
         return (ended - before) / (now - then) if ended > before and now > then else None
 
 
@@ -72,7 +72,7 @@ def details(view: View) -> str:
     figures = view.figures
     saved = figures.saved_prompt_tokens + figures.saved_output_tokens
     parts = [
-        "planning" if view.rows_per_second is None else f"{view.rows_per_second:,.1f} rows/s",
+        "no row has ended yet" if view.rows_per_second is None else f"{view.rows_per_second:,.1f} rows/s",
         *([f"ETA {duration(view.eta_s)}"] if view.eta_s is not None else []),
         f"{view.failed:,} failed",
         f"{short(figures.calls)} calls (+{short(figures.saved_calls)} saved)",
@@ -102,7 +102,7 @@ class _Looker:
     """Looks at a running batch; between a job's end and its last file it sees what it saw last."""
 
     def __init__(self, running: Running) -> None:
-        self._running, self._rate = running, Rate()
+        self._running, self._rate = running, Rate(time.monotonic())
         self._figures = Figures(rows=running.intake.rows)
 
     def look(self) -> View:
@@ -113,7 +113,7 @@ class _Looker:
             rows=self._running.intake.rows,
             figures=self._figures,
             rejected=len(self._running.intake.rejected),
-            rows_per_second=self._rate.note(time.monotonic(), self._figures.ended),
+            rows_per_second=self._rate.note(time.monotonic(), self._figures.ended - self._figures.before),
             engines_up=sum(up.values()),
             engines=len(up),
         )
