@@ -10,7 +10,7 @@ import pytest
 from workloads.text2sql.datasets import DATA_FOLDER, Dataset, DatasetInvalid, Question, read_own
 from workloads.text2sql.make_recorded_answers import recorded_answers
 from workloads.text2sql.query import guarded_select
-from workloads.text2sql.recorded import RECORDED_ANSWERS, RecordedAnswers, read_recorded
+from workloads.text2sql.recorded import RECORDED_ANSWERS, RecordedAnswer, read_recorded
 from workloads.text2sql.sandbox import QueryResult
 from workloads.text2sql.schema import read_schema
 from workloads.text2sql.score import score_results
@@ -23,43 +23,28 @@ def own(sample_databases: Path) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def recorded() -> RecordedAnswers:
-    return read_recorded()
-
-
-def test_answers_are_found_by_question_and_database(recorded: RecordedAnswers) -> None:
-    text = " how many COMEDIES\n do we have? "
-    tables = recorded.linking(text, "film_rental")
-    assert tables is not None
-    assert "film" in [linked.table for linked in tables]
-    assert recorded.candidate(text, "film_rental", 0) == recorded.candidate(text, "film_rental", 4)
-    assert recorded.repair(text, "film_rental", "SELECT something else") == "SELECT something else"
-    assert recorded.find(text, "retail") is None
-    assert recorded.linking("Who are you?", "retail") is None
-    assert recorded.candidate("Who are you?", "retail", 0) is None
-    assert recorded.repair("Who are you?", "retail", "SELECT 1") is None
+def recorded() -> dict[Question, RecordedAnswer]:
+    return {one.question: one.answer for one in read_recorded()}
 
 
 def test_every_question_has_an_answer_whose_broken_candidates_have_a_repair(
-    own: Dataset, recorded: RecordedAnswers
+    own: Dataset, recorded: dict[Question, RecordedAnswer]
 ) -> None:
     for question in own.questions:
-        found = recorded.find(question.question, question.db_id)
-        assert found is not None
-        assert found.question == question
-        assert len(found.answer.candidates) == 4
-        failing = {sql for sql in found.answer.candidates if run(own, question, sql).error}
-        assert failing == set(found.answer.repairs)
-        assert all(run(own, question, sql).error is None for sql in found.answer.repairs.values())
+        answer = recorded[question]
+        assert len(answer.candidates) == 4
+        failing = {sql for sql in answer.candidates if run(own, question, sql).error}
+        assert failing == set(answer.repairs)
+        assert all(run(own, question, sql).error is None for sql in answer.repairs.values())
 
 
-def test_linked_tables_are_tables_of_the_database(own: Dataset, recorded: RecordedAnswers) -> None:
+def test_linked_tables_are_tables_of_the_database(own: Dataset, recorded: dict[Question, RecordedAnswer]) -> None:
     schemas = {
         db_id: {table.name: {column.name for column in table.columns} for table in read_schema(path, examples=0).tables}
         for db_id, path in own.databases.items()
     }
     for question in own.questions:
-        for linked in recorded.linking(question.question, question.db_id) or ():
+        for linked in recorded[question].tables:
             assert set(linked.columns) <= schemas[question.db_id][linked.table]
             assert linked.columns
 
@@ -71,14 +56,15 @@ class Shares:
     voted: float = 0
 
 
-def test_repair_and_vote_each_bring_more_right_answers_but_not_all(own: Dataset, recorded: RecordedAnswers) -> None:
+def test_repair_and_vote_each_bring_more_right_answers_but_not_all(
+    own: Dataset, recorded: dict[Question, RecordedAnswer]
+) -> None:
     shares = Shares()
     for question in own.questions:
-        found = recorded.find(question.question, question.db_id)
-        assert found is not None
-        repaired = [found.answer.repairs.get(sql, sql) for sql in found.answer.candidates]
+        answer = recorded[question]
+        repaired = [answer.repairs.get(sql, sql) for sql in answer.candidates]
         results = [run(own, question, sql) for sql in repaired]
-        shares.first += matches(own, question, run(own, question, found.answer.candidates[0])) / len(own.questions)
+        shares.first += matches(own, question, run(own, question, answer.candidates[0])) / len(own.questions)
         shares.first_repaired += matches(own, question, results[0]) / len(own.questions)
         shares.voted += matches(own, question, results[vote(results).index]) / len(own.questions)
     assert 0.5 < shares.first < shares.first_repaired < shares.voted

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from workloads.text2sql.schema import SchemaUnreadable, read_schema, render_schema, schema_of_spider_entry
-from workloads.text2sql.tools import describe_database, list_tables
 
 SPIDER = Path(__file__).parents[3] / "shared" / "data" / "spider_dev"
 
@@ -30,7 +29,7 @@ def database(tmp_path: Path) -> Path:
 
 
 def test_the_text_has_types_keys_and_values(database: Path) -> None:
-    assert describe_database(str(database)) == (
+    assert render_schema(read_schema(database)) == (
         "cheap(\n"
         "  title TEXT  -- 'Alien'\n"
         ")\n\n"
@@ -53,9 +52,10 @@ def test_the_text_has_types_keys_and_values(database: Path) -> None:
 
 
 def test_only_the_tables_asked_for(database: Path) -> None:
-    text = describe_database(str(database), tables=["STUDIO", "no_such_table"], examples=0)
+    schema = read_schema(database, examples=0)
+    text = render_schema(schema, tables=["STUDIO", "no_such_table"])
     assert text == "studio(\n  studio_id INTEGER PRIMARY KEY,\n  name TEXT\n)"
-    assert list_tables(str(database)) == ["cheap", "film", "order", "studio"]
+    assert [table.name for table in schema.tables] == ["cheap", "film", "order", "studio"]
 
 
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:

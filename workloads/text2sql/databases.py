@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from halo.sdk.errors import HaloError
 from workloads.text2sql.datasets import database_file
 from workloads.text2sql.make_databases import SAMPLE_DATABASES, make_database
 
@@ -10,7 +11,7 @@ from workloads.text2sql.make_databases import SAMPLE_DATABASES, make_database
 FOLDER_VARIABLE = "HALO_TOOL_DATABASES"
 
 
-class DatabaseUnknown(Exception):
+class DatabaseUnknown(HaloError):
     """There is no database of that name."""
 
 
@@ -20,13 +21,29 @@ def locate(name: str) -> Path:
     Raises `DatabaseUnknown`, with the fix.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
-    found = database_file(Path(folder), name) if folder else _sample(name)
+    if folder:
+        return locate_in(Path(folder), name)
+    found = _sample(name)
     if found is not None:
         return found
-    if folder:
-        raise DatabaseUnknown(f"there is no database {name!r} in {FOLDER_VARIABLE}={folder}")
     known = ", ".join(sorted(SAMPLE_DATABASES))
     raise DatabaseUnknown(f"there is no database {name!r}; the samples are {known}; set {FOLDER_VARIABLE} to a folder")
+
+
+def locate_in(folder: Path, name: str) -> Path:
+    """The same in one folder: a data set's, or one that `make_databases` filled."""
+    found = database_file(folder, name)
+    if found is None:
+        hint = f"is it the folder of the data set? ({FOLDER_VARIABLE} names it for tools)"
+        raise DatabaseUnknown(f"there is no database {name!r} in {folder}; {hint}")
+    return found
+
+
+def all_samples() -> Path:
+    """The folder of the sample databases, all of them made."""
+    for name in SAMPLE_DATABASES:
+        _sample(name)
+    return samples_folder()
 
 
 def _sample(name: str) -> Path | None:

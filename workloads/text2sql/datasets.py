@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, ValidationError
 
+from halo.sdk.errors import HaloError
+
 DATA_FOLDER = Path(__file__).resolve().parents[1] / "data"
 PROBLEMS_TOLD = 20
 
@@ -33,7 +35,7 @@ class Dataset:
     databases: Mapping[str, Path]
 
 
-class DatasetInvalid(Exception):
+class DatasetInvalid(HaloError):
     """The files are not what they should be. `problems` has a line for each, with the file, the place and the fix."""
 
     def __init__(self, problems: list[str]) -> None:
@@ -73,7 +75,10 @@ def read_dataset(name: str, folder: Path, files: tuple[str, ...]) -> Dataset:
 
 
 def input_rows(dataset: Dataset) -> Iterator[dict[str, str]]:
-    """A row of workflow inputs for each question. Raises `DatasetInvalid` where a database is not at hand."""
+    """A row for each question: the workflow's inputs, and beside them `id` and `gold_sql`, by which it is scored.
+
+    `database` is the db_id; `databases.locate` finds its file. Raises `DatasetInvalid` where one is not at hand.
+    """
     missing = sorted({question.db_id for question in dataset.questions} - set(dataset.databases))
     if missing:
         fix = f"put each at one of {', '.join(place.format('NAME') for place in PLACES)} in the folder of the data set"
@@ -81,8 +86,7 @@ def input_rows(dataset: Dataset) -> Iterator[dict[str, str]]:
     for question in dataset.questions:
         yield {
             "id": question.id,
-            "db_id": question.db_id,
-            "database": str(dataset.databases[question.db_id]),
+            "database": question.db_id,
             "question": question.question,
             "evidence": question.evidence,
             "gold_sql": question.gold_sql,

@@ -1,7 +1,9 @@
 """Makes the sample databases: `python -m workloads.text2sql.make_databases DIR`. The same files' contents each time."""
 
+import os
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -37,16 +39,22 @@ def make_databases(folder: Path) -> dict[str, Path]:
 
 
 def make_database(sample: SampleDatabase, path: Path) -> Path:
-    """Written beside its place and moved there whole, so that a reader never sees half a database."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.unlink(missing_ok=True)
-    with closing(sqlite3.connect(unfinished)) as connection:
-        connection.executescript(f"PRAGMA synchronous = OFF; {sample.schema}")
+    """Made in memory and moved to its place whole: no reader sees half of it, however many make it at once."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(sample.schema)
         for table, rows in sample.rows(Draw(sample.seed)).items():
             slots = ", ".join("?" * len(rows[0]))
             connection.executemany(f"INSERT INTO {table} VALUES ({slots})", rows)
         connection.commit()
-    return unfinished.replace(path)
+        content = connection.serialize()
+    return replace_file(path, content)
+
+
+def replace_file(path: Path, content: bytes) -> Path:
+    handle, unfinished = tempfile.mkstemp(prefix=f"{path.stem}-", suffix=".unfinished", dir=path.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    return Path(unfinished).replace(path)
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 They were made by `make_recorded_answers`, not by a model; `workloads/data/README.md` says how.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,35 +39,7 @@ class RecordedQuestion:
     answer: RecordedAnswer
 
 
-class RecordedAnswers:
-    """Looked up by the text of the question and its db_id, which is what a prompt shows. An unknown one gives None."""
-
-    def __init__(self, recorded: Iterable[RecordedQuestion]) -> None:
-        self._by_text = {(one.question.db_id, plain(one.question.question)): one for one in recorded}
-
-    def find(self, question: str, db_id: str) -> RecordedQuestion | None:
-        return self._by_text.get((db_id, plain(question)))
-
-    def linking(self, question: str, db_id: str) -> tuple[LinkedTable, ...] | None:
-        found = self.find(question, db_id)
-        return found.answer.tables if found else None
-
-    def candidate(self, question: str, db_id: str, number: int) -> str | None:
-        """The candidate of this number, from 0; numbers beyond the recorded ones start again."""
-        found = self.find(question, db_id)
-        return found.answer.candidates[number % len(found.answer.candidates)] if found else None
-
-    def repair(self, question: str, db_id: str, broken_sql: str) -> str | None:
-        """What the model makes of a query that gave an error; the query itself where it had nothing better to say."""
-        found = self.find(question, db_id)
-        return found.answer.repairs.get(broken_sql, broken_sql) if found else None
-
-
-def plain(question: str) -> str:
-    return " ".join(question.split()).lower()
-
-
-def read_recorded(path: Path = RECORDED_ANSWERS) -> RecordedAnswers:
+def read_recorded(path: Path = RECORDED_ANSWERS) -> list[RecordedQuestion]:
     """The recorded answers to our own questions. Raises `DatasetInvalid` for a file that is not as it should be."""
     questions = {question.id: question for question in read_questions(DATA_FOLDER / "questions.jsonl")}
     problems: list[str] = []
@@ -85,4 +56,4 @@ def read_recorded(path: Path = RECORDED_ANSWERS) -> RecordedAnswers:
         raise DatasetInvalid(
             [*problems, "make the file again with: python -m workloads.text2sql.make_recorded_answers"]
         )
-    return RecordedAnswers(recorded)
+    return recorded

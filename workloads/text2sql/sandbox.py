@@ -184,17 +184,3 @@ UNREADABLE = ("SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_BUSY
 
 def failed(code: str, message: str) -> QueryResult:
     return QueryResult(error=QueryError(code, message))
-
-
-def result_to_json(result: QueryResult) -> dict[str, Any]:
-    """`{"columns", "rows", "truncated", "error"}`; `error` is null or `{"code", "message"}`."""
-    error = result.error and {"code": result.error.code, "message": result.error.message}
-    rows = [list(row) for row in result.rows]
-    return {"columns": list(result.columns), "rows": rows, "truncated": result.truncated, "error": error}
-
-
-def result_from_json(data: dict[str, Any]) -> QueryResult:
-    """What `result_to_json` wrote. Raises `KeyError` or `TypeError` for anything else."""
-    error = data["error"] and QueryError(data["error"]["code"], data["error"]["message"])
-    rows = tuple(tuple(row) for row in data["rows"])
-    return QueryResult(tuple(data["columns"]), rows, bool(data["truncated"]), error)
