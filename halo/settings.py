@@ -39,7 +39,10 @@ class SettingsInvalid(Exception):
 
 
 class Bounds(BaseModel):
-    """How much a service takes at once. `jobs` run at once in one process, `programs` of all of them."""
+    """How much a service takes at once. `jobs` run at once in one process, `programs` of all of them.
+
+    After `lease_s` without a sign of life another process takes over what this one runs.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,6 +53,7 @@ class Bounds(BaseModel):
     wait_s: Annotated[float, Field(gt=0, le=600)] = 60.0
     jobs: Annotated[int, Field(ge=1)] = 64
     programs: Annotated[int, Field(ge=1)] = 512
+    lease_s: Annotated[float, Field(ge=1, le=3600)] = 15.0
 
 
 class Settings(BaseSettings):

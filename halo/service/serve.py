@@ -82,7 +82,7 @@ async def _serve(
         journal=settings.journal,
     ) as runtime:
         owner, endings = owner_name(), Endings()
-        async with _leases(settings.database_url, owner) as lease_s:
+        async with _leases(settings, owner) as lease_s:
             pace = Pace(jobs=settings.limits.jobs, lease_s=lease_s)
             worker = Worker(runtime.store, runtime.states, runtime.driver, owner, pace, endings.tell)
             parts = _parts(settings, catalog, runtime, endings)
@@ -93,14 +93,15 @@ async def _serve(
 
 
 @asynccontextmanager
-async def _leases(database_url: str, owner: str) -> AsyncIterator[float]:
+async def _leases(settings: Settings, owner: str) -> AsyncIterator[float]:
     """How long claims last; they are renewed while the block lasts."""
-    if database_url == MEMORY:
+    url, lease_s = settings.database_url, settings.limits.lease_s
+    if url == MEMORY:
         yield FOR_EVER_S
         return
-    times = LeaseTimes()
-    async with LeaseKeeper(lambda: open_any_store(database_url), owner, times):
-        yield times.lease_s
+    times = LeaseTimes(lease_s, every_s=lease_s / 3, silent_s=lease_s * 2 / 3)
+    async with LeaseKeeper(lambda: open_any_store(url), owner, times):
+        yield lease_s
 
 
 def _parts(settings: Settings, catalog: Catalog, runtime: Runtime, endings: Endings) -> Parts:
