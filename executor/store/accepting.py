@@ -1,35 +1,34 @@
 """Accepting a job: it, its rows and its idempotency key stand together, or nothing does."""
 
-import asyncio
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from executor.store.bulk import INSERT_EVENTS, INSERT_PROGRAMS
-from executor.store.database import Database
 from executor.store.port import IdempotencyConflict, JobRecord, NewJob
 from executor.store.records import encode_json, job_record
 from executor.store.tables import database_now, jobs, plans, stored_text
 
+ProgramRow = tuple[str, int, str]
+
 _ROWS_AT_ONCE = 5000
 
 
-async def create_job(database: Database, job: NewJob) -> JobRecord:
-    rows = await asyncio.to_thread(_program_rows, job)
-    async with database.writing() as connection:
-        await _insert_plan(connection, job)
-        if not await _insert_job(connection, job):
-            return await _accepted_before(connection, job)
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            await INSERT_PROGRAMS.run(connection, rows[start : start + _ROWS_AT_ONCE])
-        await INSERT_EVENTS.run(connection, [(stored_text(job.id), None, "job.queued", None)])
-        return job_record((await connection.execute(select(jobs).where(jobs.c.id == job.id))).one())
+def create_job(connection: Connection, job: NewJob, rows: Sequence[ProgramRow]) -> JobRecord:
+    """`rows` are those of the job, as `program_rows` gives them: made beforehand, for they may take long."""
+    _insert_plan(connection, job)
+    if not _insert_job(connection, job):
+        return _accepted_before(connection, job)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        INSERT_PROGRAMS.run(connection, rows[start : start + _ROWS_AT_ONCE])
+    INSERT_EVENTS.run(connection, [(stored_text(job.id), None, "job.queued", None)])
+    return job_record(connection.execute(select(jobs).where(jobs.c.id == job.id)).one())
 
 
-def _program_rows(job: NewJob) -> list[tuple[str, int, str]]:
+def program_rows(job: NewJob) -> list[ProgramRow]:
     job_id = stored_text(job.id)
     return [(job_id, index, stored_text(encode_json(row))) for index, row in enumerate(job.rows)]
 
@@ -38,12 +37,12 @@ def _plan_hash(job: NewJob) -> str:
     return hashlib.sha256(job.plan.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-async def _insert_plan(connection: AsyncConnection, job: NewJob) -> None:
+def _insert_plan(connection: Connection, job: NewJob) -> None:
     plan = {"hash": _plan_hash(job), "text": job.plan}
-    await connection.execute(_insert_ignoring(connection, plans).values(plan).on_conflict_do_nothing())
+    connection.execute(_insert_ignoring(connection, plans).values(plan).on_conflict_do_nothing())
 
 
-async def _insert_job(connection: AsyncConnection, job: NewJob) -> bool:
+def _insert_job(connection: Connection, job: NewJob) -> bool:
     """Whether it was new."""
     values = {
         "id": job.id,
@@ -58,20 +57,20 @@ async def _insert_job(connection: AsyncConnection, job: NewJob) -> bool:
         "created_at": database_now(),
     }
     insert = _insert_ignoring(connection, jobs).values(values).on_conflict_do_nothing()
-    return (await connection.execute(insert)).rowcount == 1
+    return connection.execute(insert).rowcount == 1
 
 
-def _insert_ignoring(connection: AsyncConnection, table: Any) -> Any:
+def _insert_ignoring(connection: Connection, table: Any) -> Any:
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
-async def _accepted_before(connection: AsyncConnection, job: NewJob) -> JobRecord:
+def _accepted_before(connection: Connection, job: NewJob) -> JobRecord:
     """The job of this key, or this very job when its submitter did not hear that it was accepted."""
     found = None
     if job.idempotency_key is not None:
         same_key = (jobs.c.tenant == job.tenant) & (jobs.c.idempotency_key == job.idempotency_key)
-        found = (await connection.execute(select(jobs).where(same_key))).one_or_none()
-    found = found or (await connection.execute(select(jobs).where(jobs.c.id == job.id))).one()
+        found = connection.execute(select(jobs).where(same_key)).one_or_none()
+    found = found or connection.execute(select(jobs).where(jobs.c.id == job.id)).one()
     if (found.tenant, found.request_hash, found.plan_hash) != (job.tenant, job.request_hash, _plan_hash(job)):
         raise IdempotencyConflict("The idempotency key was used before, for another request.")
     return job_record(found)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
 _SQLITE_NOW = "(julianday('now') - 2440587.5) * 86400.0"
 _POSTGRES_NOW = "extract(epoch FROM clock_timestamp())::double precision"
@@ -17,14 +17,14 @@ class Bulk:
     sqlite: str
     postgres: str
 
-    async def run(self, connection: AsyncConnection, rows: Sequence[tuple[Any, ...]]) -> int:
+    def run(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """How many rows of the table were changed."""
         if not rows:
             return 0
         if connection.dialect.name == "sqlite":
-            return (await connection.exec_driver_sql(self.sqlite, list(rows))).rowcount
+            return connection.exec_driver_sql(self.sqlite, list(rows)).rowcount
         columns = tuple([list(column) for column in zip(*rows, strict=True)])
-        return (await connection.exec_driver_sql(self.postgres, columns)).rowcount
+        return connection.exec_driver_sql(self.postgres, columns).rowcount
 
 
 def _insert(table: str, columns: dict[str, str], tail: str = "", now: str | None = None) -> Bulk:

@@ -2,25 +2,22 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from executor.store.bulk import INSERT_EVENTS
-from executor.store.database import Database
 from executor.store.port import Claim, Fenced, JobRecord, JobStatus, JobUnknown
 from executor.store.records import job_record
 from executor.store.tables import OPEN, RUNNING, database_now, jobs, programs, stored_text
 from planner.ir.ids import JobId
 
 
-async def claim(database: Database, owner: str, lease_s: float, job: JobId | None) -> Claim | None:
-    async with database.writing() as connection:
-        taken = (await connection.execute(_take(owner, lease_s, job))).one_or_none()
-        if taken is None:
-            return None
-        kind = "job.running" if taken.attempt == 1 else "job.taken_over"
-        await INSERT_EVENTS.run(connection, [(stored_text(taken.id), None, kind, None)])
-        return Claim(JobId(taken.id), taken.attempt)
+def claim(connection: Connection, owner: str, lease_s: float, job: JobId | None) -> Claim | None:
+    taken = connection.execute(_take(owner, lease_s, job)).one_or_none()
+    if taken is None:
+        return None
+    kind = "job.running" if taken.attempt == 1 else "job.taken_over"
+    INSERT_EVENTS.run(connection, [(stored_text(taken.id), None, kind, None)])
+    return Claim(JobId(taken.id), taken.attempt)
 
 
 def _take(owner: str, lease_s: float, job: JobId | None):  # type: ignore[no-untyped-def] # SQLAlchemy's own is a riddle
@@ -41,61 +38,57 @@ def _take(owner: str, lease_s: float, job: JobId | None):  # type: ignore[no-unt
     )
 
 
-async def renew(database: Database, owner: str, lease_s: float) -> Sequence[JobId]:
+def renew(connection: Connection, owner: str, lease_s: float) -> Sequence[JobId]:
     held = update(jobs).where(RUNNING, jobs.c.owner == owner).values(lease_until=database_now() + lease_s)
-    async with database.writing() as connection:
-        return [JobId(row.id) for row in await connection.execute(held.returning(jobs.c.id))]
+    return [JobId(row.id) for row in connection.execute(held.returning(jobs.c.id))]
 
 
-async def release(database: Database, claim: Claim) -> None:
-    async with database.writing() as connection:
-        await connection.execute(update(jobs).where(RUNNING, _held_by(claim)).values(owner=None, lease_until=0))
+def release(connection: Connection, claim: Claim) -> None:
+    connection.execute(update(jobs).where(RUNNING, _held_by(claim)).values(owner=None, lease_until=0))
 
 
 def _held_by(claim: Claim) -> ColumnElement[bool]:
     return and_(jobs.c.id == claim.job, jobs.c.attempt == claim.attempt)
 
 
-async def check_fence(connection: AsyncConnection, claim: Claim) -> None:
+def check_fence(connection: Connection, claim: Claim) -> None:
     """Keeps the job's row for this transaction. Raises `Fenced`, `JobUnknown`."""
     query = select(jobs.c.attempt).where(jobs.c.id == claim.job).with_for_update()
-    attempt = (await connection.execute(query)).scalar()
+    attempt = connection.execute(query).scalar()
     if attempt is None:
         raise JobUnknown(f"There is no job {claim.job}.")
     if attempt != claim.attempt:
         raise Fenced(f"Job {claim.job} was claimed again: attempt {attempt}, not {claim.attempt}.")
 
 
-async def request_cancel(database: Database, job: JobId, tenant: str | None) -> JobRecord:
-    async with database.writing() as connection:
-        found = (await connection.execute(select(jobs).where(jobs.c.id == job).with_for_update())).one_or_none()
-        if found is None or tenant not in (None, found.tenant):
-            raise JobUnknown(f"There is no job {job}.")
-        if not (JobStatus(found.status).ended or found.cancel_requested):
-            await connection.execute(update(jobs).where(jobs.c.id == job).values(cancel_requested=True))
-            await INSERT_EVENTS.run(connection, [(stored_text(job), None, "job.cancel_requested", None)])
-        if found.status == JobStatus.QUEUED:
-            await end_job(connection, job, JobStatus.CANCELLED)
-        return job_record((await connection.execute(select(jobs).where(jobs.c.id == job))).one())
+def request_cancel(connection: Connection, job: JobId, tenant: str | None) -> JobRecord:
+    found = connection.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
+    if found is None or tenant not in (None, found.tenant):
+        raise JobUnknown(f"There is no job {job}.")
+    if not (JobStatus(found.status).ended or found.cancel_requested):
+        connection.execute(update(jobs).where(jobs.c.id == job).values(cancel_requested=True))
+        INSERT_EVENTS.run(connection, [(stored_text(job), None, "job.cancel_requested", None)])
+    if found.status == JobStatus.QUEUED:
+        end_job(connection, job, JobStatus.CANCELLED)
+    return job_record(connection.execute(select(jobs).where(jobs.c.id == job)).one())
 
 
-async def end_job(connection: AsyncConnection, job: JobId, status: JobStatus) -> None:
+def end_job(connection: Connection, job: JobId, status: JobStatus) -> None:
     """Ends a job that has not ended; for one that has, nothing happens."""
     over = {"status": status, "ended_at": database_now(), "owner": None, "lease_until": 0}
-    if (await connection.execute(update(jobs).where(OPEN, jobs.c.id == job).values(over))).rowcount == 0:
+    if connection.execute(update(jobs).where(OPEN, jobs.c.id == job).values(over)).rowcount == 0:
         return
     if status == JobStatus.CANCELLED:
-        await _cancel_programs(connection, job)
-    await INSERT_EVENTS.run(connection, [(stored_text(job), None, f"job.{status.value}", None)])
+        _cancel_programs(connection, job)
+    INSERT_EVENTS.run(connection, [(stored_text(job), None, f"job.{status.value}", None)])
 
 
-async def _cancel_programs(connection: AsyncConnection, job: JobId) -> None:
+def _cancel_programs(connection: Connection, job: JobId) -> None:
     left = update(programs).where(programs.c.job_id == job, programs.c.status == "pending").values(status="cancelled")
-    count = (await connection.execute(left)).rowcount
-    await connection.execute(update(jobs).where(jobs.c.id == job).values(cancelled=jobs.c.cancelled + count))
+    count = connection.execute(left).rowcount
+    connection.execute(update(jobs).where(jobs.c.id == job).values(cancelled=jobs.c.cancelled + count))
 
 
-async def cancels_requested(database: Database, owner: str) -> Sequence[JobId]:
+def cancels_requested(connection: Connection, owner: str) -> Sequence[JobId]:
     query = select(jobs.c.id).where(RUNNING, jobs.c.owner == owner, jobs.c.cancel_requested).order_by(jobs.c.number)
-    async with database.reading() as connection:
-        return [JobId(row.id) for row in await connection.execute(query)]
+    return [JobId(row.id) for row in connection.execute(query)]

@@ -2,23 +2,27 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from executor.store.port import StoreRefused, StoreUnavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 LOCK_WAIT_S = 5.0
 CONNECT_S = 5.0
 STATEMENT_S = 60.0
-_WRITES = {"halo_writes": True}
+_READERS = 4
 
 #: SQLSTATE classes: connection lost, read only, rolled back, no room, not now, shut down, system. SQLite: the same.
 _PASSING = {
@@ -31,34 +35,92 @@ _TO_MEND = {"28", "3D", sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class Database:
-    """Hands out connections. SQLite has one writer at a time, so writers of one process queue here, in order."""
+    """Runs the store's work, which is written once, as plain functions of a `Connection`, for every database.
+
+    SQLite is a library, not a server: a whole transaction runs in a thread, so that the event loop hears of it once and
+    not at every statement. PostgreSQL is waited for on the event loop.
+    """
 
     def __init__(self, url: URL, lock_wait_s: float = LOCK_WAIT_S) -> None:
-        self._engine = _engine(url, lock_wait_s)
-        self._writer = self._engine.execution_options(**_WRITES)
-        self._one_writer = asyncio.Lock()
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._body = _Sqlite(url, lock_wait_s) if self.is_sqlite else _Postgres(url)
 
-    @property
-    def is_sqlite(self) -> bool:
-        return self._engine.dialect.name == "sqlite"
+    async def read(self, work: Callable[Concatenate[Connection, P], T], *arguments: P.args, **named: P.kwargs) -> T:
+        """Each statement of the work sees what is committed when it starts."""
+        return await self._body.read(lambda connection: work(connection, *arguments, **named))
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reading: each statement sees what is committed when it starts."""
-        with failures_told():
-            async with self._engine.connect() as connection:
-                yield connection
-
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed when the block ends, rolled back when it raises."""
-        turn = self._one_writer if self.is_sqlite else nullcontext()
-        with failures_told():
-            async with turn, self._writer.begin() as connection:
-                yield connection
+    async def write(self, work: Callable[Concatenate[Connection, P], T], *arguments: P.args, **named: P.kwargs) -> T:
+        """One transaction, committed when the work returns and rolled back when it raises."""
+        return await self._body.write(lambda connection: work(connection, *arguments, **named))
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        """May be called twice. A transaction that runs is waited for."""
+        await self._body.close()
+
+
+_Connect = Callable[[], AbstractContextManager[Connection]]
+
+
+class _Sqlite:
+    """SQLite has one writer at a time, so all writers of a process take turns in one thread."""
+
+    def __init__(self, url: URL, lock_wait_s: float) -> None:
+        options = {"isolation_level": None, "timeout": lock_wait_s}
+        self._engine = create_engine(url, connect_args=options, pool_size=1 + _READERS, pool_reset_on_return=None)
+        event.listen(self._engine, "connect", _set_up_sqlite)
+        self._writer = ThreadPoolExecutor(1, "halo store writer")
+        self._readers = ThreadPoolExecutor(_READERS, "halo store reader")
+        self._closed = False
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        return await self._in_thread(self._readers, self._engine.connect, work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        return await self._in_thread(self._writer, self._transaction, work)
+
+    async def close(self) -> None:
+        self._closed = True
+        for threads in (self._writer, self._readers):
+            await asyncio.to_thread(threads.shutdown)
+        self._engine.dispose()
+
+    async def _in_thread(self, threads: ThreadPoolExecutor, connect: _Connect, work: Callable[[Connection], T]) -> T:
+        if self._closed:
+            raise StoreUnavailable("The store is closed.")
+        return await asyncio.get_running_loop().run_in_executor(threads, _run, connect, work)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self._engine.begin() as connection:
+            # Taking the write lock at once waits its turn; taking it in the middle of a transaction fails instead.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+
+def _run(connect: _Connect, work: Callable[[Connection], T]) -> T:
+    with failures_told(), connect() as connection:
+        return work(connection)
+
+
+class _Postgres:
+    def __init__(self, url: URL) -> None:
+        settings = {"application_name": "halo"}
+        options: dict[str, Any] = {"timeout": CONNECT_S, "command_timeout": STATEMENT_S, "server_settings": settings}
+        self._writer = create_async_engine(url, connect_args=options, pool_size=10, pool_timeout=LOCK_WAIT_S)
+        self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        with failures_told():
+            async with self._reader.connect() as connection:
+                return await connection.run_sync(work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        with failures_told():
+            async with self._writer.begin() as connection:
+                return await connection.run_sync(work)
+
+    async def close(self) -> None:
+        await self._writer.dispose()
 
 
 def database_url(url: str) -> URL:
@@ -87,19 +149,7 @@ def _sqlite_url(url: URL) -> URL:
     folder = Path(str(url.database)).parent
     if not folder.is_dir():
         raise StoreRefused(f"The folder {folder} of the SQLite store does not exist: make it first.")
-    return url.set(drivername="sqlite+aiosqlite")
-
-
-def _engine(url: URL, lock_wait_s: float) -> AsyncEngine:
-    if url.get_backend_name() != "sqlite":
-        settings = {"application_name": "halo"}
-        options: dict[str, Any] = {"timeout": CONNECT_S, "command_timeout": STATEMENT_S, "server_settings": settings}
-        return create_async_engine(url, connect_args=options, pool_size=10, pool_timeout=LOCK_WAIT_S)
-    options = {"isolation_level": None, "timeout": lock_wait_s}
-    engine = create_async_engine(url, connect_args=options, pool_size=5, pool_timeout=LOCK_WAIT_S)
-    event.listen(engine.sync_engine, "connect", _set_up_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
+    return url.set(drivername="sqlite")
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:
@@ -108,12 +158,6 @@ def _set_up_sqlite(connection: Any, record: Any) -> None:
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "wal_autocheckpoint = 4000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # Taking the write lock at once waits its turn; taking it in the middle of a transaction fails instead.
-    if connection.get_execution_options().get("halo_writes"):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextmanager

@@ -5,11 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Row, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, select, tuple_
 
 from executor.store.claims import check_fence
-from executor.store.database import Database
 from executor.store.port import NO_WORK, Claim, JobContents, SavedProgram, Work
 from executor.store.records import PENDING, decode_page, job_record
 from executor.store.tables import WORK_COLUMNS, jobs, nodes, plans, programs
@@ -29,41 +27,40 @@ class _Saved:
     work: dict[str, Work] = field(default_factory=dict)
 
 
-async def load(database: Database, claim: Claim) -> JobContents:
-    async with database.reading() as connection:
-        await check_fence(connection, claim)
-        query = select(jobs, plans.c.text).join(plans, plans.c.hash == jobs.c.plan_hash).where(jobs.c.id == claim.job)
-        job = (await connection.execute(query)).one()
-        rows, pending = await _programs(connection, claim.job)
-        # Nothing can be saved before the second attempt.
-        saved = await _saved(connection, claim.job, pending) if claim.attempt > 1 else {}
+def load(connection: Connection, claim: Claim) -> JobContents:
+    check_fence(connection, claim)
+    query = select(jobs, plans.c.text).join(plans, plans.c.hash == jobs.c.plan_hash).where(jobs.c.id == claim.job)
+    job = connection.execute(query).one()
+    rows, pending = _programs(connection, claim.job)
+    # Nothing can be saved before the second attempt.
+    saved = _saved(connection, claim.job, pending) if claim.attempt > 1 else {}
     open_rows = set(pending)
     ended = [row for row in range(len(rows)) if row not in open_rows]
     return JobContents(job_record(job), job.text, rows, ended, saved)
 
 
-async def _programs(connection: AsyncConnection, job: JobId) -> tuple[list[Mapping[str, Json]], list[int]]:
+def _programs(connection: Connection, job: JobId) -> tuple[list[Mapping[str, Json]], list[int]]:
     """The inputs of all rows, and which rows have not ended."""
     rows: list[Mapping[str, Json]] = []
     pending: list[int] = []
     columns = select(programs.c.row_index, programs.c.input, programs.c.status).where(programs.c.job_id == job)
     while True:
         following = columns.where(programs.c.row_index >= len(rows)).order_by(programs.c.row_index)
-        page = (await connection.execute(following.limit(_PROGRAMS_A_PAGE))).all()
+        page = connection.execute(following.limit(_PROGRAMS_A_PAGE)).all()
         rows.extend(decode_page([row.input for row in page]))
         pending.extend(row.row_index for row in page if row.status == PENDING)
         if len(page) < _PROGRAMS_A_PAGE:
             return rows, pending
 
 
-async def _saved(connection: AsyncConnection, job: JobId, pending: Sequence[int]) -> dict[int, SavedProgram]:
+def _saved(connection: Connection, job: JobId, pending: Sequence[int]) -> dict[int, SavedProgram]:
     saved: dict[int, _Saved] = {}
     borrowed: list[tuple[int, str, _Key]] = []
     for chunk in _chunks(pending, _NODES_A_PAGE):
         query = select(nodes).where(nodes.c.job_id == job, nodes.c.row_index.in_(chunk))
-        for node in await connection.execute(query.order_by(nodes.c.row_index, nodes.c.path)):
+        for node in connection.execute(query.order_by(nodes.c.row_index, nodes.c.path)):
             _take_node(saved.setdefault(node.row_index, _Saved()), node, borrowed)
-    lent = await _lent(connection, {key for _, _, key in borrowed})
+    lent = _lent(connection, {key for _, _, key in borrowed})
     for row, path, key in borrowed:
         # What was shared from a node that was never stored is simply not there: it is worked out again.
         if key in lent:
@@ -88,7 +85,7 @@ def _take_node(saved: _Saved, node: Row[Any], borrowed: list[tuple[int, str, _Ke
         borrowed.append((node.row_index, node.path, (node.shared_job, node.shared_row, node.shared_path)))
 
 
-async def _lent(connection: AsyncConnection, wanted: Iterable[_Key]) -> dict[_Key, str]:
+def _lent(connection: Connection, wanted: Iterable[_Key]) -> dict[_Key, str]:
     """The outputs behind the keys; a node that itself shares another's output is followed."""
     outputs: dict[_Key, str] = {}
     follows: dict[_Key, _Key] = {}
@@ -97,7 +94,7 @@ async def _lent(connection: AsyncConnection, wanted: Iterable[_Key]) -> dict[_Ke
     while asking:
         asked |= asking
         for chunk in _chunks(sorted(asking), _NODES_A_PAGE):
-            for key, node in await _nodes_at(connection, chunk):
+            for key, node in _nodes_at(connection, chunk):
                 if node.output is not None:
                     outputs[key] = node.output
                 elif node.shared_job is not None:
@@ -106,9 +103,9 @@ async def _lent(connection: AsyncConnection, wanted: Iterable[_Key]) -> dict[_Ke
     return outputs | dict(_followed(outputs, follows))
 
 
-async def _nodes_at(connection: AsyncConnection, keys: Sequence[_Key]) -> list[tuple[_Key, Row[Any]]]:
+def _nodes_at(connection: Connection, keys: Sequence[_Key]) -> list[tuple[_Key, Row[Any]]]:
     key = tuple_(nodes.c.job_id, nodes.c.row_index, nodes.c.path)
-    found = await connection.execute(select(nodes).where(key.in_(keys)))
+    found = connection.execute(select(nodes).where(key.in_(keys)))
     return [((node.job_id, node.row_index, node.path), node) for node in found]
 
 

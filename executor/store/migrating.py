@@ -25,10 +25,7 @@ async def upgrade(url: str) -> None:
 
 async def migrate(database: Database) -> None:
     try:
-        async with database.writing() as connection:
-            if not database.is_sqlite:
-                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
-            await connection.run_sync(_upgrade)
+        await database.write(_upgrade)
     except DBAPIError as error:
         reason = first_line(error.orig)
         raise StoreRefused(f"The tables cannot be brought up to date, and were left as they are: {reason}.") from error
@@ -36,8 +33,7 @@ async def migrate(database: Database) -> None:
 
 async def check(database: Database) -> None:
     """Raises `StoreRefused` when the tables are not those this Halo was made for."""
-    async with database.reading() as connection:
-        found = await connection.run_sync(_revision)
+    found = await database.read(_revision)
     if found != SCHEMA_REVISION:
         has = f"schema {found}" if found else "no tables of Halo"
         raise StoreRefused(f"The database has {has}, this Halo needs schema {SCHEMA_REVISION}: run `halo db upgrade`.")
@@ -54,6 +50,8 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
     if _revision(connection) == SCHEMA_REVISION:
         return
     # Slow to import, and needed only when something is to be done.

@@ -1,8 +1,9 @@
 """The store in an SQL database: SQLite in one file, or PostgreSQL shared by replicas."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from executor.store import accepting, claims, loading, migrating, reading, writing
 from executor.store.database import LOCK_WAIT_S, Database, database_url
@@ -48,25 +49,26 @@ class SqlStore:
         self._database = database
 
     async def create_job(self, job: NewJob) -> JobRecord:
-        return await accepting.create_job(self._database, job)
+        rows = await asyncio.to_thread(accepting.program_rows, job)
+        return await self._database.write(accepting.create_job, job, rows)
 
     async def claim(self, owner: str, lease_s: float, job: JobId | None = None) -> Claim | None:
-        return await claims.claim(self._database, owner, lease_s, job)
+        return await self._database.write(claims.claim, owner, lease_s, job)
 
     async def renew(self, owner: str, lease_s: float) -> Sequence[JobId]:
-        return await claims.renew(self._database, owner, lease_s)
+        return await self._database.write(claims.renew, owner, lease_s)
 
     async def release(self, claim: Claim) -> None:
-        await claims.release(self._database, claim)
+        await self._database.write(claims.release, claim)
 
     async def load(self, claim: Claim) -> JobContents:
-        return await loading.load(self._database, claim)
+        return await self._database.read(loading.load, claim)
 
     async def write(self, claim: Claim, writes: Sequence[Write]) -> None:
-        await writing.write(self._database, claim, writes)
+        await self._database.write(writing.write, claim, tuple(writes))
 
     async def job(self, job: JobId, tenant: str | None = None) -> JobRecord:
-        return await reading.job(self._database, job, tenant)
+        return await self._database.read(reading.job, job, tenant)
 
     async def jobs(
         self,
@@ -76,26 +78,34 @@ class SqlStore:
         before: JobId | None = None,
         limit: int = 50,
     ) -> Sequence[JobRecord]:
-        return await reading.list_jobs(self._database, tenant, status, workflow, before, limit)
+        return await self._database.read(reading.list_jobs, tenant, status, workflow, before, limit)
 
     async def request_cancel(self, job: JobId, tenant: str | None = None) -> JobRecord:
-        return await claims.request_cancel(self._database, job, tenant)
+        return await self._database.write(claims.request_cancel, job, tenant)
 
     async def cancels_requested(self, owner: str) -> Sequence[JobId]:
-        return await claims.cancels_requested(self._database, owner)
+        return await self._database.read(claims.cancels_requested, owner)
 
-    def results(self, job: JobId, after_row: int = -1) -> AsyncIterator[ResultRow]:
-        return reading.results(self._database, job, after_row)
+    async def results(self, job: JobId, after_row: int = -1) -> AsyncIterator[ResultRow]:
+        record = await self.job(job)
+        while after_row < record.rows - 1:
+            page = await self._database.read(reading.results_page, job, after_row)
+            for row in page:
+                yield row
+            after_row = page[-1].row
 
     async def events(self, job: JobId, after_seq: int = 0, limit: int = 1000) -> Sequence[StoredEvent]:
-        return await reading.job_events(self._database, job, after_seq, limit)
+        return await self._database.read(reading.job_events, job, after_seq, limit)
 
     async def usage(self, job: JobId) -> Mapping[str, int]:
-        return await reading.usage(self._database, job)
+        return await self._database.read(reading.usage, job)
 
     async def ping(self) -> None:
-        async with self._database.reading() as connection:
-            await connection.execute(select(1))
+        await self._database.read(_ping)
 
     async def close(self) -> None:
         await self._database.close()
+
+
+def _ping(connection: Connection) -> None:
+    connection.execute(select(1))

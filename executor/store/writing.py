@@ -5,12 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, and_, case, func, literal, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, case, func, literal, select, update
 
 from executor.store.bulk import END_PROGRAMS, INSERT_BEGUN, INSERT_EVENTS, INSERT_OUTPUTS
 from executor.store.claims import check_fence, end_job
-from executor.store.database import Database
 from executor.store.port import MADE, SAVED, Claim, JobEnded, JobStatus, NodeOutput, ProgramEnded, ToolBegun, Write
 from executor.store.records import PENDING, countable, counted, encode_failure
 from executor.store.tables import WORK_COLUMNS, jobs, nodes, programs, stored_text
@@ -29,21 +27,20 @@ class _Group:
     job: list[JobEnded] = field(default_factory=list)
 
 
-async def write(database: Database, claim: Claim, writes: Sequence[Write]) -> None:
+def write(connection: Connection, claim: Claim, writes: Sequence[Write]) -> None:
     group = _by_kind(writes)
     job_id = stored_text(claim.job)
     begun = [_begun_row(job_id, tool) for tool in group.begun.values()]
     outputs = [_output_row(job_id, output) for output in group.outputs.values()]
-    async with database.writing() as connection:
-        await check_fence(connection, claim)
-        await INSERT_BEGUN.run(connection, begun)
-        if await INSERT_OUTPUTS.run(connection, outputs) == len(outputs):
-            await _count_outputs(connection, claim.job, group.outputs.values())
-        else:
-            await _count_again(connection, claim.job)
-        await _end_programs(connection, claim.job, group.ended)
-        for job in group.job[:1]:
-            await end_job(connection, claim.job, JobStatus(job.status.value))
+    check_fence(connection, claim)
+    INSERT_BEGUN.run(connection, begun)
+    if INSERT_OUTPUTS.run(connection, outputs) == len(outputs):
+        _count_outputs(connection, claim.job, group.outputs.values())
+    else:
+        _count_again(connection, claim.job)
+    _end_programs(connection, claim.job, group.ended)
+    for job in group.job[:1]:
+        end_job(connection, claim.job, JobStatus(job.status.value))
 
 
 def _by_kind(writes: Iterable[Write]) -> _Group:
@@ -83,16 +80,16 @@ def _output_row(job_id: str, node: NodeOutput) -> tuple[Any, ...]:
     )
 
 
-async def _count_outputs(connection: AsyncConnection, job: JobId, outputs: Iterable[NodeOutput]) -> None:
+def _count_outputs(connection: Connection, job: JobId, outputs: Iterable[NodeOutput]) -> None:
     more = {name: jobs.c[name] + count for name, count in counted(outputs).items() if count}
     if more:
-        await connection.execute(update(jobs).where(jobs.c.id == job).values(more))
+        connection.execute(update(jobs).where(jobs.c.id == job).values(more))
 
 
-async def _count_again(connection: AsyncConnection, job: JobId) -> None:
+def _count_again(connection: Connection, job: JobId) -> None:
     """Some of the outputs were there already: rare, so the sums are taken over all of the job's nodes."""
-    sums = (await connection.execute(_sums(job))).one()
-    await connection.execute(update(jobs).where(jobs.c.id == job).values(sums._asdict()))
+    sums = connection.execute(_sums(job)).one()
+    connection.execute(update(jobs).where(jobs.c.id == job).values(sums._asdict()))
 
 
 def _sums(job: JobId) -> Select[*tuple[Any, ...]]:
@@ -106,30 +103,30 @@ def _sum(name: str, which: ColumnElement[bool]) -> ColumnElement[int]:
     return func.coalesce(func.sum(case((which, column), else_=0)), literal(0, Integer)).label(name)
 
 
-async def _end_programs(connection: AsyncConnection, job: JobId, ended: dict[int, ProgramEnded]) -> None:
-    pending = await _pending(connection, job, list(ended))
+def _end_programs(connection: Connection, job: JobId, ended: dict[int, ProgramEnded]) -> None:
+    pending = _pending(connection, job, list(ended))
     new = [program for row, program in ended.items() if row in pending]
     if not new:
         return
     job_id = stored_text(job)
-    await END_PROGRAMS.run(connection, [_ended_row(job_id, program) for program in new])
+    END_PROGRAMS.run(connection, [_ended_row(job_id, program) for program in new])
     kinds = [(job_id, program.row, f"program.{program.status.value}", _reason(program)) for program in new]
-    await INSERT_EVENTS.run(connection, kinds)
+    INSERT_EVENTS.run(connection, kinds)
     counts = {status: sum(program.status.value == status for program in new) for status in _ENDS}
     more = {status: jobs.c[status] + count for status, count in counts.items() if count}
-    await connection.execute(update(jobs).where(jobs.c.id == job).values(more))
+    connection.execute(update(jobs).where(jobs.c.id == job).values(more))
 
 
 _ENDS = ("succeeded", "failed", "cancelled")
 
 
-async def _pending(connection: AsyncConnection, job: JobId, rows: Sequence[int]) -> set[int]:
+def _pending(connection: Connection, job: JobId, rows: Sequence[int]) -> set[int]:
     """Those of the rows whose programs have not ended."""
     pending: set[int] = set()
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         chunk = programs.c.row_index.in_(rows[start : start + _ROWS_AT_ONCE])
         query = select(programs.c.row_index).where(and_(programs.c.job_id == job, programs.c.status == PENDING, chunk))
-        pending.update((await connection.execute(query)).scalars())
+        pending.update(connection.execute(query).scalars())
     return pending
 
 

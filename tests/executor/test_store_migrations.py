@@ -55,10 +55,10 @@ async def test_on_sqlite_the_migrations_make_the_tables_to_the_letter(file: Path
     engine.dispose()
 
     assert statements(file) == statements(made_at_once)
-    migrated = create_async_engine(f"sqlite+aiosqlite:///{file}")
-    async with migrated.connect() as connection:
-        assert await connection.run_sync(differences) == []
-    await migrated.dispose()
+    migrated = create_engine(f"sqlite:///{file}")
+    with migrated.connect() as connection:
+        assert differences(connection) == []
+    migrated.dispose()
 
 
 @pytest.mark.postgres

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from executor.commands import Status
+from executor.store.database import Database, database_url
 from executor.store.port import Claim, JobEnded, NewJob, NodeOutput, ProgramEnded, Store, StoreRefused, StoreUnavailable
 from executor.store.sql import open_store
 from planner.ir.ids import JobId
@@ -93,13 +95,16 @@ async def test_a_database_that_is_not_there_is_refused(postgres_tables: str) -> 
 # Durability
 
 
-async def test_commits_are_on_disk_before_they_are_told(on_file: Store, file: Path) -> None:
-    async with on_file._database.reading() as connection:  # type: ignore[attr-defined] # nothing else can show it
-        settings = [
-            (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")
-        ]
+async def test_commits_are_on_disk_before_they_are_told(tmp_path: Path) -> None:
+    database = Database(database_url(f"sqlite:///{tmp_path / 'halo.db'}"))
 
-    assert settings == ["wal", 2]
+    def pragma(connection: Connection, name: str) -> object:
+        return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+
+    full = 2
+    assert await database.write(pragma, "synchronous") == full
+    assert await database.read(pragma, "journal_mode") == "wal"
+    await database.close()
 
 
 async def test_a_killed_process_leaves_all_it_was_told_is_committed(url: str, stores: Stores) -> None:
