@@ -1,5 +1,6 @@
 """The `halo` command: one file for each group of commands; packages above Halo add their own."""
 
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated
 
@@ -14,11 +15,13 @@ GROUP = "halo.commands"
 
 def main() -> None:
     """What the console script and `python -m halo` run."""
-    make_app()()
+    app = make_app()
+    add_installed(app, entry_points(group=GROUP))
+    app()
 
 
 def make_app() -> typer.Typer:
-    """The command with everything installed packages add to it."""
+    """The command with Halo's own part of it."""
     app = typer.Typer(
         name="halo",
         cls=FailuresTold,
@@ -30,13 +33,17 @@ def make_app() -> typer.Typer:
     )
     for module in (run, explain, batch, engines, doctor, database, serve, version):
         module.register(app)
+    return app
+
+
+def add_installed(app: typer.Typer, points: Iterable[EntryPoint]) -> None:
+    """Each point is a Typer app: a command, if it has just one, or a group. What cannot be added is warned of."""
     taken = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    for point in sorted(points, key=lambda point: point.name):
         if point.name in taken:
             warn(f"the command {point.name!r} of {point.value} is left out: Halo has one of that name")
         else:
             _add(app, point)
-    return app
 
 
 def _root(
