@@ -1,10 +1,12 @@
 """`halo serve`: the HTTP service and a worker in one process, until it is told to stop."""
 
 import asyncio
+import os
 import secrets
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
@@ -43,13 +45,24 @@ def say(line: str) -> None:
 def serve(settings: Settings, engines: Sequence[EngineSpec] | None = None, tell: Callable[[str], None] = say) -> int:
     """Serve until SIGTERM or Ctrl-C: 0, or 1 when Halo itself failed. `engines` stand in for the settings' fleet.
 
-    Unfinished runs are given back, so that another process, or the next start, goes on with them. Raises
+    Unfinished runs are given back, so that another process, or the next start, goes on with them. A tool that hangs in
+    a thread does not keep the process: it ends here, without returning. Raises
     `SettingsInvalid`, `FleetInvalid`, `AnswersInvalid`, `StoreRefused` or `StoreUnavailable` when it cannot start.
     """
     catalog = load_catalog(settings.workflows)
     fleet = read_fleet(settings.fleet) if engines is None and settings.fleet else engines or ()
     with listener(settings) as listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, catalog, fleet, listening, tell))
+        code = runner.run(_serve(settings, catalog, fleet, listening, tell))
+    _leave_hanging_tools(code)
+    return code
+
+
+def _leave_hanging_tools(code: int) -> None:
+    """Their runs are given back: somebody else may be doing the same already."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 @contextmanager
@@ -147,7 +160,8 @@ class _Server(uvicorn.Server):
         yield
 
     def stop(self) -> None:
-        """No new requests; those who wait for a run are told that it is not done yet."""
+        """No new requests; those who wait for a run are told that it is not done yet. Twice: nobody is waited for."""
+        self.force_exit = self.should_exit
         self.should_exit = True
         self._endings.close()
 

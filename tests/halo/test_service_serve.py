@@ -1,0 +1,147 @@
+"""`halo serve` from its start to its end, and past the end of its neighbour."""
+
+import os
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from served import Served, served
+from service_stand import FLOWS
+
+import halo as halo_sdk
+from executor.store.sql import upgrade
+from halo.sdk.find import find_workflow
+from tests.executor.store_bodies import empty_database
+
+SHORT_LEASE = {"HALO_LIMITS__LEASE_S": "1.5", "HALO_LIMITS__JOBS": "2"}
+
+
+def test_it_starts_says_how_it_stands_runs_and_stops(tmp_path: Path):
+    with served(tmp_path, f"sqlite:///{tmp_path / 'halo.db'}") as halo:
+        assert halo.url.startswith("http://127.0.0.1:")
+        ready = halo.api.get("/readyz").json()
+        assert ready["ready"]
+        assert ready["state"]["detail"] == "in-process: one process"
+        run = halo.api.post("/v1/runs", json={"workflow": "greet", "input": {"name": "ada"}}).json()
+        assert halo.api.get(run["links"]["wait"]).json()["result"]["said"] == "HELLO ADA"
+        assert halo.stop() == 0
+
+
+def test_the_sdk_submits_waits_and_learns_why_a_run_failed(tmp_path: Path):
+    greet, fail = (find_workflow(f"{FLOWS}:{name}") for name in ("greet", "fail"))
+    with served(tmp_path, f"sqlite:///{tmp_path / 'halo.db'}") as halo:
+        first = greet.submit(name="ada", url=halo.url, idempotency_key="k")
+        assert first.result()["said"] == "HELLO ADA"
+        assert first.status() == "succeeded"
+        assert greet.submit(name="ada", url=halo.url, idempotency_key="k").id == first.id
+        with pytest.raises(halo_sdk.ServerFailed, match="idempotency"):
+            greet.submit(name="bob", url=halo.url, idempotency_key="k")
+        with pytest.raises(halo_sdk.RunFailed, match="no rain today"):
+            fail.submit(text="rain", url=halo.url).result()
+
+
+def test_a_stop_answers_who_waits_and_the_next_start_goes_on(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'halo.db'}"
+    with served(tmp_path, url) as halo:
+        run = _submit(halo, tmp_path, "ada", seconds=30)
+        _until(lambda: _lines(tmp_path, "lingering")["ada"] == 1)
+        later = threading.Timer(1, halo.process.terminate)
+        later.start()
+        waited = halo.api.get(run["links"]["wait"])
+        later.join()
+        assert (waited.status_code, waited.json()["status"]) == (202, "running")
+        assert halo.process.wait(60) == 0
+    with served(tmp_path, url) as halo:
+        _until(lambda: _lines(tmp_path, "lingering")["ada"] == 2)
+        assert _lines(tmp_path, "calls") == {"ada": 1}
+        halo.api.post(run["links"]["cancel"])
+        assert halo.api.get(run["links"]["wait"]).json()["status"] == "cancelled"
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'halo.db'}"
+    with served(tmp_path, url) as halo:
+        port = halo.url.rpartition(":")[2]
+        with (
+            pytest.raises(AssertionError, match="choose another host or port"),
+            served(tmp_path, url, {"HALO_PORT": port}),
+        ):
+            pass
+
+
+def test_two_processes_share_a_file_and_one_goes_on_for_the_other(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'halo.db'}"
+    with served(tmp_path, url, SHORT_LEASE) as ada, served(tmp_path, url, SHORT_LEASE) as bob:
+        _one_dies(tmp_path, ada, bob, lambda: _done_in_sqlite(tmp_path / "halo.db"))
+
+
+@pytest.fixture
+def redis_url() -> str:
+    url = os.environ.get("HALO_TEST_REDIS_URL")
+    if not url:
+        pytest.skip("HALO_TEST_REDIS_URL is not set: run under scripts/test_services.py")
+    return url
+
+
+@pytest.mark.postgres
+@pytest.mark.redis
+async def test_two_replicas_share_postgresql_and_redis(tmp_path: Path, redis_url: str):
+    async with empty_database() as url:
+        await upgrade(url)
+        with_redis = {**SHORT_LEASE, "HALO_REDIS_URL": redis_url}
+        with served(tmp_path, url, with_redis) as ada, served(tmp_path, url, with_redis) as bob:
+            assert ada.api.get("/readyz").json()["state"] == {"ready": True, "detail": "Redis"}
+            _one_dies(tmp_path, ada, bob, lambda: 4 if sum(_lines(tmp_path, "lingering").values()) >= 4 else 0)
+
+
+def _one_dies(folder: Path, ada: Served, bob: Served, finished_steps: Callable[[], int]) -> None:
+    """Four runs, two on each; `ada` is killed in the middle of the second step of hers."""
+    names = ["a", "b", "c", "d"]
+    runs = [_submit(ada, folder, name, seconds=4) for name in names]
+    _until(lambda: set(_lines(folder, "lingering")) == set(names) and finished_steps() == 4)
+    hers = _lines_of(folder, "lingering", ada.process.pid)
+    assert len(hers) == 2
+    time.sleep(0.3)
+    ada.kill()
+    for run, name in zip(runs, names, strict=True):
+        done = bob.api.get(run["links"]["wait"] + "?timeout=60").json()
+        assert (done["status"], done["result"]) == ("succeeded", f"{name} done")
+        kinds = [event["kind"] for event in bob.api.get(run["links"]["events"]).json()["events"]]
+        assert kinds.count("program.succeeded") == 1
+        assert ("job.taken_over" in kinds) == (name in hers)
+    assert _lines(folder, "calls") == dict.fromkeys(names, 1)
+    assert _lines(folder, "lingering") == {name: 2 if name in hers else 1 for name in names}
+
+
+def _submit(halo: Served, folder: Path, name: str, seconds: float) -> dict[str, dict[str, str]]:
+    body = {"workflow": "two_steps", "input": {"folder": str(folder), "name": name, "seconds": seconds}}
+    answer = halo.api.post("/v1/runs", json=body)
+    assert answer.status_code == 202, answer.text
+    return dict(answer.json())
+
+
+def _done_in_sqlite(file: Path) -> int:
+    with sqlite3.connect(file, timeout=10) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM nodes WHERE status = 'done'").fetchone()
+    connection.close()
+    return int(count)
+
+
+def _lines(folder: Path, what: str) -> Counter[str]:
+    return Counter(line for file in folder.glob(f"{what}-*.txt") for line in file.read_text().splitlines())
+
+
+def _lines_of(folder: Path, what: str, process: int) -> list[str]:
+    file = folder / f"{what}-{process}.txt"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def _until(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < until, "it did not happen within a minute"
+        time.sleep(0.02)
