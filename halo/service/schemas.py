@@ -156,34 +156,19 @@ class WorkflowDetails(WorkflowSummary):
     document: Row
 
 
-class PlanChange(_Told):
-    """What a pass did to one stage: `dropped`, `merged` into the stage of `detail`, or `kept` because of it."""
-
-    what: Literal["dropped", "merged", "kept"]
-    path: str
-    detail: str
-
-
-class PassDone(_Told):
-    """What one pass of the planner did. `counts` are named for people."""
-
-    name: str
-    counts: dict[str, int]
-    changes: list[PlanChange]
-
-
 class PlanExplained(_Told):
-    """`text` is the plan as it was written, for people; `planned` is the plan that would be run for these rows."""
+    """`plan` is the plan as it was written, for people. For given rows, `forecast` has what they ask for before and
+    after merging, stage by stage, and `text` the same for people; calls are bounds, tokens are estimates.
+    """
 
     name: str
     version: str
     models: list[str]
     tools: list[str]
-    text: str
-    rows: int | None = None
+    plan: str
     notes: list[str] = Field(default_factory=list)
-    planned: str | None = None
-    passes: list[PassDone] = Field(default_factory=list)
+    forecast: Row | None = None
+    text: str | None = None
 
 
 class EngineState(_Told):

@@ -50,9 +50,10 @@ def serve(settings: Settings, engines: Sequence[EngineSpec] | None = None, tell:
     `SettingsInvalid`, `FleetInvalid`, `AnswersInvalid`, `StoreRefused` or `StoreUnavailable` when it cannot start.
     """
     catalog = load_catalog(settings.workflows)
-    fleet = read_fleet(settings.fleet) if engines is None and settings.fleet else engines or ()
+    if engines is None:
+        engines = read_fleet(settings.fleet) if settings.fleet else ()
     with listener(settings) as listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_serve(settings, catalog, fleet, listening, tell))
+        code = runner.run(_serve(settings, catalog, engines, listening, tell))
     _leave_hanging_tools(code)
     return code
 

@@ -1,6 +1,7 @@
 """From stored values to what is told over HTTP."""
 
 import json
+from collections.abc import Sequence
 from contextlib import aclosing
 from urllib.parse import quote
 
@@ -11,8 +12,6 @@ from halo.service.schemas import (
     Doing,
     EngineState,
     Links,
-    PassDone,
-    PlanChange,
     PlanExplained,
     Run,
     RunAccepted,
@@ -23,14 +22,13 @@ from halo.service.schemas import (
     WorkflowSummary,
 )
 from kvstore.program_state import ProgramState
+from planner.explanation import Explanation
 from planner.ir.codec import encode
 from planner.ir.ids import JobId
 from planner.ir.plan import Input, Plan
 from planner.ir.render import render
 from planner.ir.sites import walk
 from planner.ir.values import Json
-from planner.job import JobPlan, PassReport
-from planner.table import Table
 
 
 def accepted(record: JobRecord) -> RunAccepted:
@@ -83,19 +81,16 @@ def workflow_details(plan: Plan) -> WorkflowDetails:
     )
 
 
-def explained(plan: Plan, table: Table | None = None, job: JobPlan | None = None) -> PlanExplained:
-    told = PlanExplained(
+def explained(plan: Plan, notes: Sequence[str] = (), forecast: Explanation | None = None) -> PlanExplained:
+    return PlanExplained(
         name=plan.name,
         version=plan.version,
         models=models_of(plan),
         tools=[tool.name for tool in tools_of(plan)],
-        text=render(plan),
-    )
-    if table is None or job is None:
-        return told
-    planned, passes = render(job.parts[0].plan), [_pass(report) for report in job.report]
-    return told.model_copy(
-        update={"rows": table.rows, "notes": list(table.notes), "planned": planned, "passes": passes}
+        plan=render(plan),
+        notes=list(notes),
+        forecast=forecast.to_json() if forecast else None,
+        text=forecast.to_text() if forecast else None,
     )
 
 
@@ -162,11 +157,6 @@ async def _only_row(record: JobRecord, store: Store) -> ResultRow | None:
 
 def _error(failure: Failure) -> RunError:
     return RunError(code=failure.code, message=failure.message, kind=failure.failure_class.value)
-
-
-def _pass(report: PassReport) -> PassDone:
-    changes = [PlanChange(what=change.what, path=change.path, detail=change.detail) for change in report.changes]
-    return PassDone(name=report.name, counts=dict(report.counts), changes=changes)
 
 
 def _workflow(plan: Plan) -> dict[str, Json]:

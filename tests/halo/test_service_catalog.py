@@ -39,11 +39,12 @@ async def test_a_plan_is_explained_and_nothing_is_queued():
         told = (await stand.api.post("/v1/plans", json={"workflow": "greet", "rows": rows})).json()
         assert (await stand.api.get("/v1/runs")).json()["runs"] == []
         assert stand.calls == []
-    assert "generate small" in bare["text"]
-    assert bare["rows"] is None
-    assert told["rows"] == 3
-    counts = {name: count for done in told["passes"] for name, count in done["counts"].items()}
-    assert (counts["works_asked"], counts["works_distinct"]) == (6, 4)
+    assert "generate small" in bare["plan"]
+    assert bare["forecast"] is None
+    assert told["forecast"]["plans"] == [{"name": "greet", "rows": 3}]
+    assert told["forecast"]["calls"] == {"low": 3, "high": 3}
+    assert told["forecast"]["distinct_calls"] == {"low": 2, "high": 2}
+    assert "model calls: 3 as written, 2 after merging" in told["text"]
 
 
 async def test_the_documents_are_there():

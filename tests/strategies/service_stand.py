@@ -65,8 +65,9 @@ async def service(
     working: bool = True,
     pace: Pace | None = None,
     owner: str = "ada",
+    catalog: Catalog | None = None,
 ) -> AsyncIterator[Stand]:
-    catalog, clock, numbers = flows(), WallClock(), count(1)
+    catalog, clock, numbers = catalog or flows(), WallClock(), count(1)
     store, states, endings = store or MemoryStore(), states or MemoryStates(), Endings()
     calls: list[GenerateRequest] = []
 
