@@ -142,6 +142,8 @@ def _kind(error: Exception) -> Kind:
 
 
 def _detail(error: Exception, kind: Kind) -> str:
+    if isinstance(error, JobUnknown):
+        return "there never was one of this id, or it is not yours"
     if isinstance(error, HTTPException):
         return error.detail
     if isinstance(error, Refused):

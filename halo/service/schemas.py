@@ -104,7 +104,8 @@ class RunSummary(_Told):
 
 
 class Run(RunSummary):
-    """`result` is there when the run succeeded, `error` when it failed, `live` while it runs.
+    """`result` is there when the run succeeded, `error` when it failed, `live` while it runs; `usage` is what it took
+    so far, and what sharing saved it.
 
     A run of several rows, which the batch runner made, tells only its counts.
     """
@@ -112,6 +113,7 @@ class Run(RunSummary):
     result: Any = None
     error: RunError | None = None
     live: list[Doing] = Field(default_factory=list)
+    usage: dict[str, int] = Field(default_factory=dict)
 
 
 class RunPage(_Told):

@@ -34,6 +34,7 @@ from planner.ir.ids import JobId
 LAST_ANSWERS_S = 10
 #: A store in this process cannot be taken over by anybody.
 FOR_EVER_S = 1e9
+INTERRUPTED = 130
 
 log = structlog.get_logger(__name__)
 
@@ -103,6 +104,7 @@ async def _serve(
             server = _Server(_config(parts), endings)
             for line in _greeting(settings, parts, engines, listening):
                 tell(line)
+            _listen_to_signals(server, tell)
             return await _until_stopped(server, worker, listening)
 
 
@@ -161,8 +163,7 @@ class _Server(uvicorn.Server):
         yield
 
     def stop(self) -> None:
-        """No new requests; those who wait for a run are told that it is not done yet. Twice: nobody is waited for."""
-        self.force_exit = self.should_exit
+        """No new requests; those who wait for a run are told that it is not done yet."""
         self.should_exit = True
         self._endings.close()
 
@@ -179,9 +180,6 @@ def _config(parts: Parts) -> uvicorn.Config:
 
 
 async def _until_stopped(server: _Server, worker: Worker, listening: socket.socket) -> int:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     working = asyncio.create_task(worker.run())
     await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
@@ -193,3 +191,16 @@ async def _until_stopped(server: _Server, worker: Worker, listening: socket.sock
     if broken:
         log.error("the worker failed; what is unfinished is given back", exc_info=working.exception())
     return 1 if broken else 0
+
+
+def _listen_to_signals(server: _Server, tell: Callable[[str], None]) -> None:
+    """Once: stop in order. Twice: at once, as after a crash, which loses nothing either."""
+
+    def stop() -> None:
+        if server.should_exit:
+            os._exit(INTERRUPTED)
+        tell("stopping; what is unfinished is given back (once more: stop at once)")
+        server.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)

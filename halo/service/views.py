@@ -47,6 +47,7 @@ async def whole_run(record: JobRecord, store: Store, live: list[Doing]) -> Run:
         result=end.result if end else None,
         error=_error(end.failure) if end and end.failure else None,
         live=live,
+        usage=dict(await store.usage(record.id)),
     )
 
 

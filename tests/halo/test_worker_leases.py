@@ -15,7 +15,7 @@ from planner.ir.expressions import Const
 from planner.ir.ids import JobId
 from planner.ir.plan import Plan
 
-QUICK = LeaseTimes(lease_s=0.6, every_s=0.1, silent_s=0.4)
+QUICK = LeaseTimes(lease_s=0.8, every_s=0.1, silent_s=0.4)
 OWNER = "ada"
 
 
@@ -34,17 +34,17 @@ async def test_a_lease_outlives_itself_while_its_process_lives(opener: Callable[
     store = await _store_with_a_job(opener)
     assert await store.claim(OWNER, QUICK.lease_s)
     async with LeaseKeeper(opener, OWNER, QUICK):
-        await asyncio.sleep(3 * QUICK.lease_s)
+        await asyncio.sleep(1.5 * QUICK.lease_s)
         assert await store.claim("other", QUICK.lease_s) is None
     await store.close()
 
 
 async def test_a_main_loop_that_is_blocked_for_a_moment_keeps_its_jobs(opener: Callable[[], Awaitable[Store]]):
-    times = LeaseTimes(lease_s=0.6, every_s=0.1, silent_s=30)
+    times = LeaseTimes(lease_s=0.8, every_s=0.1, silent_s=30)
     store = await _store_with_a_job(opener)
     assert await store.claim(OWNER, times.lease_s)
     async with LeaseKeeper(opener, OWNER, times):
-        time.sleep(3 * times.lease_s)  # a tool that holds the loop
+        time.sleep(1.5 * times.lease_s)  # a tool that holds the loop
         assert await store.claim("other", times.lease_s) is None
     await store.close()
 
@@ -82,7 +82,7 @@ async def test_a_store_that_is_away_for_a_while_is_asked_again(opener: Callable[
     store = await _store_with_a_job(opener)
     assert await store.claim(OWNER, QUICK.lease_s)
     async with LeaseKeeper(at_second_try, OWNER, QUICK):
-        await asyncio.sleep(2 * QUICK.lease_s)
+        await asyncio.sleep(1.5 * QUICK.lease_s)
         assert await store.claim("other", QUICK.lease_s) is None
     assert opened == 2
     await store.close()
