@@ -41,7 +41,7 @@ async def test_a_run_is_accepted_done_and_told(tmp_path: Path, durable: bool):
     assert run["counts"] == {"pending": 0, "succeeded": 1, "failed": 0, "cancelled": 0}
     assert run["metadata"] == {"who": "tests"}
     assert run["error"] is None
-    assert (run["usage"]["calls"], run["usage"]["shared"]) == (1, 0)
+    assert (run["usage"]["calls"], run["usage"]["saved_calls"]) == (1, 0)
     assert len(stand.calls) == 1
 
 
