@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
@@ -66,6 +67,14 @@ TheTenant = Annotated[str, Depends(_tenant)]
 
 def _tenant_of_this_machine(request: Request) -> str:
     """A web page somewhere may point a name of its own at this machine; asked by such a name, nothing is answered."""
-    if not is_loopback(request.url.hostname or ""):
+    if not is_loopback(_asked_host(request)):
         raise HostRefused("without API keys this service is asked as localhost or 127.0.0.1; or configure api_keys")
     return DEFAULT_TENANT
+
+
+def _asked_host(request: Request) -> str:
+    """As the client wrote it: `request.url` replaces a name it does not like by the address of the server."""
+    try:
+        return urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:
+        return ""

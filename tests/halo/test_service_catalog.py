@@ -91,8 +91,9 @@ async def test_one_tenant_never_sees_anothers_runs():
 
 async def test_without_keys_a_web_page_cannot_ask_by_a_name_of_its_own():
     async with service(working=False) as stand:
-        answer = await stand.api.get("/v1/runs", headers={"Host": "evil.example"})
-        assert (answer.status_code, answer.json()["type"]) == (403, "urn:halo:problem:host-refused")
+        for host in ("evil.example", "evil_one.example", "a b", "[::", "", "127.0.0.1.evil.example"):
+            answer = await stand.api.get("/v1/runs", headers={"Host": host})
+            assert (answer.status_code, answer.json()["type"]) == (403, "urn:halo:problem:host-refused")
         for host in ("localhost:8080", "127.0.0.1", "[::1]:8080"):
             assert (await stand.api.get("/v1/runs", headers={"Host": host})).status_code == 200
 
