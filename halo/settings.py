@@ -21,9 +21,9 @@ from planner.errors import Problem
 
 PREFIX = "HALO_"
 NESTED = "__"
-#: Variables that other parts of Halo read: clients, inline runs, tests.
+#: Variables that other parts of Halo read: clients, inline runs, tests, tools.
 OTHERS = frozenset({"HALO_URL", "HALO_API_KEY", "HALO_ENGINE_URL", "HALO_ENGINE_API_KEY", "HALO_DEBUG"})
-OTHERS_PREFIX = "HALO_TEST_"
+OTHERS_PREFIXES = ("HALO_TEST_", "HALO_TOOL_")
 
 _KEY = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}:[0-9a-f]{64}$"
 _DATABASES = ("memory://", "sqlite:", "postgresql:", "postgres:", "postgresql+", "sqlite+")
@@ -169,7 +169,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Problem]:
     known = sorted(PREFIX + name.upper() for name in Settings.model_fields)
     for variable in sorted(environment):
         name = variable.upper()
-        if not name.startswith(PREFIX) or name in OTHERS or name.startswith(OTHERS_PREFIX):
+        if not name.startswith(PREFIX) or name in OTHERS or name.startswith(OTHERS_PREFIXES):
             continue
         if name.partition(NESTED)[0] not in known:
             yield Problem(variable, "is no setting of Halo", _advice(name, known))
