@@ -19,7 +19,7 @@ from executor.errors import ExecutorError
 from executor.store.database import Database, database_url
 from executor.store.migrating import check as check_tables
 from executor.store.port import StoreRefused, StoreUnavailable
-from halo.batch.engines import named_engines
+from halo.batch.engines import ENGINE_URL, FLEET, named_engines
 from halo.batch.errors import EnginesUnnamed
 from halo.wiring import MEMORY, open_states
 from kvstore.program_state import StateUnavailable
@@ -60,7 +60,7 @@ class Patient:
     origins: Mapping[str, str]
     database: str
     redis: str | None
-    engines: Sequence[EngineSpec] | str
+    engines: "Sequence[EngineSpec] | Check"
     folder: Path
     free_bytes: int
 
@@ -72,7 +72,7 @@ def patient(
     models: Sequence[str] = (),
     fleet: Path | None = None,
 ) -> Patient:
-    """This machine, as the environment has it. `engines` is a text where they cannot be told."""
+    """This machine, as the environment has it. `engines` is a finding where there are none to be asked."""
     return Patient(
         python=sys.version_info[:3],
         owners=packages_distributions(),
@@ -152,9 +152,9 @@ async def check_redis(url: str | None) -> Check:
     return Check("redis", Level.OK, "answers")
 
 
-async def check_engines(engines: Sequence[EngineSpec] | str) -> list[Check]:
-    if isinstance(engines, str):
-        return [Check("engines", Level.WARN, engines.partition("\n")[0], engines.partition("\n")[2].strip())]
+async def check_engines(engines: Sequence[EngineSpec] | Check) -> list[Check]:
+    if isinstance(engines, Check):
+        return [engines]
     return list(await asyncio.gather(*map(_check_engine, engines)))
 
 
@@ -183,11 +183,14 @@ def _origin(name: str) -> str:
 
 def _engines(
     urls: Sequence[str], models: Sequence[str], fleet: Path | None, environment: Mapping[str, str]
-) -> Sequence[EngineSpec] | str:
+) -> Sequence[EngineSpec] | Check:
+    if not (urls or models or fleet or environment.get(FLEET) or environment.get(ENGINE_URL)):
+        fix = f"name one with --engine URL, --fleet FILE, {FLEET} or {ENGINE_URL}"
+        return Check("engines", Level.WARN, "none is named", fix)
     try:
         return named_engines(urls, models, fleet, environment)
     except (EnginesUnnamed, ExecutorError) as error:
-        return str(error)
+        return Check("engines", Level.FAIL, _one_line(error), "mend what names them")
 
 
 def _not_made_yet(address: URL) -> bool:
@@ -201,6 +204,10 @@ async def _look_at(database: Database) -> None:
         await database.close()
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _shown(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
 
@@ -210,7 +217,7 @@ async def _check_engine(spec: EngineSpec) -> Check:
     try:
         engine = open_engine(spec)
     except ExecutorError as error:
-        return Check(title, Level.FAIL, str(error), "mend the fleet file")
+        return Check(title, Level.FAIL, _one_line(error), "mend the fleet file")
     try:
         health = await asyncio.wait_for(engine.probe(), ANSWER_S)
     except TimeoutError:

@@ -11,7 +11,7 @@ from halo.cli.console import print_json, say, warn
 from halo.cli.options import AsJson, EngineUrls, Fleet, Models, WorkflowName, engines_for
 
 if TYPE_CHECKING:
-    from halo.batch.run import Batch
+    from halo.batch.run import Batch, Running
     from halo.batch.summary import Summary
 
 _EXAMPLES = """Examples:
@@ -87,17 +87,24 @@ def resume_command(arguments: list[str]) -> str:
 
 
 async def _run(batch: "Batch") -> "Summary":
-    from halo.batch.run import Running, run_batch
+    from halo.batch.run import run_batch
     from halo.cli.interrupt import stop_on_interrupt
     from halo.cli.progress import show_progress
 
-    async def watch(running: Running) -> None:
+    async def watch(running: "Running") -> None:
         for note in running.intake.notes:
             warn(note)
+        say(_beginning(running))
         await show_progress(running)
 
     with stop_on_interrupt(lambda: say("stopping: what runs is given up, what is finished is kept")) as stop:
         return await run_batch(batch, stop=stop, watch=watch)
+
+
+def _beginning(running: "Running") -> str:
+    intake, engines = running.intake, len(running.runtime.engines)
+    rejected = f", {len(intake.rejected):,} of them cannot run" if intake.rejected else ""
+    return f"{running.job}: {intake.rows:,} rows{rejected}; engines: {engines}"
 
 
 def _print(summary: "Summary", out: Path) -> None:

@@ -10,6 +10,9 @@ from rich.text import Text
 
 from planner.ir.values import Json
 
+#: What goes into a pipe is not cut to the width of a screen that is not there.
+_WIDE = 10_000
+
 
 def out() -> Console:
     """For results. Made anew, because tests and progress bars exchange the stream."""
@@ -31,7 +34,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    out().print(table, soft_wrap=False)
+    console = out()
+    console.print(table, width=None if console.is_terminal else _WIDE, soft_wrap=False, crop=False)
 
 
 def say(text: str) -> None:

@@ -92,7 +92,14 @@ async def test_engines_are_asked() -> None:
     down = EngineSpec(EngineId("down"), "vllm", url="http://127.0.0.1:9", models=())
     invalid = EngineSpec(EngineId("invalid"), "nonsense", ())
     assert [check.level for check in await check_engines([up, down, invalid])] == [Level.OK, Level.FAIL, Level.FAIL]
-    assert [check.level for check in await check_engines("no engine is named.\nName one")] == [Level.WARN]
+
+
+async def test_engines_that_are_not_named_or_not_well_named_are_findings_too(tmp_path: Path) -> None:
+    (unnamed,) = await check_engines(patient({}, tmp_path).engines)
+    assert (unnamed.level, unnamed.detail) == (Level.WARN, "none is named")
+    (broken,) = await check_engines(patient({"HALO_FLEET": "gone.toml"}, tmp_path).engines)
+    assert broken.level is Level.FAIL
+    assert "gone.toml: cannot be read" in broken.detail
 
 
 def test_little_disk_is_warned_of() -> None:
