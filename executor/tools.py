@@ -58,7 +58,8 @@ class ToolRunner:
         if tool.isolated:
             return await self._pool(tool.memory_bytes).run(tool.target, arguments, timeout_s=spec.timeout_s)
         try:
-            result = await asyncio.wait_for(self._run_here(tool, arguments), spec.timeout_s)
+            async with asyncio.timeout(spec.timeout_s):
+                result = await self._run_here(tool, arguments)
         except TimeoutError:
             text = f"{spec.name} took longer than its {spec.timeout_s:g} s"
             raise _failed(ToolFailureCode.TIMEOUT, text) from None

@@ -65,6 +65,7 @@ from executor.store.port import (
     ProgramEnded,
     SavedProgram,
     Store,
+    StoreUnavailable,
     ToolBegun,
     Work,
 )
@@ -78,6 +79,8 @@ from planner.job import JobPart
 from planner.optimize import optimize
 from planner.table import Table
 
+#: How long a driver that is closed waits for the store.
+LAST_WRITES_S = 10.0
 #: Below so many rows planning is done at once; above, in a thread, so that calls in flight are not held up.
 ROWS_PLANNED_AT_ONCE = 64
 
@@ -170,14 +173,21 @@ class LiveDriver:
         return self._core.engines_up
 
     async def close(self) -> None:
-        """Stop all calls, commit what is finished, and give unfinished jobs back."""
+        """Stop all calls, commit what is finished, and give unfinished jobs back.
+
+        A store that is away is waited for no longer than `LAST_WRITES_S`: what it did not take is done again later.
+        """
         claims = [job.claim for job in self._jobs.values()]
         for task in (*self._running.values(), *self._tasks):
             task.cancel()
         await asyncio.gather(*self._running.values(), *self._tasks, return_exceptions=True)
-        await self._writer.close()
-        for claim in claims:
-            await self._store.release(claim)
+        try:
+            async with asyncio.timeout(LAST_WRITES_S):
+                await self._writer.close()
+                for claim in claims:
+                    await self._store.release(claim)
+        except (TimeoutError, StoreUnavailable) as error:
+            log.warning("stopped before the store took everything; leases run out by themselves", error=repr(error))
 
     # -- events in, commands out
 

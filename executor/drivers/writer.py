@@ -61,11 +61,13 @@ class Writer:
             await self._changed.wait_for(lambda: claim.job not in self._batches and self._committing != claim)
 
     async def close(self) -> None:
-        """Commits what waits, then stops."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._batches and self._committing is None)
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        """Commits what waits, then stops. Cancelled before that, it stops at once."""
+        try:
+            async with self._changed:
+                await self._changed.wait_for(lambda: not self._batches and self._committing is None)
+        finally:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:
