@@ -1,9 +1,10 @@
 """The bodies of the store port, each with somewhere fresh to keep its data, for the tests that run on all of them."""
 
 import os
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,11 @@ async def empty_database() -> AsyncIterator[str]:
 
 
 async def administer(url: str, statement: str) -> None:
+    """Runs a statement behind the store's back."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
+            file.execute(statement)
+        return
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)

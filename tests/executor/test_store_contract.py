@@ -467,16 +467,16 @@ async def test_a_tool_begun_and_ended_in_one_group_has_ended(store: Store) -> No
 
 async def test_shared_outputs_are_read_through_to_the_node_that_did_the_work(store: Store) -> None:
     other = await running(store, "other")
-    await store.write(other, [output(2, "x", "from another job")])
+    await store.write(other, [output(2, "x", "from another job"), shared(1, "x", (other.job, 2, "x"))])
     claim = await running(store)
     await store.write(claim, [output(0, "a", "work"), ProgramEnded(0, Status.SUCCEEDED, "1")])
-    await store.write(claim, [shared(1, "a", (claim.job, 0, "a")), shared(1, "x", (other.job, 2, "x"))])
-    await store.write(claim, [shared(2, "a", (claim.job, 1, "a"))])
+    await store.write(claim, [shared(1, "a", (claim.job, 0, "a")), shared(1, "x", (other.job, 1, "x"))])
+    await store.write(claim, [shared(2, "a", (claim.job, 1, "a")), shared(2, "x", (other.job, 1, "x"))])
 
     saved = (await store.load(await again(store, claim))).saved
 
     assert saved[1].outputs == {"a": "work", "x": "from another job"}
-    assert saved[2] == SavedProgram({"a": "work"}, {"a": ()}, ())
+    assert saved[2] == SavedProgram({"a": "work", "x": "from another job"}, {"a": (), "x": ()}, ())
 
 
 async def test_what_was_shared_from_a_node_never_stored_is_to_be_done_again(store: Store) -> None:

@@ -10,10 +10,21 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from executor.commands import Status
 from executor.store.database import Database, database_url
-from executor.store.port import Claim, JobEnded, NewJob, NodeOutput, ProgramEnded, Store, StoreRefused, StoreUnavailable
+from executor.store.port import (
+    Claim,
+    JobEnded,
+    NewJob,
+    NodeOutput,
+    ProgramEnded,
+    Store,
+    StoreRefused,
+    StoreUnavailable,
+    Work,
+)
 from executor.store.sql import open_store
 from planner.ir.ids import JobId
 from tests.executor import store_writer
@@ -143,6 +154,23 @@ async def test_a_killed_process_leaves_all_it_was_told_is_committed(url: str, st
 
 
 # Misfortune
+
+
+async def test_a_group_that_fails_in_its_middle_leaves_nothing(stores: Stores) -> None:
+    store = await stores.open()
+    claim = await running(store)
+    group = [NodeOutput(0, "a", 1, "1", work=Work(calls=1)), ProgramEnded(0, Status.SUCCEEDED, "1")]
+    assert stores.url is not None
+
+    await administer(stores.url, "ALTER TABLE events RENAME TO hidden")
+    with pytest.raises(DBAPIError, match="events"):
+        await store.write(claim, group)
+    await administer(stores.url, "ALTER TABLE hidden RENAME TO events")
+
+    assert (await store.usage(claim.job))["calls"] == 0
+    assert [row.status async for row in store.results(claim.job)] == [None] * 3
+    await store.write(claim, group)
+    assert (await store.usage(claim.job))["calls"] == 1
 
 
 async def test_a_locked_file_is_unavailable_until_it_is_free_again(on_file: Store, file: Path) -> None:
