@@ -4,7 +4,8 @@
 id = "a100-0"
 kind = "vllm"                      # vllm, openai, modelled, scripted
 url = "http://gpu-host:8000"
-model = "meta-llama/Llama-3.1-8B"  # or models = [...]; without either the engine is asked
+model = "meta-llama/Llama-3.1-8B"  # or models = [...]; without either the engine is asked; "sql=meta-llama/..."
+                                   # answers to `sql` with the model the server knows by the other name
 gpu = "A100"
 max_running = 64
 context_tokens = 8192
@@ -15,6 +16,7 @@ api_key_env = "GPU_HOST_KEY"
 """
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -53,6 +55,12 @@ def engine_from_url(url: str) -> EngineSpec:
     return EngineSpec(EngineId(urlsplit(url).netloc.rpartition("@")[2]), "vllm", (), url=url)
 
 
+def read_models(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The models' names and, of those written `name=served`, what the server itself calls them."""
+    pairs = [name.partition("=") for name in names]
+    return tuple(name for name, _, _ in pairs), {name: served for name, _, served in pairs if served}
+
+
 class _EngineTable(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -74,7 +82,7 @@ class _EngineTable(BaseModel):
         return self
 
     def spec(self, folder: Path) -> EngineSpec:
-        models = (self.model,) if self.model is not None else tuple(self.models or ())
+        models, served_names = read_models((self.model,) if self.model is not None else self.models or ())
         return EngineSpec(
             EngineId(self.id),
             self.kind,
@@ -85,6 +93,7 @@ class _EngineTable(BaseModel):
             self.context_tokens,
             self.price_per_hour,
             {name: _resolved(name, option, folder) for name, option in self.options.items()},
+            served_names,
         )
 
 

@@ -3,6 +3,7 @@
 Bodies: `vllm_http`, `modelled`, `scripted`; one contract test runs on all.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -15,7 +16,10 @@ from planner.ir.values import Json
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """An engine as the fleet file describes it. `max_running` bounds the calls Halo keeps inside it at once."""
+    """An engine as the fleet file describes it. `max_running` bounds the calls Halo keeps inside it at once.
+
+    `models` are the names workflows use; `served_names` has the server's own name of each that it knows by another.
+    """
 
     id: EngineId
     kind: str
@@ -26,6 +30,7 @@ class EngineSpec:
     context_tokens: int = 8192
     price_per_hour: float = 0.0
     options: Json = field(default_factory=dict)
+    served_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

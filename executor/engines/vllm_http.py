@@ -3,7 +3,7 @@
 import asyncio
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import aiohttp
@@ -64,6 +64,7 @@ class VllmHttp:
         return self._spec
 
     async def generate(self, request: GenerateRequest) -> Completion:
+        request = replace(request, model=self._served_name(request.model))
         try:
             async with asyncio.timeout(request.timeout_s):
                 reply = await self._post(request_body(request), request_headers(request))
@@ -148,9 +149,12 @@ class VllmHttp:
     def _judged(self, served: tuple[ServedModel, ...], version: str) -> EngineHealth:
         names = tuple(model.id for model in served)
         contexts = [model.max_model_len for model in served if model.max_model_len is not None]
-        missing = [name for name in self._spec.models if name not in names]
+        missing = [name for name in map(self._served_name, self._spec.models) if name not in names]
         detail = f"does not serve {', '.join(missing)}; it serves {', '.join(names) or 'nothing'}" if missing else ""
         return EngineHealth(not missing, names, min(contexts, default=None), version, detail)
+
+    def _served_name(self, model: str) -> str:
+        return self._spec.served_names.get(model, model)
 
     async def _version(self) -> str:
         """vLLM's own path; other servers have none."""

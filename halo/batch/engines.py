@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from executor.engines.fleet_file import engine_from_url, read_fleet
+from executor.engines.fleet_file import engine_from_url, read_fleet, read_models
 from executor.engines.port import EngineSpec
 from halo.batch.errors import EnginesUnnamed
 
@@ -37,7 +37,8 @@ def named_engines(
     if models and not urls:
         raise EnginesUnnamed("--model says what the engines at --engine serve; a fleet file names models itself")
     described = read_fleet(fleet) if fleet is not None else ()
-    at = [replace(engine_from_url(url), models=tuple(models)) for url in dict.fromkeys(urls)]
+    names, served_names = read_models(models)
+    at = [replace(engine_from_url(url), models=names, served_names=served_names) for url in dict.fromkeys(urls)]
     _check_ids((*at, *described))
     return (*at, *described)
 

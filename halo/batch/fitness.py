@@ -24,6 +24,8 @@ async def check_models(plan: Plan, engines: Sequence[Engine]) -> None:
     lines = [f"  no engine serves the model {model!r}{_hint(model, served)}" for model in missing]
     silent = [f"  {line}" for engine in engines if not engine.spec.models for line in [await _told(engine)]]
     lines += silent or [f"  the engines serve: {_listed(served)}"]
+    if served and not silent:
+        lines.append(f"to have one of these answer instead: --model {missing[0]}={served[0]}")
     raise EnginesUnfit("\n".join([f"these engines cannot run {plan.name!r}:", *lines]))
 
 

@@ -46,8 +46,9 @@ Models = Annotated[
     list[str] | None,
     typer.Option(
         "--model",
-        metavar="NAME",
-        help="A model that the engines at --engine serve; without any, they are asked.",
+        metavar="NAME[=SERVED]",
+        help="A model that the engines at --engine serve, and their own name for it where that is another; "
+        "without any, they are asked.",
         show_default=False,
     ),
 ]

@@ -187,3 +187,10 @@ async def test_a_run_on_a_real_server_can_be_recorded_and_replayed(tmp_path: Pat
     await engine.close()
     await engine.close()
     assert read_recorded(path).answer(request).text == said.text
+
+
+def test_a_model_may_have_another_name_on_the_server(tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text('[[engine]]\nid = "a"\nurl = "http://gpu:8000"\nmodels = ["sql=org/llama", "large"]\n')
+    (spec,) = read_fleet(fleet)
+    assert (spec.models, spec.served_names) == (("sql", "large"), {"sql": "org/llama"})

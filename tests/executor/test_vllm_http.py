@@ -338,3 +338,12 @@ def unused_url() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+async def test_a_model_may_have_another_name_on_the_server(stub_openai: StubOpenAI) -> None:
+    spec = replace(spec_of(stub_openai.url), models=("sql",), served_names={"sql": "stub-model"})
+    engine = VllmHttp(spec)
+    assert (await engine.generate(replace(REQUEST, model="sql"))).text
+    assert (await engine.probe()).ready
+    await engine.close()
+    assert stub_openai.bodies[-1]["model"] == "stub-model"
