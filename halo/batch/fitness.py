@@ -25,7 +25,8 @@ async def check_models(plan: Plan, engines: Sequence[Engine]) -> None:
     silent = [f"  {line}" for engine in engines if not engine.spec.models for line in [await _told(engine)]]
     lines += silent or [f"  the engines serve: {_listed(served)}"]
     if served and not silent:
-        lines.append(f"to have one of these answer instead: --model {missing[0]}={served[0]}")
+        stand_in = (_close(missing[0], served) or served)[0]
+        lines.append(f"to have one of these answer instead: --model {missing[0]}={stand_in}")
     raise EnginesUnfit("\n".join([f"these engines cannot run {plan.name!r}:", *lines]))
 
 
@@ -36,8 +37,12 @@ async def _told(engine: Engine) -> str:
 
 
 def _hint(model: str, served: Sequence[str]) -> str:
-    close = difflib.get_close_matches(model, served, n=1)
+    close = _close(model, served)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _close(model: str, served: Sequence[str]) -> list[str]:
+    return difflib.get_close_matches(model, served, n=1)
 
 
 def _listed(names: Iterable[str]) -> str:

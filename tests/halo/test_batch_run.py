@@ -190,7 +190,8 @@ async def test_a_model_nobody_serves_is_told_once_and_leaves_no_folder(tmp_path:
     assert str(caught.value) == (
         "these engines cannot run 'triage':\n"
         "  no engine serves the model 'test-model'; did you mean 'test-modl'?\n"
-        "  the engines serve: other, test-modl"
+        "  the engines serve: other, test-modl\n"
+        "to have one of these answer instead: --model test-model=test-modl"
     )
     assert not batch.out.exists()
 
