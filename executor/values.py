@@ -7,6 +7,7 @@ every driver uses it as it is.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 
 from executor.commands import (
@@ -38,7 +39,7 @@ from planner.ir.evaluate import EvaluationFailed, evaluate
 from planner.ir.expressions import Expr
 from planner.ir.ids import ContentKey, NodeRef, ProgramId, StageId
 from planner.ir.paths import branch_prefix, item_prefix, round_prefix, tool_path, turn_path
-from planner.ir.plan import Agent, Body, Choose, Effect, Generate, Join, Loop, Map, Plan, Tool, ToolSpec
+from planner.ir.plan import Agent, Body, Choose, Effect, Generate, Join, Loop, Map, Plan, Sampling, Tool, ToolSpec
 from planner.ir.tokens import estimate_tokens
 from planner.ir.values import Json, canonical_json
 
@@ -337,8 +338,13 @@ def _call(
 
 def _call_key(request: GenerateRequest, prompt: str) -> ContentKey:
     """Equal keys, equal answers: everything the engine sees is in it."""
-    asked = [asdict(request.sampling), request.schema, request.tools]
-    return ContentKey(_digest("call", request.model, canonical_json(asked), prompt))
+    asked = canonical_json([request.schema, request.tools])
+    return ContentKey(_digest("call", request.model, _sampling_text(request.sampling), asked, prompt))
+
+
+@lru_cache(maxsize=1024)
+def _sampling_text(sampling: Sampling) -> str:
+    return canonical_json(asdict(sampling))
 
 
 def _digest(*parts: str) -> str:
