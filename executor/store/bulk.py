@@ -1,10 +1,14 @@
 """Statements for many rows at once: the store's hot path, so plain SQL and plain tuples."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Column, Connection, Integer, Select, Text, and_, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from executor.store.tables import stored_text
 
 _SQLITE_NOW = "(julianday('now') - 2440587.5) * 86400.0"
 _POSTGRES_NOW = "extract(epoch FROM clock_timestamp())::double precision"
@@ -79,3 +83,30 @@ END_PROGRAMS = Bulk(
       AS given(status, result, failure, job_id, row_index)
     WHERE programs.job_id = given.job_id AND programs.row_index = given.row_index AND programs.status = 'pending'""",
 )
+
+
+def select_at(
+    connection: Connection,
+    what: Sequence[Column[Any]],
+    key: Sequence[Column[Any]],
+    keys: Sequence[tuple[str | int, ...]],
+) -> Select[Any]:
+    """Selects what stands at the keys, by one look into the index for each.
+
+    A list after IN is left to the planner, which without statistics (PostgreSQL), or for keys of several columns
+    (SQLite), may read the whole table instead.
+    """
+    stored = [tuple(stored_text(part) if isinstance(part, str) else part for part in one) for one in keys]
+    if connection.dialect.name == "sqlite":
+        pairs = func.json_each(json.dumps(stored)).table_valued("value", name="given")
+        parts = [func.json_extract(pairs.c.value, f"$[{place}]") for place in range(len(key))]
+        return select(*what).select_from(pairs.join(key[0].table, _equal(key, parts)))
+    kinds = [ARRAY(Integer if isinstance(column.type, Integer) else Text) for column in key]
+    arrays = [bindparam(None, list(parts), kind) for parts, kind in zip(zip(*stored, strict=True), kinds, strict=True)]
+    names = [column.name for column in key]
+    given = func.unnest(*arrays).table_valued(*names, name="given").render_derived()
+    return select(*what).select_from(given.join(key[0].table, _equal(key, [given.c[name] for name in names])))
+
+
+def _equal(key: Sequence[Column[Any]], parts: Sequence[Any]) -> Any:
+    return and_(*(column == part for column, part in zip(key, parts, strict=True)))

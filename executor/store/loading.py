@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, tuple_
+from sqlalchemy import Connection, Row, select
 
+from executor.store.bulk import select_at
 from executor.store.claims import check_fence
 from executor.store.port import NO_WORK, Claim, JobContents, SavedProgram, Work
 from executor.store.records import PENDING, decode_page, job_record
@@ -57,8 +58,11 @@ def _saved(connection: Connection, job: JobId, pending: Sequence[int]) -> dict[i
     saved: dict[int, _Saved] = {}
     borrowed: list[tuple[int, str, _Key]] = []
     for chunk in _chunks(pending, _NODES_A_PAGE):
-        query = select(nodes).where(nodes.c.job_id == job, nodes.c.row_index.in_(chunk))
-        for node in connection.execute(query.order_by(nodes.c.row_index, nodes.c.path)):
+        at = [(job, row) for row in chunk]
+        found = select_at(connection, [*nodes.c], [nodes.c.job_id, nodes.c.row_index], at).order_by(
+            nodes.c.row_index, nodes.c.path
+        )
+        for node in connection.execute(found):
             _take_node(saved.setdefault(node.row_index, _Saved()), node, borrowed)
     lent = _lent(connection, {key for _, _, key in borrowed})
     for row, path, key in borrowed:
@@ -104,8 +108,8 @@ def _lent(connection: Connection, wanted: Iterable[_Key]) -> dict[_Key, str]:
 
 
 def _nodes_at(connection: Connection, keys: Sequence[_Key]) -> list[tuple[_Key, Row[Any]]]:
-    key = tuple_(nodes.c.job_id, nodes.c.row_index, nodes.c.path)
-    found = connection.execute(select(nodes).where(key.in_(keys)))
+    key = [nodes.c.job_id, nodes.c.row_index, nodes.c.path]
+    found = connection.execute(select_at(connection, [*nodes.c], key, keys))
     return [((node.job_id, node.row_index, node.path), node) for node in found]
 
 

@@ -5,16 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, case, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, Select, case, func, literal, select, update
 
-from executor.store.bulk import END_PROGRAMS, INSERT_BEGUN, INSERT_EVENTS, INSERT_OUTPUTS
+from executor.store.bulk import END_PROGRAMS, INSERT_BEGUN, INSERT_EVENTS, INSERT_OUTPUTS, select_at
 from executor.store.claims import check_fence, end_job
 from executor.store.port import MADE, SAVED, Claim, JobEnded, JobStatus, NodeOutput, ProgramEnded, ToolBegun, Write
 from executor.store.records import PENDING, countable, counted, encode_failure
 from executor.store.tables import WORK_COLUMNS, jobs, nodes, programs, stored_text
 from planner.ir.ids import JobId
-
-_ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,9 @@ def _sum(name: str, which: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 def _end_programs(connection: Connection, job: JobId, ended: dict[int, ProgramEnded]) -> None:
-    pending = _pending(connection, job, list(ended))
+    if not ended:
+        return
+    pending = _pending(connection, job, ended)
     new = [program for row, program in ended.items() if row in pending]
     if not new:
         return
@@ -120,14 +120,11 @@ def _end_programs(connection: Connection, job: JobId, ended: dict[int, ProgramEn
 _ENDS = ("succeeded", "failed", "cancelled")
 
 
-def _pending(connection: Connection, job: JobId, rows: Sequence[int]) -> set[int]:
+def _pending(connection: Connection, job: JobId, rows: Iterable[int]) -> set[int]:
     """Those of the rows whose programs have not ended."""
-    pending: set[int] = set()
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        chunk = programs.c.row_index.in_(rows[start : start + _ROWS_AT_ONCE])
-        query = select(programs.c.row_index).where(and_(programs.c.job_id == job, programs.c.status == PENDING, chunk))
-        pending.update(connection.execute(query).scalars())
-    return pending
+    key, keys = (programs.c.job_id, programs.c.row_index), [(job, row) for row in rows]
+    found = select_at(connection, [programs.c.row_index], key, keys).where(programs.c.status == PENDING)
+    return set(connection.execute(found).scalars())
 
 
 def _ended_row(job_id: str, program: ProgramEnded) -> tuple[Any, ...]:
