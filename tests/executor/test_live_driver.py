@@ -116,7 +116,7 @@ async def test_a_store_that_is_away_for_a_while_costs_time_and_nothing_else() ->
 
 
 async def test_a_driver_that_is_closed_gives_its_job_back_and_another_goes_on(tmp_path: Path) -> None:
-    url = f"sqlite+aiosqlite:///{tmp_path / 'job.db'}"
+    url = f"sqlite:///{tmp_path / 'job.db'}"
     asked: list[str] = []
 
     def slow(request: GenerateRequest) -> float:

@@ -60,7 +60,7 @@ def _rows(count: int) -> list[dict[str, str]]:
 async def _run(
     engines: Sequence[VllmHttp], rows: Sequence[Mapping[str, str]], folder: Path, half_way: Any = None
 ) -> tuple[Status, list[ResultRow], Mapping[str, int]]:
-    store = await open_store(f"sqlite+aiosqlite:///{folder / 'job.db'}")
+    store = await open_store(f"sqlite:///{folder / 'job.db'}")
     job = await submit(store, SHORT.plan, rows)
     async with live_driver(engines, store, SHORT.tools) as driver:
         claim = await store.claim("test", 600.0, job)
