@@ -5,7 +5,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
 
 import structlog
@@ -37,47 +37,38 @@ from executor.commands import (
 )
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
+from executor.drivers.ledger import Ledger
+from executor.drivers.live_job import LiveJob, load_job, planned, submitted
 from executor.drivers.live_state import LiveState
 from executor.drivers.progress import Progress
 from executor.drivers.watch import EngineWatch
 from executor.drivers.writer import Writer
-from executor.engines.port import Completion, Engine, EngineFailed, Failure, FailureClass, Usage
+from executor.engines.port import Completion, Engine, EngineFailed, Failure, FailureClass
 from executor.events import (
-    BatchPlanned,
     CallFinished,
     Cancelled,
     Event,
-    JobSubmitted,
     NodeFailed,
-    Recovered,
     ToolFinished,
     ToolStarted,
     WakeUp,
 )
 from executor.journal import Journal
 from executor.store.port import (
-    NO_WORK,
     Claim,
     Fenced,
-    JobContents,
     JobEnded,
     NodeOutput,
     ProgramEnded,
-    SavedProgram,
     Store,
     StoreUnavailable,
     ToolBegun,
-    Work,
 )
 from executor.tools import ToolRunner, as_failure
 from executor.values import Values, load_outputs
 from kvstore.program_state import ProgramStates
-from planner.ir.codec import decode
-from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId
-from planner.ir.plan import Effect, Plan
-from planner.job import JobPart
-from planner.optimize import optimize
-from planner.table import Table
+from planner.ir.ids import EngineId, JobId, NodeRef
+from planner.ir.plan import Effect
 
 #: How long a driver that is closed waits for the store.
 LAST_WRITES_S = 10.0
@@ -85,29 +76,6 @@ LAST_WRITES_S = 10.0
 ROWS_PLANNED_AT_ONCE = 64
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _LiveJob:
-    claim: Claim
-    plan: Plan
-    table: Table
-    contents: JobContents
-    ended: "asyncio.Future[Status]"
-    progress: Progress
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """What a node took to do, where it was done, and the tools it asks for."""
-
-    work: Work = NO_WORK
-    engine: EngineId | None = None
-    tools: tuple[str, ...] = ()
-
-
-_NOTHING = _Done()
-_ONE_TOOL = _Done(Work(tools=1))
 
 
 class LiveDriver:
@@ -131,13 +99,12 @@ class LiveDriver:
         self._core = Scheduler([engine.spec for engine in engines], limits)
         self._values = Values()
         self._states = LiveState(states, clock)
-        self._jobs: dict[JobId, _LiveJob] = {}
+        self._jobs: dict[JobId, LiveJob] = {}
         self._inbox: deque[Event] = deque()
         self._draining = False
         self._running: dict[tuple[NodeRef, int], asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._done: dict[ProgramId, dict[str, _Done]] = {}
-        self._shared_done: dict[ContentKey, _Done] = {}
+        self._ledger = Ledger()
 
     async def __aenter__(self) -> "LiveDriver":
         self._writer = Writer(self._store, self._clock, self._fenced)
@@ -154,8 +121,8 @@ class LiveDriver:
 
         Raises `Fenced` when somebody else took the job over meanwhile.
         """
-        job = await self._load(claim)
-        self._post(_submitted(job, self._clock.now()))
+        job = self._jobs[claim.job] = await load_job(self._store, claim)
+        self._post(submitted(job, self._clock.now()))
         return await job.ended
 
     def cancel(self, job: JobId) -> None:
@@ -213,13 +180,13 @@ class LiveDriver:
             case Prepare() | Decide() | Settle():
                 self._inbox.append(self._values.answer(command, self._clock.now()))
             case TakeShared(node=node, key=key):
-                self._done[node.program][node.path] = self._shared_done[key]
+                self._ledger.take(node, key)
                 self._values.apply(command)
             case KeepShared(node=node, key=key):
-                self._shared_done[key] = _whole(self._done[node.program], node.path)
+                self._ledger.keep(node, key)
                 self._values.apply(command)
             case ForgetShared(key=key):
-                self._shared_done.pop(key, None)
+                self._ledger.forget(key)
                 self._values.apply(command)
             case OpenFrame() | UseFallback():
                 self._values.apply(command)
@@ -271,7 +238,7 @@ class LiveDriver:
         if failure := self._values.take_completion(node, completion):
             return NodeFailed(at, node, attempt, failure)
         tools = tuple(call.name for call in completion.tool_calls) if self._values.call(node).is_turn else ()
-        self._done[node.program][node.path] = _Done(_one_call(completion.usage), command.engine, tools)
+        self._ledger.called(node, completion.usage, command.engine, tools)
         return CallFinished(at, node, attempt, completion.usage, tools)
 
     async def _tool(self, command: RunTool) -> None:
@@ -286,7 +253,7 @@ class LiveDriver:
             return
         self._job_of(node).progress.tools += 1
         self._values.take_tool_result(node, result)
-        self._done[node.program][node.path] = _ONE_TOOL
+        self._ledger.ran_tool(node)
         self._ended(node, attempt, ToolFinished(self._clock.now(), node, attempt))
 
     async def _note_begun(self, node: NodeRef, attempt: int) -> None:
@@ -301,35 +268,26 @@ class LiveDriver:
 
     # -- jobs and programs
 
-    async def _load(self, claim: Claim) -> _LiveJob:
-        contents = await self._store.load(claim)
-        plan = decode(contents.plan)
-        table = Table.from_rows(contents.rows, plan.inputs)
-        ended: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
-        progress = Progress(rows=table.rows, ended=len(contents.ended), before=len(contents.ended))
-        job = self._jobs[claim.job] = _LiveJob(claim, plan, table, contents, ended, progress)
-        return job
-
-    def _plan(self, job: _LiveJob) -> None:
+    def _plan(self, job: LiveJob) -> None:
         if job.table.rows <= ROWS_PLANNED_AT_ONCE:
-            self._inbox.append(_planned(job, self._clock.now()))
+            self._inbox.append(planned(job, self._clock.now()))
         else:
             self._spawn(self._plan_aside(job))
 
-    async def _plan_aside(self, job: _LiveJob) -> None:
-        self._post(replace(await asyncio.to_thread(_planned, job, 0.0), at=self._clock.now()))
+    async def _plan_aside(self, job: LiveJob) -> None:
+        self._post(replace(await asyncio.to_thread(planned, job, 0.0), at=self._clock.now()))
 
     def _begin_program(self, command: BeginProgram) -> None:
         job = self._jobs[command.job]
         saved = job.contents.saved.get(command.row)
         outputs = load_outputs(saved.outputs) if saved else None
-        self._done[command.program] = _done_before(saved) if saved else {}
+        self._ledger.begin(command.program, saved)
         self._values.open_program(command.program, job.plan, job.table.row(command.row), outputs)
 
     def _save_node(self, command: SaveNode) -> None:
         node, job = command.node, self._job_of(command.node)
         shared = command.shared_from
-        done = self._done[node.program].get(node.path, _NOTHING)
+        done = self._ledger.of(node)
         if shared is not None:
             job.progress.saved(done.work)
         output = None if shared else json.dumps(self._values.output(node), ensure_ascii=False)
@@ -355,10 +313,10 @@ class LiveDriver:
         self._writer.add(job.claim, ProgramEnded(command.row, command.status, result, command.failure))
         job.progress.end(command.status)
         self._values.forget_program(command.program)
-        self._done.pop(command.program, None)
+        self._ledger.end(command.program)
         self._states.forget(command.program)
 
-    async def _finish_job(self, job: _LiveJob, status: Status) -> None:
+    async def _finish_job(self, job: LiveJob, status: Status) -> None:
         self._writer.add(job.claim, JobEnded(status))
         await self._writer.flush(job.claim)
         if not job.ended.done():
@@ -371,7 +329,7 @@ class LiveDriver:
             job.ended.set_exception(Fenced(f"job {job_id} was taken over by another process"))
             self._post(Cancelled(self._clock.now(), job_id))
 
-    def _job_of(self, node: NodeRef) -> _LiveJob:
+    def _job_of(self, node: NodeRef) -> LiveJob:
         return self._jobs[JobId(node.program.rpartition("/")[0])]
 
     # -- tasks
@@ -404,36 +362,6 @@ class LiveDriver:
 def call_id(node: NodeRef, attempt: int) -> str:
     """The same call of the same program has the same id in every process; another attempt has another."""
     return blake2b(f"{node}@{attempt}".encode(), digest_size=16).hexdigest()
-
-
-def _submitted(job: _LiveJob, at: float) -> JobSubmitted:
-    recovered = {
-        row: Recovered({path: saved.tools.get(path, ()) for path in saved.outputs}, saved.interrupted)
-        for row, saved in job.contents.saved.items()
-    }
-    record = job.contents.record
-    return JobSubmitted(at, record.id, job.plan, job.table.rows, record.priority, tuple(job.contents.ended), recovered)
-
-
-def _planned(job: _LiveJob, at: float) -> BatchPlanned:
-    (part,) = optimize([JobPart(job.plan, job.table)]).parts
-    return BatchPlanned(at, job.claim.job, part.plan, part.order, part.groups)
-
-
-def _one_call(usage: Usage) -> Work:
-    return Work(1, 0, usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
-
-
-def _whole(done: Mapping[str, _Done], path: str) -> _Done:
-    """What a node took, with all that is inside it."""
-    if path in done:
-        return done[path]
-    inside = [part.work for name, part in done.items() if name.startswith((f"{path}[", f"{path}#", f"{path}?"))]
-    return _Done(sum(inside, NO_WORK))
-
-
-def _done_before(saved: SavedProgram) -> dict[str, _Done]:
-    return {path: _Done(work, tools=saved.tools.get(path, ())) for path, work in saved.work.items()}
 
 
 def _row(node: NodeRef) -> int:

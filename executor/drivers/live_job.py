@@ -1,0 +1,50 @@
+"""A job while the live driver runs it: from what the store holds to what the core is told."""
+
+import asyncio
+from dataclasses import dataclass
+
+from executor.commands import Status
+from executor.drivers.progress import Progress
+from executor.events import BatchPlanned, JobSubmitted, Recovered
+from executor.store.port import Claim, JobContents, Store
+from planner.ir.codec import decode
+from planner.ir.plan import Plan
+from planner.job import JobPart
+from planner.optimize import optimize
+from planner.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class LiveJob:
+    """`ended` is set when everything the job gave is committed, or with the error that stopped it."""
+
+    claim: Claim
+    plan: Plan
+    table: Table
+    contents: JobContents
+    ended: "asyncio.Future[Status]"
+    progress: Progress
+
+
+async def load_job(store: Store, claim: Claim) -> LiveJob:
+    """Raises `PlanUnreadable` or `RowsInvalid` where what was stored is damaged."""
+    contents = await store.load(claim)
+    plan = decode(contents.plan)
+    table = Table.from_rows(contents.rows, plan.inputs)
+    ended: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
+    before = len(contents.ended)
+    return LiveJob(claim, plan, table, contents, ended, Progress(rows=table.rows, ended=before, before=before))
+
+
+def submitted(job: LiveJob, at: float) -> JobSubmitted:
+    recovered = {
+        row: Recovered({path: saved.tools.get(path, ()) for path in saved.outputs}, saved.interrupted)
+        for row, saved in job.contents.saved.items()
+    }
+    record = job.contents.record
+    return JobSubmitted(at, record.id, job.plan, job.table.rows, record.priority, tuple(job.contents.ended), recovered)
+
+
+def planned(job: LiveJob, at: float) -> BatchPlanned:
+    (part,) = optimize([JobPart(job.plan, job.table)]).parts
+    return BatchPlanned(at, job.claim.job, part.plan, part.order, part.groups)
