@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from planner.explanation import Explanation
 from workloads.demo.account import Span
-from workloads.demo.figures import Figures, forecasts
+from workloads.demo.figures import EngineFigures, Figures, forecasts
 from workloads.demo.run import DemoRun
 from workloads.demo.screen import cell, time_told, told_apart
 from workloads.demo.timeline import HEIGHT, WIDTH, Lane, lane, rows_line, ticks
@@ -88,11 +88,15 @@ def lanes(run: DemoRun, figures: Figures) -> list[Lane]:
     """The engines, and the tools beside them."""
     makespan_s = figures.makespan_s
     engines = [
-        lane(engine.gpu, f"{engine.busy_share:.0%} busy", _spans(run, number), makespan_s, engine.max_running)
+        lane(_name(engine), f"{engine.busy_share:.0%} busy", _spans(run, number), makespan_s, engine.max_running)
         for number, engine in enumerate(figures.engines)
     ]
     tools = run.account.of_engine(None)
     return [*engines, lane("tools", f"{run.account.busy_share(None):.0%} busy", tools, makespan_s)]
+
+
+def _name(engine: EngineFigures) -> str:
+    return engine.id if engine.gpu == "unknown" else engine.gpu
 
 
 def _spans(run: DemoRun, number: int) -> list[Span]:

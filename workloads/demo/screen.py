@@ -112,10 +112,10 @@ def _show_engines(figures: Figures) -> None:
 def _show_sample(sample: Sample) -> None:
     verdict = ("right", "green") if sample.right else ("wrong", "red")
     votes = f", {sample.votes} of {sample.candidates} candidates agree"
-    rows = "; ".join(", ".join(cell(value) for value in row) for row in sample.rows)
+    rows = "; ".join(", ".join(cell(value) for value in row) for row in sample.rows) or "no rows"
     more = f"; ... ({sample.row_count} rows)" if sample.row_count > len(sample.rows) else ""
     _show(Text.assemble((sample.question, "bold"), (f"  {sample.database}", "dim")))
-    _show(Text(sample.sql, style="cyan"), indent=4)
+    _show(Text(sample.sql or "(no query)", style="cyan"), indent=4)
     _show(Text.assemble(f"{rows}{more}  ", verdict, (votes, "dim")), indent=4)
 
 
@@ -151,4 +151,4 @@ def _table(*columns: str) -> Table:
 
 
 def _show(what: RenderableType, indent: int = 2) -> None:
-    out().print(Padding(what, (0, 0, 0, indent)), soft_wrap=False)
+    out().print(Padding(what, (0, 0, 0, indent), expand=False), soft_wrap=False)
