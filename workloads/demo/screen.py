@@ -88,9 +88,8 @@ def show_where(setting: Setting) -> None:
     _heading("See for yourself")
     lines = [("report", f"{setting.report}"), ("results", f"{setting.batch.out / 'results.jsonl'}")]
     if setting.scale is not None:
-        again = setting.out.with_name(f"{setting.out.name}-again")
         rows, fleet = f"--rows {setting.rows}", f"--fleet {setting.fleet}"
-        lines += [("again", f"halo batch run text2sql {rows} {fleet} --out {again}")]
+        lines += [("again", f"halo batch run text2sql {rows} {fleet} --out {setting.again}")]
         lines += [("real engine", "halo demo --engine http://localhost:8000")]
     for name, text in lines:
         out().print(Text.assemble("  ", (f"{name:<14}", "bold"), text))  # in one line each, to be copied

@@ -24,14 +24,8 @@ from workloads.text2sql.make_databases import make_databases
 FLEET = Path(__file__).with_name("fleet.toml")
 SEED = 2025
 _MARK = ".halo-demo"
-_DATABASES, _ROWS, _FLEET, _BATCH, _JOURNAL, _REPORT = (
-    "databases",
-    "rows.jsonl",
-    "fleet.toml",
-    "batch",
-    "journal.txt",
-    "report.html",
-)
+_DATABASES, _BATCH, _AGAIN = "databases", "batch", "again"
+_ROWS, _FLEET, _JOURNAL, _REPORT = "rows.jsonl", "fleet.toml", "journal.txt", "report.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +53,11 @@ class Setting:
     @property
     def batch(self) -> Batch:
         return Batch(self.workflow, self.rows, self.out / _BATCH, self.engines, journal=self.journal)
+
+    @property
+    def again(self) -> Path:
+        """Where the user is told to run the job once more."""
+        return self.out / _AGAIN
 
     @property
     def journal(self) -> Path:
@@ -112,7 +111,7 @@ def _clear(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()) and not (out / _MARK).is_file():
         raise FolderRefused(f"the folder {out} has other files in it: name a new or an empty folder with --out")
-    for name in (_DATABASES, _BATCH):
+    for name in (_DATABASES, _BATCH, _AGAIN):
         if (out / name).is_dir():
             shutil.rmtree(out / name)
     for name in (_ROWS, _FLEET, _JOURNAL, _REPORT):
