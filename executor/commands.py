@@ -182,10 +182,14 @@ class FinishJob:
 
 @dataclass(frozen=True, slots=True)
 class WatchEngine:
-    """Wait `after_s`, then probe an engine believed lost until it answers; answered by `EngineBack`."""
+    """Wait `after_s`, then probe an engine believed lost until it answers; answered by `EngineBack`.
+
+    `reason` says why it is believed lost.
+    """
 
     engine: EngineId
     after_s: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

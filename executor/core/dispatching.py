@@ -69,4 +69,4 @@ def _note_stranded(state: State, model: str) -> None:
 def _unknown_model(state: State, model: str) -> Failure:
     known = sorted({name for view in state.fleet.views.values() for name in view.spec.models})
     message = f"no engine serves the model {model!r}; the fleet serves: {', '.join(known) or 'none'}"
-    return Failure(FailureClass.ROW, "unknown_model", message)
+    return Failure(FailureClass.ENGINE, "unknown_model", message)

@@ -39,7 +39,7 @@ def give_up(state: State, work: Work, failure: Failure) -> None:
         work.become(Life.FAILED)
         del work.program.live[work.ref.path]
         give_up(state, work.agent, failure)
-    elif work.agent is not None or _has_fallback(work):
+    elif work.agent is not None or _falls_back(work, failure):
         state.tell(UseFallback(work.ref, work.scope, failure))
         finish(state, work)
     else:
@@ -70,7 +70,7 @@ def cancel_job(state: State, job: Job) -> None:
 def lose_engine(state: State, engine: EngineId, detail: str) -> None:
     """Everything inside the engine is lost with it."""
     if state.fleet.views[engine].up:
-        _take_out(state, engine)
+        _take_out(state, engine, detail or "no answer")
     failure = Failure(FailureClass.ENGINE_DIED, "engine_lost", f"engine {engine!r} was lost: {detail or 'no answer'}")
     for work in list(state.fleet.inside[engine]):
         state.tell(Abort(work.ref, work.attempt))
@@ -86,7 +86,7 @@ def fail_stranded(state: State) -> None:
         message = f"no engine that serves {model!r} answered for {state.limits.no_engine_s:g} s"
         while (work := state.calls[model].first()) is not None:
             state.calls[model].pop()
-            give_up(state, work, Failure(FailureClass.ROW, "no_engine", message))
+            give_up(state, work, Failure(FailureClass.ENGINE, "no_engine", message))
 
 
 def free_slot(state: State, work: Work) -> None:
@@ -111,12 +111,12 @@ def _again(state: State, work: Work, after_s: float) -> None:
 
 def _blame(state: State, engine: EngineId, failure: Failure) -> None:
     if state.fleet.failed(state.fleet.views[engine], failure.failure_class, failure.code):
-        state.tell(WatchEngine(engine, state.fleet.probe_delay_s(engine)))
+        _take_out(state, engine, f"{failure.code}: {failure.message}")
 
 
-def _take_out(state: State, engine: EngineId) -> None:
+def _take_out(state: State, engine: EngineId, reason: str) -> None:
     state.fleet.down(engine)
-    state.tell(WatchEngine(engine, state.fleet.probe_delay_s(engine)))
+    state.tell(WatchEngine(engine, state.fleet.probe_delay_s(engine), reason))
 
 
 def _retries(work: Work, failure: Failure) -> int:
@@ -129,9 +129,15 @@ def _retries(work: Work, failure: Failure) -> int:
     return 0
 
 
-def _has_fallback(work: Work) -> bool:
+#: What a fleet does to a call. A fallback answers for a stage, not for engines that are away: a program that no
+#: engine could run has failed, and says so.
+_FLEET_FAULTS = (FailureClass.ENGINE, FailureClass.ENGINE_DIED, FailureClass.RATE)
+
+
+def _falls_back(work: Work, failure: Failure) -> bool:
     stage = work.scope.stage
-    return isinstance(stage, Generate | Tool | Agent) and stage.fallback is not None
+    has_one = isinstance(stage, Generate | Tool | Agent) and stage.fallback is not None
+    return has_one and failure.failure_class not in _FLEET_FAULTS
 
 
 def _drop(state: State, work: Work) -> None:

@@ -50,14 +50,12 @@ class Fleet:
             self._put(replace(view, failures=0, trips=0))
 
     def failed(self, view: EngineView, failure_class: FailureClass, code: str) -> bool:
-        """Note that the engine failed; True when it is now taken out until it answers a probe."""
+        """Note that the engine failed; True when it should now be taken out until it answers a probe."""
         if not view.up or failure_class not in (FailureClass.ENGINE, FailureClass.ENGINE_DIED):
             return False
         failures = view.failures + 1
         gone = failure_class is FailureClass.ENGINE_DIED or code == "refused" or failures >= self._breaker_failures
         self._put(replace(view, failures=failures))
-        if gone:
-            self.down(view.spec.id)
         return gone
 
     def down(self, engine: EngineId) -> None:

@@ -209,7 +209,8 @@ class LiveDriver:
                 self._plan(self._jobs[job])
             case FinishJob(job=job, status=status):
                 self._spawn(self._finish_job(self._jobs.pop(job), status))
-            case WatchEngine(engine=engine, after_s=after_s):
+            case WatchEngine(engine=engine, after_s=after_s, reason=reason):
+                log.warning("engine taken out", engine=engine, reason=reason[:500], probe_in_s=after_s)
                 self._watch.bring_back(engine, after_s)
             case CallMeAt(at=at):
                 self._spawn(self._wake_at(at))

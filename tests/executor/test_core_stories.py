@@ -300,3 +300,12 @@ def test_what_an_earlier_process_finished_is_not_done_again() -> None:
     commands = story.begin(recovered={0: Recovered({"first": ()})})
     assert list(dispatched(commands)) == [("j/0:second", A100, 1)]
     assert not only(SaveNode, commands)
+
+
+def test_a_fallback_does_not_stand_in_for_a_fleet_that_is_away() -> None:
+    story = Story(call(fallback=Fallback("none")), fleet=FLEET[:1])
+    story.tell(EngineLost(0.0, A100))
+    story.begin()
+    (finish,) = only(FinishProgram, story.tell(WakeUp(60.0)))
+    assert isinstance(finish, FinishProgram)
+    assert (finish.status, finish.failure and finish.failure.code) == (Status.FAILED, "no_engine")
