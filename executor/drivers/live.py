@@ -226,7 +226,7 @@ class LiveDriver:
             completion = await self._engines[command.engine].generate(request)
         except EngineFailed as failed:
             self._ended(node, attempt, NodeFailed(self._clock.now(), node, attempt, failed.failure))
-        except Exception as error:
+        except Exception as error:  # an engine body that breaks its promise must not stop the others
             log.exception("engine body failed", engine=command.engine)
             failure = Failure(FailureClass.ENGINE, "engine_body_failed", f"{type(error).__name__}: {error}")
             self._ended(node, attempt, NodeFailed(self._clock.now(), node, attempt, failure))
