@@ -40,13 +40,17 @@ class JobSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class BatchPlanned:
-    """The answer to `PlanBatch`: the plan to run, the order of its rows, and which of their stages are equal work."""
+    """The answer to `PlanBatch`: the plan to run, the order of its rows, and which of their stages are equal work.
+
+    `known` names, of the equal work, what rows that ended in an earlier process did already, and by which node.
+    """
 
     at: float
     job: JobId
     plan: Plan
     order: Sequence[int]
     groups: Mapping[StageId, Grouping]
+    known: Mapping[ContentKey, NodeRef] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,10 @@ class Values:
             output = tool_error(f"{failure.code}: {failure.message}")
         self._programs[node.program].outputs[node.path] = output
 
+    def recall(self, key: ContentKey, output: Json) -> None:
+        """Keep under `key` what an earlier process stored."""
+        self._shared[key] = output
+
     def output(self, node: NodeRef) -> Json:
         return self._programs[node.program].outputs[node.path]
 

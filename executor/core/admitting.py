@@ -31,6 +31,8 @@ def planned(state: State, event: BatchPlanned) -> None:
         return
     job.plan, job.groups = event.plan, event.groups
     job.pending = deque(row for row in event.order if row not in job.ended)
+    for key, node in event.known.items():
+        state.shared.know(key, job.id, node)
     heapq.heappush(state.entering, (job.priority, job.number, job))
     if not job.left:
         state.ended_jobs.append(job)

@@ -9,11 +9,14 @@ from planner.ir.ids import ContentKey, JobId, NodeRef
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """`owner` does the work while `done_by` is None; `uses_left` is None where the number of takers is not known."""
+    """`owner` does the work while `done_by` is None; `uses_left` is None where the number of takers is not known.
+
+    Without an owner, an earlier process did it.
+    """
 
     key: ContentKey
     job: JobId
-    owner: Work
+    owner: Work | None
     uses_left: int | None
     waiting: list[Work] = field(default_factory=list)
     done_by: NodeRef | None = None
@@ -44,9 +47,16 @@ class SharedWork:
         self._entries[key] = Entry(key, work.program.job, work, uses)
         work.keys.append(key)
 
+    def know(self, key: ContentKey, job: JobId, node: NodeRef) -> None:
+        """The answer is kept already: `node` gave it in an earlier process."""
+        if key not in self._entries:
+            self._entries[key] = Entry(key, job, None, None, done_by=node)
+            self._kept[key] = None
+
     def finish(self, key: ContentKey, tools: tuple[str, ...]) -> tuple[Entry, list[Work]]:
         """The owner is done: the works that waited for it. The answer is kept from now on."""
         entry = self._entries[key]
+        assert entry.owner is not None
         entry.done_by, entry.tools = entry.owner.ref, tools
         self._kept[key] = None
         return entry, _released(entry)

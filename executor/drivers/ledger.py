@@ -26,9 +26,7 @@ class Ledger:
 
     def begin(self, program: ProgramId, saved: SavedProgram | None) -> None:
         """A program begins; `saved` is what an earlier process did for it."""
-        before = saved.work if saved else {}
-        tools = saved.tools if saved else {}
-        self._done[program] = {path: Done(work, tools=tools.get(path, ())) for path, work in before.items()}
+        self._done[program] = _done_before(saved) if saved else {}
 
     def end(self, program: ProgramId) -> None:
         self._done.pop(program, None)
@@ -49,8 +47,16 @@ class Ledger:
     def take(self, node: NodeRef, key: ContentKey) -> None:
         self._done[node.program][node.path] = self._kept[key]
 
+    def recall(self, key: ContentKey, saved: SavedProgram, path: str) -> None:
+        """Keep under `key` what the node at `path` took in an earlier process."""
+        self._kept[key] = _whole(_done_before(saved), path)
+
     def forget(self, key: ContentKey) -> None:
         self._kept.pop(key, None)
+
+
+def _done_before(saved: SavedProgram) -> dict[str, Done]:
+    return {path: Done(work, tools=saved.tools.get(path, ())) for path, work in saved.work.items()}
 
 
 def _whole(done: Mapping[str, Done], path: str) -> Done:

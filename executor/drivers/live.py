@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
+from itertools import islice
 
 import structlog
 
@@ -38,13 +39,14 @@ from executor.commands import (
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
 from executor.drivers.ledger import Ledger
-from executor.drivers.live_job import LiveJob, load_job, planned, submitted
+from executor.drivers.live_job import LiveJob, answered_before, load_job, planned, submitted
 from executor.drivers.live_state import LiveState
 from executor.drivers.progress import Progress
 from executor.drivers.watch import EngineWatch
 from executor.drivers.writer import Writer
 from executor.engines.port import Completion, Engine, EngineFailed, Failure, FailureClass
 from executor.events import (
+    BatchPlanned,
     CallFinished,
     Cancelled,
     Event,
@@ -67,13 +69,15 @@ from executor.store.port import (
 from executor.tools import ToolRunner, as_failure
 from executor.values import Values, load_outputs
 from kvstore.program_state import ProgramStates
-from planner.ir.ids import EngineId, JobId, NodeRef
+from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, job_of, row_of
 from planner.ir.plan import Effect
 
 #: How long a driver that is closed waits for the store.
 LAST_WRITES_S = 10.0
 #: Below so many rows planning is done at once; above, in a thread, so that calls in flight are not held up.
 ROWS_PLANNED_AT_ONCE = 64
+#: How many answers of rows that ended in an earlier process are fetched for rows still to come.
+MOST_RECALLED = 5000
 
 log = structlog.get_logger(__name__)
 
@@ -260,7 +264,7 @@ class LiveDriver:
     async def _note_begun(self, node: NodeRef, attempt: int) -> None:
         """An `unsafe` tool runs only after it is on record that it does."""
         job = self._job_of(node)
-        self._writer.add(job.claim, ToolBegun(_row(node), node.path, attempt))
+        self._writer.add(job.claim, ToolBegun(row_of(node.program), node.path, attempt))
         await self._writer.flush(job.claim)
 
     def _ended(self, node: NodeRef, attempt: int, event: Event) -> None:
@@ -270,13 +274,28 @@ class LiveDriver:
     # -- jobs and programs
 
     def _plan(self, job: LiveJob) -> None:
-        if job.table.rows <= ROWS_PLANNED_AT_ONCE:
+        if job.table.rows <= ROWS_PLANNED_AT_ONCE and not job.contents.ended:
             self._inbox.append(planned(job, self._clock.now()))
         else:
             self._spawn(self._plan_aside(job))
 
     async def _plan_aside(self, job: LiveJob) -> None:
-        self._post(replace(await asyncio.to_thread(planned, job, 0.0), at=self._clock.now()))
+        event = await asyncio.to_thread(planned, job, 0.0)
+        known = await self._recall(job, event) if job.contents.ended else {}
+        self._post(replace(event, at=self._clock.now(), known=known))
+
+    async def _recall(self, job: LiveJob, event: BatchPlanned) -> dict[ContentKey, NodeRef]:
+        """Have at hand what rows that ended before did for those still to come."""
+        wanted = list(islice(answered_before(job, event), MOST_RECALLED))
+        saved = await self._store.saved(job.claim, [row_of(node.program) for _, node in wanted])
+        known = {}
+        for key, node in wanted:
+            program = saved.get(row_of(node.program))
+            if program is not None and node.path in program.outputs:
+                self._values.recall(key, json.loads(program.outputs[node.path]))
+                self._ledger.recall(key, program, node.path)
+                known[key] = node
+        return known
 
     def _begin_program(self, command: BeginProgram) -> None:
         job = self._jobs[command.job]
@@ -295,12 +314,12 @@ class LiveDriver:
         self._writer.add(
             job.claim,
             NodeOutput(
-                row=_row(node),
+                row=row_of(node.program),
                 path=node.path,
                 attempt=command.attempt,
                 output=output,
                 tools=done.tools,
-                shared_from=_address(shared) if shared else None,
+                shared_from=(job_of(shared.program), row_of(shared.program), shared.path) if shared else None,
                 work=done.work,
                 engine=None if shared else done.engine,
             ),
@@ -331,7 +350,7 @@ class LiveDriver:
             self._post(Cancelled(self._clock.now(), job_id))
 
     def _job_of(self, node: NodeRef) -> LiveJob:
-        return self._jobs[JobId(node.program.rpartition("/")[0])]
+        return self._jobs[job_of(node.program)]
 
     # -- tasks
 
@@ -363,12 +382,3 @@ class LiveDriver:
 def call_id(node: NodeRef, attempt: int) -> str:
     """The same call of the same program has the same id in every process; another attempt has another."""
     return blake2b(f"{node}@{attempt}".encode(), digest_size=16).hexdigest()
-
-
-def _row(node: NodeRef) -> int:
-    return int(node.program.rpartition("/")[2])
-
-
-def _address(node: NodeRef) -> tuple[JobId, int, str]:
-    job, _, row = node.program.rpartition("/")
-    return JobId(job), int(row), node.path

@@ -1,6 +1,7 @@
 """A job while the live driver runs it: from what the store holds to what the core is told."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from executor.commands import Status
@@ -8,6 +9,7 @@ from executor.drivers.progress import Progress
 from executor.events import BatchPlanned, JobSubmitted, Recovered
 from executor.store.port import Claim, JobContents, Store
 from planner.ir.codec import decode
+from planner.ir.ids import ContentKey, NodeRef, program_id
 from planner.ir.plan import Plan
 from planner.job import JobPart
 from planner.optimize import optimize
@@ -43,6 +45,18 @@ def submitted(job: LiveJob, at: float) -> JobSubmitted:
     }
     record = job.contents.record
     return JobSubmitted(at, record.id, job.plan, job.table.rows, record.priority, tuple(job.contents.ended), recovered)
+
+
+def answered_before(job: LiveJob, planned: BatchPlanned) -> Iterator[tuple[ContentKey, NodeRef]]:
+    """The equal work that a row which ended in an earlier process did, and that a row still to come asks for."""
+    ended = frozenset(job.contents.ended)
+    for stage, grouping in planned.groups.items():
+        wanted = {group for row, group in enumerate(grouping.group_of_row) if row not in ended}
+        for row in job.contents.ended:
+            group = grouping.group_of_row[row]
+            if group in wanted:
+                wanted.discard(group)
+                yield grouping.keys[group], NodeRef(program_id(job.claim.job, row), stage)
 
 
 def planned(job: LiveJob, at: float) -> BatchPlanned:

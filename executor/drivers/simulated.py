@@ -51,7 +51,7 @@ from executor.events import (
 )
 from executor.tools import ToolRunner, as_failure
 from executor.values import Values
-from planner.ir.ids import EngineId, JobId, NodeRef, ProgramId
+from planner.ir.ids import EngineId, JobId, NodeRef, ProgramId, job_of
 from planner.ir.plan import Plan, ToolSpec
 from planner.ir.values import Json
 from planner.job import JobPart
@@ -260,7 +260,7 @@ class Simulation:
         self._values.forget_program(command.program)
 
     def _job_of(self, program: ProgramId) -> SimulatedJob:
-        return self._jobs[JobId(program.rpartition("/")[0])]
+        return self._jobs[job_of(program)]
 
 
 def _engine(spec: EngineSpec) -> _SimulatedEngine:

@@ -40,6 +40,11 @@ def load(connection: Connection, claim: Claim) -> JobContents:
     return JobContents(job_record(job), job.text, rows, ended, saved)
 
 
+def saved(connection: Connection, claim: Claim, rows: Sequence[int]) -> Mapping[int, SavedProgram]:
+    check_fence(connection, claim)
+    return _saved(connection, claim.job, sorted(set(rows)))
+
+
 def _programs(connection: Connection, job: JobId) -> tuple[list[Mapping[str, Json]], list[int]]:
     """The inputs of all rows, and which rows have not ended."""
     rows: list[Mapping[str, Json]] = []

@@ -105,6 +105,10 @@ class MemoryStore:
         saved = {row: self._saved(nodes) for row, nodes in sorted(job.nodes.items()) if row not in job.ended}
         return JobContents(_record(job), job.new.plan, rows, sorted(job.ended), saved)
 
+    async def saved(self, claim: Claim, rows: Sequence[int]) -> Mapping[int, SavedProgram]:
+        nodes = self._fenced(claim).nodes
+        return {row: self._saved(nodes[row]) for row in sorted(set(rows)) if row in nodes}
+
     def _saved(self, nodes: Mapping[str, NodeOutput | ToolBegun]) -> SavedProgram:
         outputs = {path: self._output(node) for path, node in sorted(nodes.items()) if isinstance(node, NodeOutput)}
         found = {path: output for path, output in outputs.items() if output is not None}

@@ -230,6 +230,10 @@ class Store(Protocol):
 
     async def load(self, claim: Claim) -> JobContents: ...
 
+    async def saved(self, claim: Claim, rows: Sequence[int]) -> Mapping[int, SavedProgram]:
+        """What is stored of these rows' programs, whether they ended or not; rows of which nothing is are left out."""
+        ...
+
     async def write(self, claim: Claim, writes: Sequence[Write]) -> None:
         """All of it in one transaction, or `Fenced`. Writing what is already there changes nothing."""
         ...

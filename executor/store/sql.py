@@ -15,6 +15,7 @@ from executor.store.port import (
     JobStatus,
     NewJob,
     ResultRow,
+    SavedProgram,
     StoredEvent,
     Write,
 )
@@ -63,6 +64,9 @@ class SqlStore:
 
     async def load(self, claim: Claim) -> JobContents:
         return await self._database.read(loading.load, claim)
+
+    async def saved(self, claim: Claim, rows: Sequence[int]) -> Mapping[int, SavedProgram]:
+        return await self._database.read(loading.saved, claim, rows)
 
     async def write(self, claim: Claim, writes: Sequence[Write]) -> None:
         await self._database.write(writing.write, claim, tuple(writes))

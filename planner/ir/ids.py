@@ -24,3 +24,11 @@ class NodeRef(NamedTuple):
 
 def program_id(job: JobId, row: int) -> ProgramId:
     return ProgramId(f"{job}/{row}")
+
+
+def job_of(program: ProgramId) -> JobId:
+    return JobId(program.rpartition("/")[0])
+
+
+def row_of(program: ProgramId) -> int:
+    return int(program.rpartition("/")[2])

@@ -39,8 +39,9 @@ from executor.events import (
     WakeUp,
 )
 from planner.ir.expressions import Column, Const, Expr
-from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId
+from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId, StageId
 from planner.ir.plan import Effect, Fallback, Generate, Input, Plan, Sampling, Stage, ToolSpec
+from planner.job import Grouping
 
 JOB = JobId("j")
 A100, A10 = EngineId("a100"), EngineId("a10")
@@ -309,3 +310,14 @@ def test_a_fallback_does_not_stand_in_for_a_fleet_that_is_away() -> None:
     (finish,) = only(FinishProgram, story.tell(WakeUp(60.0)))
     assert isinstance(finish, FinishProgram)
     assert (finish.status, finish.failure and finish.failure.code) == (Status.FAILED, "no_engine")
+
+
+def test_what_a_row_that_ended_earlier_did_is_taken_by_those_to_come() -> None:
+    story = Story(call(), rows=2, result=output("ask"))
+    story.tell(JobSubmitted(0.0, JOB, story.plan, 2, ended=[0]))
+    same = Grouping([0, 0], (ContentKey("k"),), [2])
+    known = {ContentKey("k"): node("ask", 0)}
+    commands = story.tell(BatchPlanned(0.0, JOB, story.plan, [0, 1], {StageId("ask"): same}, known))
+    assert not only(Prepare, commands)
+    assert TakeShared(node("ask", 1), ContentKey("k")) in commands
+    assert SaveNode(node("ask", 1), 0, shared_from=node("ask", 0)) in commands

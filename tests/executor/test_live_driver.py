@@ -143,6 +143,32 @@ async def test_a_driver_that_is_closed_gives_its_job_back_and_another_goes_on(tm
     assert len(asked) > begun
 
 
+async def test_after_a_restart_equal_rows_still_share_what_ended_rows_did() -> None:
+    store, rows = MemoryStore(), [{"text": f"thing {number % 10}"} for number in range(200)]
+    asked: list[str] = []
+
+    def slow(request: GenerateRequest) -> float:
+        asked.append(str(request.messages))
+        return 0.005
+
+    job = await submit(store, two_calls.plan, rows)
+    async with live_driver(_slow_fleet(slow), store, limits=Limits(active_programs=2)) as driver:
+        claim = await store.claim("first", 60.0, job)
+        assert claim is not None
+        running = asyncio.create_task(driver.run(claim))
+        while (progress := driver.progress(job)) is None or progress.ended < 150:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    before = len(asked)
+    async with live_driver(_slow_fleet(slow), store) as driver:
+        claim = await store.claim("second", 60.0, job)
+        assert claim is not None
+        assert await driver.run(claim) is Status.SUCCEEDED
+    assert before >= 10
+    assert len(set(asked)) == 20
+    assert len(asked) <= 20 + 2, "at most what was in flight is asked again"
+
+
 async def test_cancel_keeps_what_is_finished(tmp_path: Path) -> None:
     store = MemoryStore()
     job = await submit(store, two_calls.plan, ROWS)

@@ -479,6 +479,19 @@ async def test_shared_outputs_are_read_through_to_the_node_that_did_the_work(sto
     assert saved[2] == SavedProgram({"a": "work", "x": "from another job"}, {"a": (), "x": ()}, ())
 
 
+async def test_what_ended_rows_did_can_be_asked_for(store: Store) -> None:
+    claim = await running(store)
+    await store.write(claim, [output(0, "a", "work"), ProgramEnded(0, Status.SUCCEEDED, "1")])
+    await store.write(claim, [shared(1, "a", (claim.job, 0, "a")), ProgramEnded(1, Status.SUCCEEDED, "1")])
+
+    saved = await store.saved(claim, [1, 0, 2, 1])
+
+    assert {row: program.outputs for row, program in saved.items()} == {0: {"a": "work"}, 1: {"a": "work"}}
+    await again(store, claim)
+    with pytest.raises(Fenced):
+        await store.saved(claim, [0])
+
+
 async def test_what_was_shared_from_a_node_never_stored_is_to_be_done_again(store: Store) -> None:
     claim = await running(store)
     nowhere = [shared(0, "a", (claim.job, 1, "a")), shared(0, "b", (JobId("gone"), 0, "b")), output(0, "c", "1")]
