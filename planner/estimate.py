@@ -8,8 +8,8 @@ from planner.ir.ids import StageId
 from planner.ir.plan import Agent, Body, Choose, Generate, Join, Loop, Map, Plan, Stage, Tool
 from planner.ir.reads import bodies_of
 from planner.ir.sites import given_input
+from planner.ir.tokens import CHARS_PER_TOKEN
 
-CHARS_PER_TOKEN = 4
 TOOL_OUTPUT_TOKENS = 250
 ITEM_TOKENS = 100
 MAP_ITEMS = 4

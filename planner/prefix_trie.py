@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from planner.estimate import CHARS_PER_TOKEN, expression_tokens
+from planner.estimate import expression_tokens
+from planner.ir.tokens import CHARS_PER_TOKEN
 from planner.numbering import Lengths, Numbers
 from planner.prompts import Prompt, Segment
 from planner.segments import Segments

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from planner.estimate import CHARS_PER_TOKEN, output_tokens
+from planner.estimate import output_tokens
 from planner.ir.evaluate import format_value
 from planner.ir.expressions import Column, Const, Expr, Output, leaves
 from planner.ir.ids import StageId
@@ -12,6 +12,7 @@ from planner.ir.keys import output_key, value_key, work_key
 from planner.ir.plain import as_data
 from planner.ir.plan import Plan
 from planner.ir.rewrite import replace_leaves
+from planner.ir.tokens import CHARS_PER_TOKEN
 from planner.ir.values import canonical_json
 from planner.job import Grouping
 from planner.numbering import Cells, Lengths, Numbering, number_groups, number_rows, number_together

@@ -9,10 +9,7 @@ from typing import Protocol
 
 from executor.engines.port import Completion, EngineFailed, Failure, FailureClass, GenerateRequest, Usage
 from planner.ir.conversation import ToolCall
-from planner.ir.tokens import estimate_tokens
-
-#: The estimate of `planner.ir.tokens`, read the other way.
-CHARACTERS_PER_TOKEN = 4
+from planner.ir.tokens import CHARS_PER_TOKEN, estimate_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ def completion_of(request: GenerateRequest, answer: Answer, prompt_tokens: int) 
 
 def _cut(max_tokens: int, text: str, prompt_tokens: int) -> Completion:
     """Tool calls go with the cut: half an argument is no argument."""
-    return Completion(text[: max_tokens * CHARACTERS_PER_TOKEN], Usage(prompt_tokens, max_tokens), (), "length")
+    return Completion(text[: max_tokens * CHARS_PER_TOKEN], Usage(prompt_tokens, max_tokens), (), "length")
 
 
 def _output_tokens(answer: Answer, text: str) -> int:

@@ -6,10 +6,11 @@ from hashlib import blake2b
 from math import exp
 from random import Random
 
-from executor.engines.answers import CHARACTERS_PER_TOKEN, Answer, no_answer
+from executor.engines.answers import Answer, no_answer
 from executor.engines.instances import SchemaUnsupported, instance_of
 from executor.engines.port import GenerateRequest
 from planner.ir.conversation import ToolCall
+from planner.ir.tokens import CHARS_PER_TOKEN
 from planner.ir.values import Json, canonical_json
 
 #: Lengths of answers in tokens are log-normal, as in chat and agent traces: most are short, some are ten times longer.
@@ -48,7 +49,7 @@ class Synthetic:
             request.sampling.max_tokens, _LONGEST_TOKENS, 1 + int(MEDIAN_TOKENS * exp(random.gauss(0, SPREAD)))
         )
         start = random.randrange(len(self._prose_source) // 2)
-        length = tokens * CHARACTERS_PER_TOKEN
+        length = tokens * CHARS_PER_TOKEN
         return f"{random.getrandbits(48):012x} {self._prose_source[start : start + length]}"[:length]
 
     @cached_property
@@ -74,7 +75,7 @@ def _guided(request: GenerateRequest, random: Random) -> str:
     text = ""
     for spare in (3, 1, 0):
         text = json.dumps(_instance(request.schema, random, spare), ensure_ascii=False)
-        if len(text) <= request.sampling.max_tokens * CHARACTERS_PER_TOKEN:
+        if len(text) <= request.sampling.max_tokens * CHARS_PER_TOKEN:
             return text
     return text
 

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from executor.engines.answers import CHARACTERS_PER_TOKEN, Answers, completion_of
+from executor.engines.answers import Answers, completion_of
 from executor.engines.model.block_pool import BlockName, block_names
 from executor.engines.model.profiles import Profile
 from executor.engines.port import Completion, EngineSpec, GenerateRequest
 from executor.engines.prompts import answer_text, checked_prompt_tokens, prompt_text
+from planner.ir.tokens import CHARS_PER_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +37,4 @@ def prepare_call(spec: EngineSpec, request: GenerateRequest, answers: Answers, p
         for call in completion.tool_calls
     ]
     text = prompt + answer_text(completion.text, calls)
-    return PreparedCall(completion, block_names(text, profile.block_tokens * CHARACTERS_PER_TOKEN))
+    return PreparedCall(completion, block_names(text, profile.block_tokens * CHARS_PER_TOKEN))
