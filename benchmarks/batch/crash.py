@@ -12,8 +12,7 @@ kills are spent, another is begun. Then, for each batch:
 - same: results and errors are those of the undisturbed run, byte by byte
 - sums: calls and tools, made and saved together, are as many in the summary as in that of the undisturbed run
 - called again: calls whose answer was committed before a kill, and which were made again after it
-- made more: calls beyond those of the undisturbed run; what was in flight at a kill must be asked again, and equal work
-  of rows that had ended is not known to the process after it
+- made more: calls beyond those of the undisturbed run; what was in flight at a kill must be asked again
 
 Exit code 1 when any row is lost or doubled, any file differs, sums are wrong, a committed call is made again, or
 memory reaches 1 GB.
