@@ -35,7 +35,7 @@ from planner.ir.conversation import (
     render_messages,
     tool_definitions,
 )
-from planner.ir.evaluate import EvaluationFailed, evaluate
+from planner.ir.evaluate import EvaluationFailed, evaluate, no_output
 from planner.ir.expressions import Expr
 from planner.ir.ids import ContentKey, NodeRef, ProgramId, StageId
 from planner.ir.paths import branch_prefix, item_prefix, round_prefix, tool_path, turn_path
@@ -214,7 +214,7 @@ class _Program:
             case Map() as stage:
                 return len(check_items(stage, self._value(scope, stage.over)))
             case Loop() as stage:
-                return int(bool(evaluate(stage.until, {"state": self._state(scope, command.done)}, _no_output)))
+                return int(bool(evaluate(stage.until, {"state": self._state(scope, command.done)}, no_output)))
         raise AssertionError(f"{command.node} has nothing to decide")
 
     def settle(self, command: Settle) -> Json:
@@ -308,10 +308,6 @@ class _Outputs:
 
     def __call__(self, stage: StageId) -> Json:
         return self.outputs[self.prefix + stage]
-
-
-def _no_output(stage: StageId) -> Json:
-    raise AssertionError(f"a loop's condition reads only its state, not {stage!r}")
 
 
 def _reply(output: Json) -> Reply:

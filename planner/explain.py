@@ -8,7 +8,7 @@ import numpy as np
 from planner.draft import one_object_per_plan
 from planner.estimate import PRIORS, TOOL_OUTPUT_TOKENS, body_column_tokens, expression_tokens, output_tokens
 from planner.explanation import NOTHING, Explanation, Span, StageForecast
-from planner.ir.evaluate import EvaluationFailed, evaluate
+from planner.ir.evaluate import EvaluationFailed, evaluate, no_output
 from planner.ir.expressions import Array, Column, Const
 from planner.ir.ids import ContentKey, StageId
 from planner.ir.keys import is_fixed
@@ -196,7 +196,7 @@ def _new_rows(grouping: Grouping, seen: set[ContentKey]) -> Numbers:
 def _item_count(over: Column, cell: Json) -> int:
     """What is no list fails before it runs a body."""
     try:
-        items = evaluate(over, {over.name: cell}, lambda stage: None)
+        items = evaluate(over, {over.name: cell}, no_output)
     except EvaluationFailed:
         return 0
     return len(items) if isinstance(items, list) else 0

@@ -8,8 +8,6 @@ from planner.ir.ids import ContentKey, StageId
 from planner.ir.plan import Plan
 from planner.table import Table
 
-__all__ = ["Change", "Grouping", "JobPart", "JobPlan", "PassReport", "PlannedPart", "Table"]
-
 
 @dataclass(frozen=True, slots=True)
 class JobPart:

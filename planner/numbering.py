@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.ir.evaluate import EvaluationFailed, evaluate, format_value
+from planner.ir.evaluate import EvaluationFailed, evaluate, format_value, no_output
 from planner.ir.expressions import Column
-from planner.ir.ids import StageId
 from planner.ir.keys import value_key
 from planner.ir.values import Json, canonical_json
 from planner.job import Grouping
@@ -119,10 +118,6 @@ class Cells:
         """What is read, or, where nothing is found, a value that only an equal cell can have."""
         cell = self._table.columns[read.name][row]
         try:
-            return evaluate(Column("", read.path), {"": cell}, _no_output)
+            return evaluate(Column("", read.path), {"": cell}, no_output)
         except EvaluationFailed:
             return {"nothing found in": cell, "path": list(read.path)}
-
-
-def _no_output(stage: StageId) -> Json:
-    raise AssertionError(f"a column reads no stage, but {stage!r} was asked for")

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from planner.ir.evaluate import EvaluationFailed, evaluate, format_value
+from planner.ir.evaluate import EvaluationFailed, evaluate, format_value, no_output
 from planner.ir.expressions import Column, Concat, Const, Expr, Output, leaves
-from planner.ir.ids import StageId
 from planner.ir.plan import Agent, Body, Generate, Message, Plan
 from planner.ir.rewrite import replace_leaves
 from planner.ir.sites import bodies_at
@@ -110,10 +109,6 @@ def _resolve_leaf(leaf: Column | Output, scope: _Scope) -> Segment:
 
 def _found_in(constant: Json, leaf: Column) -> Segment:
     try:
-        return Const(evaluate(leaf, {leaf.name: constant}, _no_output))
+        return Const(evaluate(leaf, {leaf.name: constant}, no_output))
     except EvaluationFailed:
         return UNKNOWN
-
-
-def _no_output(stage: StageId) -> Json:
-    raise AssertionError(f"a column reads no stage, but {stage!r} was asked for")

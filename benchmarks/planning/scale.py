@@ -26,8 +26,9 @@ from planner.explain import explain
 from planner.ir.expressions import Array, Column, Concat, Const, Expr, Field, Object, Output
 from planner.ir.ids import StageId
 from planner.ir.plan import Effect, Generate, Input, Join, Message, Plan, Sampling, Stage, Tool, ToolSpec
-from planner.job import JobPart, Table
+from planner.job import JobPart
 from planner.optimize import optimize
+from planner.table import Table
 
 TARGET_S = {10_000: 2.0, 100_000: 25.0}
 EXPLAIN_TARGET_S = {10_000: 3.0}

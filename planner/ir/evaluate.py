@@ -35,6 +35,11 @@ def evaluate(expr: Expr, columns: Mapping[str, Json], output: Callable[[StageId]
             return _compare(expr, evaluate(expr.left, columns, output), lambda: evaluate(expr.right, columns, output))
 
 
+def no_output(stage: StageId) -> Json:
+    """Stands for `output` where an expression is known to read no stage."""
+    raise AssertionError(f"no stage is read here, but {stage!r} was asked for")
+
+
 def format_value(data: Json) -> str:
     """How a value stands in a prompt: text as it is, everything else as canonical JSON."""
     return data if isinstance(data, str) else canonical_json(data)

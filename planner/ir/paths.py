@@ -24,8 +24,3 @@ def turn_path(path: str, turn: int) -> str:
 def tool_path(path: str, turn: int, index: int) -> str:
     """The `index`-th tool an Agent's `turn` asked for."""
     return f"{path}#{turn}/{index}"
-
-
-def result_prefix(prefix: str) -> str:
-    """The result of the body whose stages live under `prefix`; the empty path is the program's own result."""
-    return prefix.removesuffix("/")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from planner.ir.paths import branch_prefix
 from planner.ir.plan import Body, Choose, Loop, Map, Plan, Stage
+from planner.ir.reads import bodies_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,8 @@ def walk(plan: Plan, prefix: str = "", depth: int = 0) -> Iterator[Site]:
 def bodies_at(path: str, stage: Stage) -> tuple[tuple[str, Body], ...]:
     """The bodies of the stage at `path`, each with the prefix of its own stages."""
     match stage:
-        case Choose(cases=cases, otherwise=otherwise):
-            bodies = (*(case.body for case in cases), otherwise)
-            return tuple((branch_prefix(path, index), body) for index, body in enumerate(bodies))
+        case Choose():
+            return tuple((branch_prefix(path, index), body) for index, body in enumerate(bodies_of(stage)))
         case Map(body=body):
             return ((f"{path}[*]/", body),)
         case Loop(body=body):

@@ -15,8 +15,9 @@ from planner.ir.ids import StageId
 from planner.ir.plan import Agent, Body, Case, Choose, Generate, Input, Loop, Map, Message, Plan, Stage
 from planner.ir.sites import walk
 from planner.ir.values import Json
-from planner.job import JobPart, Table
+from planner.job import JobPart
 from planner.optimize import optimize
+from planner.table import Table
 
 
 def explained(*parts: JobPart) -> Explanation:
