@@ -132,7 +132,7 @@ def drop_key(state: State, key: ContentKey) -> None:
 
 
 def _begin_frame(state: State, program: Program, plan: Plan, prefix: str, owner: Work | None) -> None:
-    frame = open_frame(state.templates.of(plan), prefix, owner)
+    frame = open_frame(state.jobs[program.job].templates.of(plan), prefix, owner)
     if not frame.left:
         state.agenda.append((frame, program, FRAME_DONE))
     for index, needs in enumerate(frame.needs):

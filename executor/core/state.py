@@ -33,6 +33,7 @@ class Job:
     begun: int = 0
     failed: int = 0
     groups: Mapping[StageId, Grouping] = field(default_factory=dict)
+    templates: Templates = field(default_factory=Templates)
 
     def shared_key(self, stage: StageId, row: int) -> tuple[ContentKey, int] | None:
         """The content key of a stage's work on that row, and how many rows share it, if planning found any other."""
@@ -58,7 +59,6 @@ class State:
         self.entering: list[tuple[int, int, Job]] = []  # a heap: jobs with programs not yet begun
         self.ended_jobs: list[Job] = []
         self.programs: dict[ProgramId, Program] = {}
-        self.templates = Templates()
         self.shared = SharedWork(limits.shared_outputs)
         self.fleet = Fleet(engines, limits.breaker_failures)
         self.calls: dict[str, ReadyQueue] = {}

@@ -16,7 +16,7 @@ class Template:
 
 
 class Templates:
-    """One `Template` for each plan object; bodies are met again for every row."""
+    """One `Template` for each plan object of a job; bodies are met again for every row."""
 
     def __init__(self) -> None:
         self._made: dict[int, tuple[Plan, Template]] = {}  # the plan is kept so that its id is not given away
