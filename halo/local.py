@@ -16,7 +16,7 @@ from executor.engines.port import EngineSpec
 from executor.store.port import NewJob
 from halo.batch.engines import named_engines
 from halo.batch.errors import JobFailed, RowFailed
-from halo.batch.fitness import check_models, models_of
+from halo.batch.fitness import check_models
 from halo.batch.folder import ERRORS, RESULTS
 from halo.batch.intake import RowError, Rows, take_in
 from halo.batch.outcome import RowResult, outcomes
@@ -26,6 +26,7 @@ from halo.sdk.workflow import Workflow
 from halo.wiring import open_runtime
 from planner.ir.codec import encode
 from planner.ir.ids import JobId
+from planner.ir.needs import models_of
 
 T = TypeVar("T")
 Engines = str | Path | EngineSpec | Sequence[str | EngineSpec] | None

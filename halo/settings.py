@@ -1,6 +1,5 @@
 """What a Halo service is told from outside: variables that begin with HALO_, and a TOML file where one is named."""
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from planner.advice import closest
 from planner.errors import Problem
 
 PREFIX = "HALO_"
@@ -176,8 +176,8 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _advice(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+    close = closest(name, known)
+    return f"did you mean {close}?" if close else f"there are: {', '.join(known)}"
 
 
 def _problems(error: ValidationError) -> Iterator[Problem]:

@@ -1,18 +1,12 @@
 """Whether a fleet can run a plan at all: told before anything runs, once, and not for each row."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 from executor.engines.port import Engine
 from halo.batch.errors import EnginesUnfit
-from planner.ir.plan import Agent, Generate, Plan
-from planner.ir.sites import walk
-
-
-def models_of(plan: Plan) -> tuple[str, ...]:
-    """The models the plan calls, in the order of its stages."""
-    stages = (site.stage for site in walk(plan))
-    return tuple(dict.fromkeys(stage.model for stage in stages if isinstance(stage, Generate | Agent)))
+from planner.advice import closest, hint
+from planner.ir.needs import models_of
+from planner.ir.plan import Plan
 
 
 async def check_models(plan: Plan, engines: Sequence[Engine]) -> None:
@@ -21,11 +15,11 @@ async def check_models(plan: Plan, engines: Sequence[Engine]) -> None:
     missing = [model for model in models_of(plan) if model not in served]
     if not missing:
         return
-    lines = [f"  no engine serves the model {model!r}{_hint(model, served)}" for model in missing]
+    lines = [f"  no engine serves the model {model!r}{hint(model, served)}" for model in missing]
     silent = [f"  {line}" for engine in engines if not engine.spec.models for line in [await _told(engine)]]
     lines += silent or [f"  the engines serve: {_listed(served)}"]
     if served and not silent:
-        stand_in = (_close(missing[0], served) or served)[0]
+        stand_in = closest(missing[0], served) or served[0]
         lines.append(f"to have one of these answer instead: --model {missing[0]}={stand_in}")
     raise EnginesUnfit("\n".join([f"these engines cannot run {plan.name!r}:", *lines]))
 
@@ -34,15 +28,6 @@ async def _told(engine: Engine) -> str:
     health = await engine.probe()
     why = health.detail or ("it names no models" if health.ready else "no answer")
     return f"engine {engine.spec.id} ({engine.spec.url or engine.spec.kind}): {why}; start it, or name its models"
-
-
-def _hint(model: str, served: Sequence[str]) -> str:
-    close = _close(model, served)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _close(model: str, served: Sequence[str]) -> list[str]:
-    return difflib.get_close_matches(model, served, n=1)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,6 +1,5 @@
 """Rows against a workflow's inputs: those that can run, and what is wrong with each of the others."""
 
-import difflib
 import hashlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from halo.batch.errors import ColumnsUnknown, RowsUnreadable
 from halo.batch.rows import BadLine, GivenRow, read_file
 from halo.sdk.schemas import NoJsonForm, to_json
+from planner.advice import hint
 from planner.ir.plan import Input
 from planner.ir.values import canonical_json
 from planner.table import BadRow, Table, read_rows
@@ -127,7 +127,7 @@ def _check_columns(inputs: Sequence[Input], columns: dict[str, None], where: str
     if not missing:
         return
     spare = [column for column in columns if column not in names]
-    lines = [f"  {name!r}{_hint(name, spare)}" for name in missing]
+    lines = [f"  {name!r}{hint(name, spare)}" for name in missing]
     there = ", ".join(map(repr, columns))
     raise ColumnsUnknown("\n".join([f"no row {where} has these inputs:", *lines, f"the columns are: {there}"]))
 
@@ -136,12 +136,7 @@ def _notes(inputs: Sequence[Input], columns: dict[str, None]) -> tuple[str, ...]
     names = [given.name for given in inputs]
     absent = [name for name in names if name not in columns]
     return tuple(
-        f"column {column!r} is no input and was ignored{_hint(column, absent)}"
+        f"column {column!r} is no input and was ignored{hint(column, absent)}"
         for column in columns
         if column not in names
     )
-
-
-def _hint(name: str, candidates: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, candidates, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -71,7 +71,7 @@ def engines_for(
 ) -> "tuple[EngineSpec, ...]":
     """Those named; none for a workflow without LLM calls when none are. Raises `EnginesUnnamed`, `FleetInvalid`."""
     from halo.batch.engines import named_engines
-    from halo.batch.fitness import models_of
+    from planner.ir.needs import models_of
 
     if not (urls or models or fleet or models_of(workflow.plan)):
         return ()

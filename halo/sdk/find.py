@@ -1,6 +1,5 @@
 """Workflows by reference: `module:name`, `path/to/file.py:name`, or the name of an entry point in `halo.workflows`."""
 
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 from halo.sdk.errors import DefinitionInvalid, WorkflowNotFound
 from halo.sdk.location import of_error
 from halo.sdk.workflow import Workflow
+from planner.advice import hint
 
 GROUP = "halo.workflows"
 
@@ -120,6 +120,4 @@ def _broken(name: str, error: Exception) -> WorkflowNotFound:
 def _unknown(what: str, wanted: str, known: list[str]) -> str:
     if not known:
         return f"{what}; there are no workflows there"
-    close = difflib.get_close_matches(wanted, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{what}{hint}; the workflows are: {', '.join(known)}"
+    return f"{what}{hint(wanted, known)}; the workflows are: {', '.join(known)}"

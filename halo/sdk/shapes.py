@@ -1,10 +1,10 @@
 """What is known, before anything runs, of the value a stage will give: which fields it has, and how many items."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from planner.advice import closest
 from planner.ir.values import Json
 
 
@@ -196,8 +196,8 @@ TRUTH: Shape = FromSchema({"type": "boolean"})
 
 def _no_field(key: str | int, known: Iterable[str]) -> StepUnknown:
     names = list(known)
-    close = difflib.get_close_matches(str(key), names, n=1)
-    fix = f"did you mean {close[0]!r}?" if close else "read one of these"
+    close = closest(str(key), names)
+    fix = "read one of these" if close is None else f"did you mean {close!r}?"
     return StepUnknown(f"there is no field {key!r}; the fields are: {', '.join(names)}", fix)
 
 

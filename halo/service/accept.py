@@ -1,6 +1,5 @@
 """From a request to a job that can be stored: what a user can get wrong is found before anything is queued."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,11 +10,13 @@ from halo.service.catalog import Catalog
 from halo.service.problems import NotServed, RequestInvalid
 from halo.service.schemas import PRIORITIES, PlanSource, RunRequest
 from halo.settings import Bounds
+from planner.advice import advice
 from planner.errors import Problem, RowsInvalid
 from planner.ir.check import require_valid
 from planner.ir.codec import decode, encode
 from planner.ir.ids import JobId
-from planner.ir.plan import Agent, Generate, Input, Plan, Tool, ToolSpec
+from planner.ir.needs import models_of, tools_of
+from planner.ir.plan import Generate, Input, Plan
 from planner.ir.sites import bodies_at, walk
 from planner.ir.values import Json, canonical_json
 from planner.table import Table
@@ -82,27 +83,10 @@ def read_table(rows: Sequence[Mapping[str, Json]], plan: Plan, bounds: Bounds, w
     return table
 
 
-def models_of(plan: Plan) -> list[str]:
-    stages = (site.stage for site in walk(plan))
-    return sorted({stage.model for stage in stages if isinstance(stage, Generate | Agent)})
-
-
-def tools_of(plan: Plan) -> list[ToolSpec]:
-    """Each tool once, by name."""
-    found: dict[str, ToolSpec] = {}
-    for site in walk(plan):
-        match site.stage:
-            case Tool(tool=tool):
-                found[tool.name] = tool
-            case Agent(tools=tools):
-                found.update((tool.name, tool) for tool in tools)
-    return [found[name] for name in sorted(found)]
-
-
 def _registered(name: str, catalog: Catalog) -> Plan:
     workflow = catalog.workflows.get(name)
     if workflow is None:
-        problem = Problem("workflow", f"{name[:200]!r} is not registered here", _advice(name, catalog.workflows))
+        problem = Problem("workflow", f"{name[:200]!r} is not registered here", advice(name, catalog.workflows))
         raise NotServed("there is no such workflow", [problem])
     return workflow.plan
 
@@ -113,7 +97,7 @@ def _tool_problems(plan: Plan, catalog: Catalog) -> Iterator[Problem]:
         where = f"tool {asked.name!r}"
         tool = catalog.tools.get(asked.name)
         if tool is None:
-            yield Problem(where, "is not registered here", _advice(asked.name, catalog.tools))
+            yield Problem(where, "is not registered here", advice(asked.name, catalog.tools))
             continue
         allowed = tool.spec
         if asked.effect is not allowed.effect:
@@ -127,9 +111,9 @@ def _tool_problems(plan: Plan, catalog: Catalog) -> Iterator[Problem]:
 def _model_problems(plan: Plan, models: Sequence[str]) -> Iterator[Problem]:
     if not models:
         return
-    for model in models_of(plan):
+    for model in sorted(models_of(plan)):
         if model not in models:
-            yield Problem(f"model {model!r}", "is served by no engine", _advice(model, models))
+            yield Problem(f"model {model!r}", "is served by no engine", advice(model, models))
 
 
 def _pattern_problems(plan: Plan) -> Iterator[Problem]:
@@ -165,7 +149,7 @@ def _row_problems(row: Mapping[str, Json], index: int, plan: Plan, bounds: Bound
     known = [given.name for given in plan.inputs]
     for name in row:
         if name not in known:
-            yield Problem(f"row {index + 1}, column {name[:100]!r}", "is no input of the plan", _advice(name, known))
+            yield Problem(f"row {index + 1}, column {name[:100]!r}", "is no input of the plan", advice(name, known))
     size = len(canonical_json(row).encode())
     if size > bounds.row_bytes:
         yield Problem(f"row {index + 1}", f"is {size} bytes of JSON", f"keep a row to {bounds.row_bytes} bytes")
@@ -176,11 +160,3 @@ def _require_metadata(metadata: Mapping[str, Any], bounds: Bounds) -> None:
     if size > bounds.metadata_bytes:
         problem = Problem("metadata", f"is {size} bytes of JSON", f"keep it to {bounds.metadata_bytes} bytes")
         raise RequestInvalid("the metadata is too large", [problem])
-
-
-def _advice(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = difflib.get_close_matches(name[:100], names[:1000], n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"there are: {', '.join(names[:20])}" if names else "there are none here"

@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 from executor.engines.port import EngineHealth, EngineSpec, Failure
 from executor.store.port import JobRecord, JobStatus, ResultRow, Store, StoredEvent
-from halo.service.accept import models_of, tools_of
 from halo.service.schemas import (
     Doing,
     EngineState,
@@ -25,6 +24,7 @@ from kvstore.program_state import ProgramState
 from planner.explanation import Explanation
 from planner.ir.codec import encode
 from planner.ir.ids import JobId
+from planner.ir.needs import models_of, tools_of
 from planner.ir.plan import Input, Plan
 from planner.ir.render import render
 from planner.ir.sites import walk
@@ -75,7 +75,7 @@ def workflow_details(plan: Plan) -> WorkflowDetails:
     return WorkflowDetails(
         **_workflow(plan),
         inputs=input_schema(plan),
-        models=models_of(plan),
+        models=sorted(models_of(plan)),
         tools=[tool.name for tool in tools_of(plan)],
         plan=render(plan),
         document=json.loads(encode(plan)),
@@ -86,7 +86,7 @@ def explained(plan: Plan, notes: Sequence[str] = (), forecast: Explanation | Non
     return PlanExplained(
         name=plan.name,
         version=plan.version,
-        models=models_of(plan),
+        models=sorted(models_of(plan)),
         tools=[tool.name for tool in tools_of(plan)],
         plan=render(plan),
         notes=list(notes),

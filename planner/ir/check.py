@@ -1,16 +1,17 @@
 """Everything wrong with a plan, told at once."""
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 
+from planner.advice import advice
 from planner.errors import PlanInvalid, Problem
 from planner.ir.bounds import default_problems, json_problems, schema_problems, stage_problems
 from planner.ir.codec import MAX_DEPTH
 from planner.ir.expressions import Column, Const, Expr, Object, Output, children, leaves
 from planner.ir.ids import StageId
+from planner.ir.needs import stage_tools
 from planner.ir.plan import Agent, Body, Choose, Generate, Join, Loop, Map, Plan, Stage, Tool, ToolSpec
 from planner.ir.sites import bodies_at, given_input, walk
 from planner.ir.values import Json, canonical_json
@@ -118,7 +119,7 @@ def _expression_problems(expr: Expr, where: str, scope: _Scope) -> Iterator[Prob
             case Column():
                 if leaf.name not in scope.columns:
                     yield Problem(
-                        where, f"reads column {leaf.name!r}, which is no input", _advice(leaf.name, scope.columns)
+                        where, f"reads column {leaf.name!r}, which is no input", advice(leaf.name, scope.columns)
                     )
             case Output():
                 yield from _output_problems(leaf.stage, where, scope)
@@ -130,15 +131,7 @@ def _output_problems(stage: StageId, where: str, scope: _Scope) -> Iterator[Prob
     if stage in scope.stages:
         yield Problem(where, f"reads stage {stage!r}, which does not come before it", "put that stage first; no cycles")
     else:
-        yield Problem(where, f"reads stage {stage!r}, which is not there", _advice(stage, scope.stages))
-
-
-def _advice(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names[:50], n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"there are: {', '.join(names[:10])}" if names else "there are none here"
+        yield Problem(where, f"reads stage {stage!r}, which is not there", advice(stage, scope.stages))
 
 
 def _field_problems(expr: Expr, where: str) -> Iterator[Problem]:
@@ -159,7 +152,7 @@ def _body_problems(body: Body, prefix: str, given: str | None, scope: _Scope) ->
         if binding.name == given:
             yield Problem(where, "is given by the stage itself", "choose another name")
         elif binding.name not in inputs:
-            yield Problem(where, "binds what is no input of the body", _advice(binding.name, inputs))
+            yield Problem(where, "binds what is no input of the body", advice(binding.name, inputs))
         yield from _expression_problems(binding.value, where, scope)
     for name in sorted(inputs - {*bound, given}):
         yield Problem(f"{prefix}inputs.{name}", "is given no value", "bind it")
@@ -212,7 +205,7 @@ def _tool_name_problems(plan: Plan) -> Iterator[Problem]:
     """One name is one function where the plan runs, so it must be described in one way."""
     first: dict[str, tuple[ToolSpec, str]] = {}
     for site in walk(plan):
-        for tool in _tools(site.stage):
+        for tool in stage_tools(site.stage):
             known, where = first.setdefault(tool.name, (tool, site.path))
             if known != tool:
                 yield Problem(
@@ -220,16 +213,6 @@ def _tool_name_problems(plan: Plan) -> Iterator[Problem]:
                     f"describes tool {tool.name!r} otherwise than {where} does",
                     "use one description for both",
                 )
-
-
-def _tools(stage: Stage) -> tuple[ToolSpec, ...]:
-    match stage:
-        case Tool(tool=tool):
-            return (tool,)
-        case Agent(tools=tools):
-            return tools
-        case _:
-            return ()
 
 
 def _json_depth(plan: Plan) -> int:

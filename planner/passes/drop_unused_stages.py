@@ -6,7 +6,8 @@ from dataclasses import replace
 from planner.draft import Draft, Rewritten, rewrite_plans
 from planner.ir.expressions import Column, Expr, Output, leaves
 from planner.ir.ids import StageId
-from planner.ir.plan import Agent, Body, Effect, Plan, Stage, Tool, ToolSpec
+from planner.ir.needs import stage_tools
+from planner.ir.plan import Body, Effect, Plan, Stage, ToolSpec
 from planner.ir.reads import bodies_of, expressions_of, stages_read
 from planner.ir.rewrite import with_bodies
 from planner.ir.sites import bodies_at, given_input
@@ -70,11 +71,7 @@ def _effect(stage: Stage) -> str:
 
 def _tools(stage: Stage) -> Iterator[ToolSpec]:
     """Every tool that running the stage may call."""
-    match stage:
-        case Tool(tool=tool):
-            yield tool
-        case Agent(tools=tools):
-            yield from tools
+    yield from stage_tools(stage)
     for body in bodies_of(stage):
         for inner in body.plan.stages:
             yield from _tools(inner)
