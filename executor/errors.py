@@ -2,23 +2,22 @@
 
     ExecutorError
     ├── FleetInvalid      a fleet file, an engine's URL or an engine's options that cannot work
-    └── AnswersInvalid    a file of recorded answers that cannot be read
+    ├── AnswersInvalid    a file of recorded answers that cannot be read
+    └── EngineNotRunning  the CPU engine of this machine is not built, did not start, or died too often
 
 Each carries every problem at once; a problem says where it is, what it is, and what to do.
 """
 
 from collections.abc import Sequence
 
-from planner.errors import Problem
-
-_SHOWN_PROBLEMS = 20
+from planner.errors import Problem, problem_lines
 
 
 class ExecutorError(Exception):
     """Any failure of this floor that a user can cause."""
 
     def __init__(self, headline: str, problems: Sequence[Problem]) -> None:
-        super().__init__("\n".join([f"{headline}:", *_lines(problems)]))
+        super().__init__("\n".join([f"{headline}:", *problem_lines(problems)]))
         self.problems = tuple(problems)
 
 
@@ -30,10 +29,3 @@ class FleetInvalid(ExecutorError):
 class AnswersInvalid(ExecutorError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("this is not a file of recorded answers", problems)
-
-
-def _lines(problems: Sequence[Problem]) -> list[str]:
-    lines = [f"  {problem}" for problem in problems[:_SHOWN_PROBLEMS]]
-    if len(problems) > _SHOWN_PROBLEMS:
-        lines.append(f"  ... and {len(problems) - _SHOWN_PROBLEMS} more")
-    return lines

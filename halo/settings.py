@@ -17,7 +17,7 @@ from pydantic_settings import (
 )
 
 from planner.advice import closest
-from planner.errors import Problem
+from planner.errors import Problem, problem_lines
 
 PREFIX = "HALO_"
 NESTED = "__"
@@ -34,7 +34,7 @@ class SettingsInvalid(Exception):
     """Everything wrong with the settings at once; each problem says where it is and what to do."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
-        super().__init__("\n".join(["these settings cannot be used:", *(f"  {problem}" for problem in problems)]))
+        super().__init__("\n".join(["these settings cannot be used:", *problem_lines(problems)]))
         self.problems = problems
 
 

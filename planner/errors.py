@@ -8,6 +8,7 @@
 Each carries every problem at once, and a problem says where it is, what it is, and what to do.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _SHOWN_PROBLEMS = 20
@@ -29,7 +30,7 @@ class PlanError(Exception):
     """Any failure of this floor that a user can cause."""
 
     def __init__(self, headline: str, problems: tuple[Problem, ...]) -> None:
-        super().__init__(_tell(headline, problems))
+        super().__init__("\n".join([f"{headline} ({count_of(problems)}):", *problem_lines(problems)]))
         self.problems = problems
 
 
@@ -48,8 +49,14 @@ class RowsInvalid(PlanError):
         super().__init__("these rows do not fit the plan", problems)
 
 
-def _tell(headline: str, problems: tuple[Problem, ...]) -> str:
+def count_of(problems: Sequence[Problem]) -> str:
+    """`1 problem`, `2 problems`."""
+    return f"{len(problems)} problem{'s'[: len(problems) != 1]}"
+
+
+def problem_lines(problems: Sequence[Problem]) -> list[str]:
+    """An indented line for each, as far as a person reads; the rest are counted."""
     lines = [f"  {problem}" for problem in problems[:_SHOWN_PROBLEMS]]
     if len(problems) > _SHOWN_PROBLEMS:
         lines.append(f"  ... and {len(problems) - _SHOWN_PROBLEMS} more")
-    return "\n".join([f"{headline} ({len(problems)} problem{'s'[: len(problems) != 1]}):", *lines])
+    return lines

@@ -20,9 +20,7 @@ A `DefinitionInvalid` carries every problem at once; each says where (`file:line
 
 from collections.abc import Sequence
 
-from planner.errors import Problem
-
-__all__ = ["Problem"]
+from planner.errors import Problem, count_of
 
 
 class HaloError(Exception):
@@ -100,6 +98,5 @@ class WaitTimedOut(ServerFailed):
 
 
 def _tell(subject: str, problems: Sequence[Problem]) -> str:
-    count = f"{len(problems)} problem{'s'[: len(problems) != 1]}"
     lines = [f"  {problem.where}: {problem.what}\n      fix: {problem.fix}" for problem in problems]
-    return "\n".join([f"{subject}: {count}", *lines])
+    return "\n".join([f"{subject}: {count_of(problems)}", *lines])

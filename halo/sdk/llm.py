@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
-from halo.sdk.errors import LlmInvalid, OutsideWorkflow, Problem
+from halo.sdk.errors import LlmInvalid, OutsideWorkflow
 from halo.sdk.location import caller, of_function
 from halo.sdk.messages import Prompt, as_messages, lower_prompt
 from halo.sdk.options import CallSettings, LlmOptions, read_options
@@ -13,6 +13,7 @@ from halo.sdk.schemas import Adapter, NoJsonForm, adapter_for
 from halo.sdk.scope import current_scope
 from halo.sdk.shapes import TEXT, Shape, shape_of
 from halo.sdk.symbolic import Symbolic, lifted
+from planner.errors import Problem
 from planner.ir.plan import Generate
 
 P = ParamSpec("P")

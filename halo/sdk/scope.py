@@ -7,9 +7,10 @@ from contextvars import ContextVar
 from secrets import randbelow
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from halo.sdk.errors import Problem, WorkflowInvalid
+from halo.sdk.errors import WorkflowInvalid
 from halo.sdk.location import caller
 from halo.sdk.shapes import ANYTHING, Shape
+from planner.errors import Problem
 from planner.ir.bounds import stage_problems
 from planner.ir.check import MAX_BODY_DEPTH, MAX_STAGES
 from planner.ir.expressions import Column, Const, Expr, Output

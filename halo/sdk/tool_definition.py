@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from halo.sdk.errors import Problem, ToolInvalid
+from halo.sdk.errors import ToolInvalid
 from halo.sdk.location import caller_locals, of_function, of_parameter
 from halo.sdk.options import read_count, read_fallback, read_timeout
 from halo.sdk.schemas import Adapter, NoJsonForm, adapter_for, arguments_adapter
+from planner.errors import Problem
 from planner.ir.bounds import tool_problems
 from planner.ir.plan import Effect, Fallback, ToolSpec
 

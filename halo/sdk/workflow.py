@@ -8,12 +8,13 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from halo.sdk.client import RunHandle, submit_run
 from halo.sdk.definition import WorkflowDefinition, define
-from halo.sdk.errors import InputsInvalid, Problem, RunFailed
+from halo.sdk.errors import InputsInvalid, RunFailed
 from halo.sdk.explain import Row, explain
 from halo.sdk.inline import Model, run_inline
 from halo.sdk.job import Job
 from halo.sdk.schemas import Misfit, NoJsonForm
 from halo.sdk.scope import current_scope
+from planner.errors import Problem
 from planner.ir.plan import Plan
 from planner.ir.render import render_html
 from planner.ir.values import Json

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from executor.store.port import IdempotencyConflict, JobUnknown, StoreUnavailable
-from planner.errors import PlanInvalid, PlanUnreadable, Problem, RowsInvalid
+from planner.errors import PlanInvalid, PlanUnreadable, Problem, RowsInvalid, count_of
 
 MEDIA_TYPE = "application/problem+json"
 #: A problem's `type` is this and its name.
@@ -149,7 +149,7 @@ def _detail(error: Exception, kind: Kind) -> str:
     if isinstance(error, Refused):
         return str(error)
     problems = _problems(error)
-    return f"{len(problems)} problem{'s'[: len(problems) != 1]}" if problems else str(error) or kind.title
+    return count_of(problems) if problems else str(error) or kind.title
 
 
 def _problems(error: Exception) -> tuple[Problem, ...]:

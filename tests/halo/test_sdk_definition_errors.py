@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 import halo
-from halo.sdk.errors import Problem
+from planner.errors import Problem
 
 LineOf = Callable[[str], str]
 

@@ -9,7 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 import halo
-from halo.sdk.errors import ArgumentsInvalid, Problem
+from halo.sdk.errors import ArgumentsInvalid
+from planner.errors import Problem
 from planner.ir.plan import Effect, Fallback, ToolSpec
 
 LineOf = Callable[[str], str]
