@@ -4,13 +4,13 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
 import structlog
 
 from executor.store.port import Store, StoreUnavailable
+from halo.event_loop import wait_for
 
 log = structlog.get_logger(__name__)
 
@@ -69,9 +69,8 @@ class LeaseKeeper:
             self._ticked = self._now()
             await asyncio.sleep(self._times.silent_s / 10)
 
-    # -- in the thread
-
     async def _keep(self) -> None:
+        """What the thread does, with all that it calls."""
         stop = asyncio.Event()
         self._stop = asyncio.get_running_loop(), stop
         self._started.set()
@@ -81,7 +80,7 @@ class LeaseKeeper:
                 store = store or await self._opened()
                 if store:
                     await self._renew(store)
-                await _wait(stop, self._times.every_s)
+                await wait_for(stop, self._times.every_s)
         finally:
             if store:
                 await store.close()
@@ -102,9 +101,3 @@ class LeaseKeeper:
             await store.renew(self._owner, self._times.lease_s)
         except StoreUnavailable as error:
             log.warning("leases not renewed", error=str(error))
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()

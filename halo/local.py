@@ -9,8 +9,6 @@ from heapq import merge
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import uvloop
-
 from executor.core.limits import Limits
 from executor.engines.port import EngineSpec
 from executor.store.port import NewJob
@@ -21,6 +19,7 @@ from halo.batch.folder import ERRORS, RESULTS
 from halo.batch.intake import RowError, Rows, take_in
 from halo.batch.outcome import RowResult, outcomes
 from halo.batch.run import LEASE_S, OWNER, Batch, TableRows, run_batch
+from halo.event_loop import run_async
 from halo.sdk.errors import RunFailed
 from halo.sdk.workflow import Workflow
 from halo.wiring import open_runtime
@@ -123,11 +122,6 @@ def _finish(work: Coroutine[Any, Any, T]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return _run(work)
+        return run_async(work)
     with ThreadPoolExecutor(1, thread_name_prefix="halo-job") as thread:
-        return thread.submit(_run, work).result()
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+        return thread.submit(run_async, work).result()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halo.cli.console import print_json, say, warn
+from halo.cli.failures import INTERRUPTED
 from halo.cli.options import AsJson, EngineUrls, Fleet, Models, WorkflowName, engines_for
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def run(
     from executor.core.limits import Limits
     from halo.batch.errors import BatchStopped
     from halo.batch.run import Batch
-    from halo.cli.interrupt import run_async
+    from halo.event_loop import run_async
     from halo.sdk.find import find_workflow
 
     found = find_workflow(workflow)
@@ -71,7 +72,7 @@ def run(
         summary = run_async(_run(Batch(found, rows, out, engines, resume, limit, limits, journal)))
     except BatchStopped as stopped:
         say(f"{stopped}; to go on:\n  {resume_command(sys.argv)}")
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print_json(summary.as_json())
     else:

@@ -27,7 +27,7 @@ def upgrade(url: _Url, as_json: AsJson = False) -> None:
     """Bring a database's tables up to date; all of it is done, or nothing."""
     from executor.store import sql
     from executor.store.tables import SCHEMA_REVISION
-    from halo.cli.interrupt import run_async
+    from halo.event_loop import run_async
 
     run_async(sql.upgrade(url))
     if as_json:

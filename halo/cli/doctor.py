@@ -18,8 +18,8 @@ def register(app: typer.Typer) -> None:
 
 def doctor(engine: EngineUrls = None, model: Models = None, fleet: Fleet = None, as_json: AsJson = False) -> None:
     """Check Python, packages, database, Redis, engines and disk. The exit code is 1 when something must be mended."""
-    from halo.cli.interrupt import run_async
     from halo.doctor import Level, examine, patient
+    from halo.event_loop import run_async
 
     found = run_async(examine(patient(os.environ, Path.cwd(), engine or (), model or (), fleet)))
     if as_json:

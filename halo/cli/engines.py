@@ -51,7 +51,7 @@ def list_engines(engine: EngineUrls = None, model: Models = None, fleet: Fleet =
 def probe(engine: EngineUrls = None, model: Models = None, fleet: Fleet = None, as_json: AsJson = False) -> None:
     """Ask each engine how it is and what it serves. The exit code is 1 when one is not ready."""
     from halo.batch.engines import named_engines
-    from halo.cli.interrupt import run_async
+    from halo.event_loop import run_async
 
     probed = run_async(probe_all(named_engines(engine or (), model or (), fleet, os.environ)))
     if as_json:

@@ -3,22 +3,12 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-import uvloop
 
 from halo.cli.failures import INTERRUPTED
 
-T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, on uvloop."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def run(
 ) -> None:
     """Run a workflow on one input and print its result."""
     from halo.batch.intake import RowError
-    from halo.cli.interrupt import run_async
+    from halo.event_loop import run_async
     from halo.local import run_in_memory
     from halo.sdk.errors import RunFailed
     from halo.sdk.find import find_workflow

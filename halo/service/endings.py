@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from planner.ir.ids import JobId
 
@@ -38,10 +38,3 @@ class Endings:
         for events in self._waiting.values():
             for event in events:
                 event.set()
-
-
-async def wait_for(event: asyncio.Event, seconds: float) -> None:
-    """Returns when the event is set, or after `seconds`."""
-    with suppress(TimeoutError):  # not `asyncio.wait_for`, which may swallow a cancellation (Python 3.11)
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from fastapi.sse import format_sse_event
 
 from executor.store.port import JobRecord, StoredEvent, StoreUnavailable
+from halo.event_loop import wait_for
 from halo.service import views
-from halo.service.endings import wait_for
 from halo.service.parts import Parts
 
 LOOK_S = 0.5

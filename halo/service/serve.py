@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 import uvicorn
-import uvloop
 
 from executor.clock import WallClock
 from executor.core.limits import Limits
 from executor.engines.fleet_file import read_fleet
 from executor.engines.port import EngineSpec
+from halo.event_loop import run_async
 from halo.leases import LeaseKeeper, LeaseTimes
 from halo.service.app import make_app
 from halo.service.catalog import Catalog, load_catalog
@@ -47,14 +47,14 @@ def serve(settings: Settings, engines: Sequence[EngineSpec] | None = None, tell:
     """Serve until SIGTERM or Ctrl-C: 0, or 1 when Halo itself failed. `engines` stand in for the settings' fleet.
 
     Unfinished runs are given back, so that another process, or the next start, goes on with them. A tool that hangs in
-    a thread does not keep the process: it ends here, without returning. Raises
-    `SettingsInvalid`, `FleetInvalid`, `AnswersInvalid`, `StoreRefused` or `StoreUnavailable` when it cannot start.
+    a thread does not keep the process: it ends here, without returning. Raises `SettingsInvalid`, `FleetInvalid`,
+    `AnswersInvalid`, `StoreRefused` or `StoreUnavailable` when it cannot start.
     """
     catalog = load_catalog(settings.workflows)
     if engines is None:
         engines = read_fleet(settings.fleet) if settings.fleet else ()
-    with listener(settings) as listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_serve(settings, catalog, engines, listening, tell))
+    with listener(settings) as listening:
+        code = run_async(_serve(settings, catalog, engines, listening, tell))
     _leave_hanging_tools(code)
     return code
 

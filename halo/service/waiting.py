@@ -1,7 +1,7 @@
 """Waiting for a run without asking the database all the time."""
 
 from executor.store.port import JobRecord
-from halo.service.endings import wait_for
+from halo.event_loop import wait_for
 from halo.service.parts import Parts
 from planner.ir.ids import JobId
 

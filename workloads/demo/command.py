@@ -41,7 +41,7 @@ def demo(
     take. All else is real: planning, scheduling, the SQL, the results on disk. With --engine, the same job runs on an
     OpenAI-compatible server of yours.
     """
-    from halo.cli.interrupt import run_async
+    from halo.event_loop import run_async
     from workloads.demo import screen
     from workloads.demo.figures import explain_setting, figures_of
     from workloads.demo.report import write_report
