@@ -19,13 +19,13 @@ from executor.errors import ExecutorError
 from executor.store.database import Database, database_url
 from executor.store.migrating import check as check_tables
 from executor.store.port import StoreRefused, StoreUnavailable
+from halo import distribution
 from halo.batch.engines import ENGINE_URL, FLEET, named_engines
 from halo.batch.errors import EnginesUnnamed
 from halo.wiring import MEMORY, open_states
 from kvstore.program_state import StateUnavailable
 from planner.ir.values import Json
 
-DISTRIBUTION = "halo-orchestrator"
 OUR_PACKAGES = ("halo", "planner", "executor", "kvstore", "workloads")
 OLDEST_PYTHON = (3, 11)
 LITTLE_BYTES, TOO_LITTLE_BYTES = 2 * 1024**3, 200 * 1024**2
@@ -107,7 +107,7 @@ def check_python(version: tuple[int, ...]) -> Check:
 
 def check_package(name: str, owners: Sequence[str], origins: Mapping[str, str]) -> Check:
     """Two distributions that own one name overwrite each other's files without a word."""
-    title, strangers = f"package {name}", sorted({owner for owner in owners if owner != DISTRIBUTION})
+    title, strangers = f"package {name}", sorted({owner for owner in owners if owner != distribution.NAME})
     if strangers:
         fix = (
             f"pip uninstall {' '.join(strangers)}; or install Halo into an environment of its own, then install it anew"

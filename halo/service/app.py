@@ -1,11 +1,11 @@
 """The HTTP service as an ASGI app, made of its parts."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
 
+from halo.distribution import installed_version
 from halo.service.parts import Parts
 from halo.service.problems import MEDIA_TYPE, add_problems
 from halo.service.routes import catalog, health, plans, runs
@@ -19,7 +19,7 @@ Submit a run with POST /v1/runs, wait for it with GET /v1/runs/{id}/wait. Every 
 
 
 def make_app(parts: Parts) -> FastAPI:
-    app = _Halo(title="Halo", version=_version(), description=_ABOUT, redirect_slashes=False)
+    app = _Halo(title="Halo", version=installed_version() or "0", description=_ABOUT, redirect_slashes=False)
     app.state.parts = parts
     add_problems(app)
     app.add_middleware(Wire, body_bytes=parts.bounds.body_bytes)
@@ -46,10 +46,3 @@ class _Halo(FastAPI):
         places = problem.pop("$defs", {})
         document["components"]["schemas"] |= {ProblemDocument.__name__: problem, **places}
         return document
-
-
-def _version() -> str:
-    try:
-        return version("halo-orchestrator")
-    except PackageNotFoundError:
-        return "0"
