@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from executor.engines.port import EngineSpec
-from planner.cost.speeds import call_seconds
+from planner.cost.load import load_seconds
 from planner.ir.ids import EngineId
 
 
@@ -62,4 +62,5 @@ def _has_room(view: EngineView, call: CallView) -> bool:
 
 
 def _seconds(call: CallView, view: EngineView) -> float:
-    return call_seconds(view.spec.gpu, call.prompt_tokens, call.output_tokens)
+    model = view.spec.served_names.get(call.model, call.model)
+    return load_seconds(view.spec.gpu, model, call.prompt_tokens, call.output_tokens)

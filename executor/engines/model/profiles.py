@@ -1,8 +1,8 @@
 """How long one step of an engine takes on a GPU: Llama-3-8B in bf16 on one GPU.
 
-Finer than `planner.cost.speeds`, and fitted apart from it, so that a simulation can prove the planner wrong. What the
-sources do not measure is derived from data sheets: the KV of a token is 128 KiB, read at 75 % of the memory bandwidth;
-attention runs at half of the bf16 peak; KV gets 90 % of the memory, less the weights and 2 GB.
+Made and fitted apart from `planner.cost`, so that a simulation can prove the planner wrong. What the sources do not
+measure is derived from data sheets: the KV of a token is 128 KiB, read at 75 % of the memory bandwidth; attention runs
+at half of the bf16 peak; KV gets 90 % of the memory, less the weights and 2 GB.
 """
 
 from dataclasses import dataclass
