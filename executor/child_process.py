@@ -13,13 +13,13 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
 from executor import child_worker
+from executor.engines.port import Failure, FailureClass
 from planner.ir.values import Json
 
 MEBIBYTE = 1024 * 1024
@@ -38,18 +38,10 @@ class ToolFailureCode(StrEnum):
     KILLED = "tool_killed"  # by the memory limit, by a signal, or by its own exit
 
 
-@dataclass(frozen=True, slots=True)
-class ToolFailure:
-    """Why a tool gave no result, fit to be shown to its owner. `code` is stable; `message` is for people."""
-
-    code: str
-    message: str
-
-
 class ToolFailed(Exception):
-    """The one error `ChildPool.run` raises for what a tool does."""
+    """The one error that running a tool raises."""
 
-    def __init__(self, failure: ToolFailure) -> None:
+    def __init__(self, failure: Failure) -> None:
         super().__init__(f"{failure.code}: {failure.message}")
         self.failure = failure
 
@@ -212,7 +204,7 @@ class _Worker(asyncio.SubprocessProtocol):
         except TimeoutError:
             message = f"the tool was killed: {purpose} took more than {timeout_s:g} s"
             self.kill(message)
-            raise ToolFailed(ToolFailure(ToolFailureCode.TIMEOUT, message)) from None
+            raise failed(ToolFailureCode.TIMEOUT, message) from None
         except asyncio.CancelledError:
             self.kill("its call was cancelled")
             raise
@@ -271,13 +263,13 @@ class _Worker(asyncio.SubprocessProtocol):
             answer = json.loads(body)
             if "ok" in answer:
                 return answer["ok"]
-            failure = ToolFailure(ToolFailureCode(answer["failed"][0]), str(answer["failed"][1]))
+            refusal = failed(ToolFailureCode(answer["failed"][0]), str(answer["failed"][1]))
         except (ValueError, TypeError, LookupError, RecursionError):
-            failure = ToolFailure(ToolFailureCode.BAD_OUTPUT, "the tool's worker wrote what is not an answer")
-            self.kill(failure.message)
-        if failure.code is ToolFailureCode.KILLED:
-            self.kill(failure.message)
-        raise ToolFailed(failure)
+            refusal = failed(ToolFailureCode.BAD_OUTPUT, "the tool's worker wrote what is not an answer")
+            self.kill(refusal.failure.message)
+        if refusal.failure.code is ToolFailureCode.KILLED:
+            self.kill(refusal.failure.message)
+        raise refusal
 
     def _fault(self, code: ToolFailureCode, message: str) -> None:
         self._received.clear()
@@ -286,7 +278,7 @@ class _Worker(asyncio.SubprocessProtocol):
 
     def _refuse(self, code: ToolFailureCode, message: str) -> None:
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(ToolFailed(ToolFailure(code, message)))
+            self._answer.set_exception(failed(code, message))
 
     def _kill_group(self) -> None:
         try:
@@ -295,8 +287,12 @@ class _Worker(asyncio.SubprocessProtocol):
             return
 
 
+def failed(code: str, message: str, failure_class: FailureClass = FailureClass.TOOL) -> ToolFailed:
+    return ToolFailed(Failure(failure_class, code, message))
+
+
 def killed(because: str) -> ToolFailed:
-    return ToolFailed(ToolFailure(ToolFailureCode.KILLED, because))
+    return failed(ToolFailureCode.KILLED, because)
 
 
 def how_it_ended(status: int | None) -> str:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import anyio.to_thread
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from executor.child_process import ChildPool, ToolFailed, ToolFailure, ToolFailureCode
-from executor.engines.port import Failure, FailureClass
+from executor.child_process import ChildPool, ToolFailed, ToolFailureCode, failed
+from executor.engines.port import FailureClass
 from planner.ir.plan import ToolSpec
 from planner.ir.values import Json
 
@@ -54,7 +54,8 @@ class ToolRunner:
         tool = self._tools.get(spec.name)
         if tool is None:
             known = ", ".join(sorted(self._tools)) or "none"
-            raise _failed("unknown_tool", f"no tool {spec.name!r} is registered here; registered: {known}")
+            message = f"no tool {spec.name!r} is registered here; registered: {known}"
+            raise failed("unknown_tool", message, FailureClass.ROW)
         if tool.isolated:
             return await self._pool(tool.memory_bytes).run(tool.target, arguments, timeout_s=spec.timeout_s)
         try:
@@ -62,7 +63,7 @@ class ToolRunner:
                 result = await self._run_here(tool, arguments)
         except TimeoutError:
             text = f"{spec.name} took longer than its {spec.timeout_s:g} s"
-            raise _failed(ToolFailureCode.TIMEOUT, text) from None
+            raise failed(ToolFailureCode.TIMEOUT, text) from None
         return _checked(spec.name, result)
 
     async def close(self) -> None:
@@ -79,14 +80,14 @@ class ToolRunner:
             raise
         except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises is the tool's failure
             text = f"{tool.spec.name} raised {type(error).__name__}: {error}"
-            raise _failed(ToolFailureCode.RAISED, text[:2000]) from None
+            raise failed(ToolFailureCode.RAISED, text[:2000]) from None
 
     async def _in_thread(self, tool: ToolBody, arguments: Mapping[str, Json]) -> Any:
         """A thread cannot be killed: past its deadline it is abandoned, and only so many may be."""
         self._abandoned = [call for call in self._abandoned if not call.ended]
         if len(self._abandoned) >= MAX_ABANDONED:
             text = f"{MAX_ABANDONED} tools hang past their deadlines; declare them isolated, so that they can be killed"
-            raise _failed("tool_threads_exhausted", text)
+            raise failed("tool_threads_exhausted", text)
         call = _ThreadCall(tool.function, dict(arguments))
         try:
             return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter())
@@ -104,12 +105,6 @@ class ToolRunner:
         if pool is None:
             pool = self._pools[memory_bytes] = ChildPool(self._processes, memory_bytes=memory_bytes)
         return pool
-
-
-def as_failure(failed: ToolFailed) -> Failure:
-    """A tool's failure as the core takes it: what the caller got wrong is not tried again."""
-    kind = FailureClass.ROW if failed.failure.code == "unknown_tool" else FailureClass.TOOL
-    return Failure(kind, str(failed.failure.code), failed.failure.message)
 
 
 class _ThreadCall:
@@ -132,12 +127,8 @@ def _checked(name: str, result: Any) -> Json:
         size = len(json.dumps(data, ensure_ascii=False, allow_nan=False))
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         text = f"{name} returned what JSON cannot hold: {error}"
-        raise _failed(ToolFailureCode.BAD_OUTPUT, text[:2000]) from None
+        raise failed(ToolFailureCode.BAD_OUTPUT, text[:2000]) from None
     if size > MAX_OUTPUT_BYTES:
         text = f"{name} returned {size:,} characters of JSON; at most {MAX_OUTPUT_BYTES:,} are taken"
-        raise _failed(ToolFailureCode.OUTPUT_TOO_LARGE, text)
+        raise failed(ToolFailureCode.OUTPUT_TOO_LARGE, text)
     return data
-
-
-def _failed(code: str, message: str) -> ToolFailed:
-    return ToolFailed(ToolFailure(code, message))

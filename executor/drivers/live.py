@@ -66,7 +66,7 @@ from executor.store.port import (
     StoreUnavailable,
     ToolBegun,
 )
-from executor.tools import ToolRunner, as_failure
+from executor.tools import ToolRunner
 from executor.values import Values, load_outputs
 from kvstore.program_state import ProgramStates
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, job_of, row_of
@@ -254,7 +254,7 @@ class LiveDriver:
         try:
             result = await self._tools.run(command.spec, self._values.tool(node).arguments)
         except ToolFailed as failed:
-            self._ended(node, attempt, NodeFailed(self._clock.now(), node, attempt, as_failure(failed)))
+            self._ended(node, attempt, NodeFailed(self._clock.now(), node, attempt, failed.failure))
             return
         self._job_of(node).progress.tools += 1
         self._values.take_tool_result(node, result)

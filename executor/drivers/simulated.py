@@ -49,7 +49,7 @@ from executor.events import (
     ToolFinished,
     WakeUp,
 )
-from executor.tools import ToolRunner, as_failure
+from executor.tools import ToolRunner
 from executor.values import Values
 from planner.ir.ids import EngineId, JobId, NodeRef, ProgramId, job_of
 from planner.ir.plan import Plan, ToolSpec
@@ -238,7 +238,7 @@ class Simulation:
         try:
             result = await self._tools.run(command.spec, self._values.tool(node).arguments)
         except ToolFailed as failed:
-            self._at(at, NodeFailed(at, node, attempt, as_failure(failed)))
+            self._at(at, NodeFailed(at, node, attempt, failed.failure))
             return
         self._values.take_tool_result(node, result)
         self._at(at, ToolFinished(at, node, attempt))

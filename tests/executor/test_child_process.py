@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from executor.child_process import ChildPool, ToolFailed, ToolFailure, ToolFailureCode
+from executor.child_process import ChildPool, ToolFailed, ToolFailureCode
+from executor.engines.port import Failure, FailureClass
 
 MEBIBYTE = 1024 * 1024
 
@@ -29,7 +30,7 @@ async def pool() -> AsyncIterator[ChildPool]:
         yield pool
 
 
-async def failure_of(call: Awaitable[object]) -> ToolFailure:
+async def failure_of(call: Awaitable[object]) -> Failure:
     with pytest.raises(ToolFailed) as caught:
         await call
     return caught.value.failure
@@ -114,7 +115,9 @@ async def test_each_misbehaviour_is_a_typed_failure_and_the_pool_goes_on(
 
 async def test_a_module_that_cannot_be_imported_says_so(pool: ChildPool) -> None:
     failure = await failure_of(pool.run("no_such_module:f", {}, timeout_s=5))
-    assert failure == ToolFailure(ToolFailureCode.RAISED, "ModuleNotFoundError: No module named 'no_such_module'")
+    assert failure == Failure(
+        FailureClass.TOOL, ToolFailureCode.RAISED, "ModuleNotFoundError: No module named 'no_such_module'"
+    )
     failure = await failure_of(pool.run("__main__:f", {}, timeout_s=5))
     assert "must stand in a module" in failure.message
 
