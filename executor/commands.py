@@ -5,9 +5,7 @@ from enum import StrEnum
 
 from executor.engines.port import Failure
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId
-from planner.ir.plan import Agent, Choose, Generate, Join, Loop, Map, Tool, ToolSpec
-
-Stage = Generate | Tool | Choose | Map | Loop | Agent | Join
+from planner.ir.plan import Stage, ToolSpec
 
 
 class Status(StrEnum):

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`active_programs` may run at once; `shared_outputs` bounds the answers kept for programs still to come;
-    a call waits at most `no_engine_s` for an engine of its model to come back."""
+    """`active_programs` may run at once; `shared_outputs` bounds the answers kept for programs still to come.
+
+    A call waits at most `no_engine_s` for an engine of its model to come back. An engine that fails `breaker_failures`
+    times in a row is taken out until it answers a probe.
+    """
 
     active_programs: int = 512
     shared_outputs: int = 10_000

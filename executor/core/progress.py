@@ -10,7 +10,6 @@ from executor.commands import (
     SaveNode,
     Scope,
     Settle,
-    Stage,
     Status,
     TakeShared,
 )
@@ -23,7 +22,7 @@ from executor.engines.port import Failure, FailureClass
 from planner.interpret import branch_body
 from planner.ir.ids import ContentKey, NodeRef
 from planner.ir.paths import branch_prefix, item_prefix, round_prefix, tool_path, turn_path
-from planner.ir.plan import Agent, Body, Choose, Generate, Join, Loop, Map, Plan, Tool
+from planner.ir.plan import Agent, Body, Choose, Generate, Join, Loop, Map, Plan, Stage, Tool
 
 _ROLES: dict[type[Stage], Role] = {
     Generate: Role.CALL,

@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from executor.commands import Scope, Stage
+from executor.commands import Scope
 from executor.core.life import STEPS, Life
 from executor.core.template import Template
 from executor.events import Recovered
 from executor.policy.ordering import QueueKey
 from executor.policy.retry import Tries
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId
-from planner.ir.plan import Plan, ToolSpec
+from planner.ir.plan import Plan, Stage, ToolSpec
 
 
 class Role(Enum):

@@ -8,10 +8,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Integer, Select, Text, and_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from executor.store.tables import stored_text
-
-_SQLITE_NOW = "(julianday('now') - 2440587.5) * 86400.0"
-_POSTGRES_NOW = "extract(epoch FROM clock_timestamp())::double precision"
+from executor.store.tables import POSTGRES_NOW, SQLITE_NOW, stored_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +32,9 @@ def _insert(table: str, columns: dict[str, str], tail: str = "", now: str | None
     """`columns` maps each given column to its PostgreSQL type; `now` names one that takes the database's time."""
     names = [*columns, now] if now else list(columns)
     into = f"INSERT INTO {table} ({', '.join(names)})"
-    marks = ["?"] * len(columns) + ([_SQLITE_NOW] if now else [])
+    marks = ["?"] * len(columns) + ([SQLITE_NOW] if now else [])
     arrays = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(columns.values(), 1))
-    picked = [f"given.{name}" for name in columns] + ([_POSTGRES_NOW] if now else [])
+    picked = [f"given.{name}" for name in columns] + ([POSTGRES_NOW] if now else [])
     return Bulk(
         f"{into} VALUES ({', '.join(marks)}) {tail}",
         f"{into} SELECT {', '.join(picked)} FROM unnest({arrays}) AS given({', '.join(columns)}) {tail}",

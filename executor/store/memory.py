@@ -26,11 +26,9 @@ from executor.store.port import (
     ToolBegun,
     Write,
 )
-from executor.store.records import PENDING, counted, iso_time
+from executor.store.records import ENDED, PENDING, counted, iso_time
 from planner.ir.ids import JobId
 from planner.ir.values import Json
-
-_ENDS = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(slots=True)
@@ -47,7 +45,7 @@ class _Job:
     attempt: int = 0
     nodes: dict[int, dict[str, NodeOutput | ToolBegun]] = field(default_factory=dict)
     ended: dict[int, ProgramEnded] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_ENDS, 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENDED, 0))
     usage: dict[str, int] = field(default_factory=lambda: counted(()))
 
 

@@ -5,12 +5,14 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from executor.commands import Status
 from executor.engines.port import Failure, FailureClass
 from executor.store.port import MADE, SAVED, JobRecord, JobStatus, NodeOutput
 from planner.ir.ids import JobId
 from planner.ir.values import Json
 
 PENDING = "pending"
+ENDED = tuple(status.value for status in Status)
 _LARGEST_COUNT = 2**53
 
 #: Compact, and the columns of a row stay in order. Raises `ValueError` for what JSON cannot hold.
@@ -58,7 +60,7 @@ def iso_time(seconds: float) -> str:
 
 def job_record(row: Any) -> JobRecord:
     """`row` has the columns of the table `jobs`."""
-    ended = {"succeeded": row.succeeded, "failed": row.failed, "cancelled": row.cancelled}
+    ended = {status: getattr(row, status) for status in ENDED}
     return JobRecord(
         id=JobId(row.id),
         workflow=row.workflow,

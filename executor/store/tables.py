@@ -70,6 +70,10 @@ class StoredText(TypeDecorator[str]):
         return None if value is None else plain_text(value)
 
 
+SQLITE_NOW = "((julianday('now') - 2440587.5) * 86400.0)"
+POSTGRES_NOW = "extract(epoch FROM clock_timestamp())::double precision"
+
+
 class database_now(FunctionElement[float]):  # noqa: N801 - it is an SQL function
     """The database's clock, in seconds since 1970: two processes agree about a lease though their own clocks do not."""
 
@@ -79,12 +83,12 @@ class database_now(FunctionElement[float]):  # noqa: N801 - it is an SQL functio
 
 @compiles(database_now, "sqlite")
 def _sqlite_now(element: Any, compiler: Any, **options: Any) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"
+    return SQLITE_NOW
 
 
 @compiles(database_now, "postgresql")
 def _postgres_now(element: Any, compiler: Any, **options: Any) -> str:
-    return "extract(epoch FROM clock_timestamp())::double precision"
+    return POSTGRES_NOW
 
 
 def _grows() -> Any:

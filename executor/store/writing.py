@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Select, case, func, l
 from executor.store.bulk import END_PROGRAMS, INSERT_BEGUN, INSERT_EVENTS, INSERT_OUTPUTS, select_at
 from executor.store.claims import check_fence, end_job
 from executor.store.port import MADE, SAVED, Claim, JobEnded, JobStatus, NodeOutput, ProgramEnded, ToolBegun, Write
-from executor.store.records import PENDING, countable, counted, encode_failure
+from executor.store.records import ENDED, PENDING, countable, counted, encode_failure
 from executor.store.tables import WORK_COLUMNS, jobs, nodes, programs, stored_text
 from planner.ir.ids import JobId
 
@@ -112,12 +112,9 @@ def _end_programs(connection: Connection, job: JobId, ended: dict[int, ProgramEn
     END_PROGRAMS.run(connection, [_ended_row(job_id, program) for program in new])
     kinds = [(job_id, program.row, f"program.{program.status.value}", _reason(program)) for program in new]
     INSERT_EVENTS.run(connection, kinds)
-    counts = {status: sum(program.status.value == status for program in new) for status in _ENDS}
+    counts = {status: sum(program.status.value == status for program in new) for status in ENDED}
     more = {status: jobs.c[status] + count for status, count in counts.items() if count}
     connection.execute(update(jobs).where(jobs.c.id == job).values(more))
-
-
-_ENDS = ("succeeded", "failed", "cancelled")
 
 
 def _pending(connection: Connection, job: JobId, rows: Iterable[int]) -> set[int]:

@@ -61,6 +61,14 @@ def tool_definitions(tools: Iterable[ToolSpec]) -> list[Json]:
     return [{"type": "function", "function": _function(tool)} for tool in tools]
 
 
+def tool_call_messages(calls: Iterable[ToolCall]) -> list[Json]:
+    """Tool calls as they stand in an assistant's OpenAI chat message."""
+    return [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in calls
+    ]
+
+
 def parse_arguments(call: ToolCall, tools: Sequence[ToolSpec]) -> tuple[ToolSpec, dict[str, Json]]:
     """The tool a model asks for and its arguments. Raises `ArgumentsInvalid` with a text the model can learn from."""
     spec = next((tool for tool in tools if tool.name == call.name), None)
@@ -79,10 +87,7 @@ def parse_arguments(call: ToolCall, tools: Sequence[ToolSpec]) -> tuple[ToolSpec
 def _assistant_message(reply: Reply) -> Json:
     message: dict[str, Json] = {"role": "assistant", "content": reply.text}
     if reply.tool_calls:
-        message["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in reply.tool_calls
-        ]
+        message["tool_calls"] = tool_call_messages(reply.tool_calls)
     return message
 
 

@@ -7,6 +7,7 @@ from executor.engines.model.block_pool import BlockName, block_names
 from executor.engines.model.profiles import Profile
 from executor.engines.port import Completion, EngineSpec, GenerateRequest
 from executor.engines.prompts import answer_text, checked_prompt_tokens, prompt_text
+from planner.ir.conversation import tool_call_messages
 from planner.ir.tokens import CHARS_PER_TOKEN
 
 
@@ -32,9 +33,5 @@ def prepare_call(spec: EngineSpec, request: GenerateRequest, answers: Answers, p
     context_tokens = min(spec.context_tokens, profile.kv_blocks * profile.block_tokens)
     prompt_tokens = checked_prompt_tokens(spec, request, prompt, context_tokens)
     completion = completion_of(request, answers.answer(request), prompt_tokens)
-    calls = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-        for call in completion.tool_calls
-    ]
-    text = prompt + answer_text(completion.text, calls)
+    text = prompt + answer_text(completion.text, tool_call_messages(completion.tool_calls))
     return PreparedCall(completion, block_names(text, profile.block_tokens * CHARS_PER_TOKEN))
