@@ -22,7 +22,7 @@ from executor.commands import (
     UseFallback,
 )
 from executor.engines.port import Completion, Failure, FailureClass, GenerateRequest
-from executor.events import Decided, NodeFailed, Prepared, Settled
+from executor.events import CallFinished, Decided, NodeFailed, Prepared, Settled
 from planner.interpret import StageFailed, agent_output, branch_body, check_items, choose_branch, tool_error
 from planner.ir.answer import AnswerInvalid, parse_answer
 from planner.ir.conversation import (
@@ -110,20 +110,21 @@ class Values:
         assert isinstance(request, ToolRequest)
         return request
 
-    def take_completion(self, node: NodeRef, completion: Completion) -> Failure | None:
-        """Keep what the engine answered; a `Failure` when it is not what was asked."""
-        program = self._programs[node.program]
-        request = program.requests[node.path]
-        assert isinstance(request, GenerateRequest)
+    def take_completion(
+        self, node: NodeRef, attempt: int, completion: Completion, at: float
+    ) -> CallFinished | NodeFailed:
+        """Keep what the engine answered. What is not what was asked becomes `NodeFailed`."""
+        request, outputs = self.call(node), self._programs[node.program].outputs
         if request.is_turn:
-            program.outputs[node.path] = asdict(Reply(completion.text, completion.tool_calls))
-            return None
+            outputs[node.path] = asdict(Reply(completion.text, completion.tool_calls))
+            return CallFinished(at, node, attempt, completion.usage, tuple(call.name for call in completion.tool_calls))
         try:
-            program.outputs[node.path] = parse_answer(completion.text, request.schema)
+            outputs[node.path] = parse_answer(completion.text, request.schema)
         except AnswerInvalid as error:
             cut = "; it was cut at max_tokens" if completion.finish_reason == "length" else ""
-            return Failure(FailureClass.ANSWER, "invalid_answer", f"{node.path}: {error}{cut}")
-        return None
+            failure = Failure(FailureClass.ANSWER, "invalid_answer", f"{node.path}: {error}{cut}")
+            return NodeFailed(at, node, attempt, failure)
+        return CallFinished(at, node, attempt, completion.usage)
 
     def take_tool_result(self, node: NodeRef, result: Json) -> None:
         self._programs[node.program].outputs[node.path] = result
@@ -145,14 +146,6 @@ class Values:
 
     def output(self, node: NodeRef) -> Json:
         return self._programs[node.program].outputs[node.path]
-
-    def knows(self, program: ProgramId) -> bool:
-        return program in self._programs
-
-
-def tools_asked(output: Json) -> tuple[str, ...]:
-    """The tools an agent's stored turn asks for."""
-    return tuple(call["name"] for call in output["tool_calls"])
 
 
 @dataclass(slots=True)

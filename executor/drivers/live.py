@@ -240,11 +240,10 @@ class LiveDriver:
     def _completed(self, command: Dispatch, completion: Completion) -> Event:
         node, attempt, at = command.node, command.attempt, self._clock.now()
         self._job_of(node).progress.called(completion.usage)
-        if failure := self._values.take_completion(node, completion):
-            return NodeFailed(at, node, attempt, failure)
-        tools = tuple(call.name for call in completion.tool_calls) if self._values.call(node).is_turn else ()
-        self._ledger.called(node, completion.usage, command.engine, tools)
-        return CallFinished(at, node, attempt, completion.usage, tools)
+        event = self._values.take_completion(node, attempt, completion, at)
+        if isinstance(event, CallFinished):
+            self._ledger.called(node, completion.usage, command.engine, event.tools)
+        return event
 
     async def _tool(self, command: RunTool) -> None:
         node, attempt = command.node, command.attempt

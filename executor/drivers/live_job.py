@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from executor.commands import Status
 from executor.drivers.progress import Progress
 from executor.events import BatchPlanned, JobSubmitted, Recovered
+from executor.planning import plan_batch
 from executor.store.port import Claim, JobContents, Store
 from planner.ir.codec import decode
 from planner.ir.ids import ContentKey, NodeRef, program_id
 from planner.ir.plan import Plan
-from planner.job import JobPart
-from planner.optimize import optimize
 from planner.table import Table
 
 
@@ -60,5 +59,4 @@ def answered_before(job: LiveJob, planned: BatchPlanned) -> Iterator[tuple[Conte
 
 
 def planned(job: LiveJob, at: float) -> BatchPlanned:
-    (part,) = optimize([JobPart(job.plan, job.table)]).parts
-    return BatchPlanned(at, job.claim.job, part.plan, part.order, part.groups)
+    return plan_batch(job.claim.job, job.plan, job.table, at)

@@ -40,8 +40,6 @@ from executor.engines.model.prepared import prepare_call
 from executor.engines.model.profiles import Profile, profile_for
 from executor.engines.port import Completion, EngineFailed, EngineSpec, Failure
 from executor.events import (
-    BatchPlanned,
-    CallFinished,
     EngineBack,
     Event,
     JobSubmitted,
@@ -49,13 +47,12 @@ from executor.events import (
     ToolFinished,
     WakeUp,
 )
+from executor.planning import plan_batch
 from executor.tools import ToolRunner
 from executor.values import Values
 from planner.ir.ids import EngineId, JobId, NodeRef, ProgramId, job_of
 from planner.ir.plan import Plan, ToolSpec
 from planner.ir.values import Json
-from planner.job import JobPart
-from planner.optimize import optimize
 from planner.table import Table
 
 
@@ -198,8 +195,7 @@ class Simulation:
                 self._at(max(at, self._now), WakeUp(max(at, self._now)))
 
     def _plan(self, arrival: Arrival) -> None:
-        (part,) = optimize([JobPart(arrival.plan, arrival.table)]).parts
-        self._inbox.append(BatchPlanned(self._now, arrival.job, part.plan, part.order, part.groups))
+        self._inbox.append(plan_batch(arrival.job, arrival.plan, arrival.table, self._now))
 
     def _dispatch(self, command: Dispatch) -> None:
         engine, running = self._engines[command.engine], _Running(command.node, command.attempt)
@@ -220,12 +216,9 @@ class Simulation:
 
     def _completed(self, engine: _SimulatedEngine, finished: Finished[_Running]) -> Event:
         node, attempt = finished.id.node, finished.id.attempt
-        completion = engine.answers.pop(finished.id)
+        completion = replace(engine.answers.pop(finished.id), usage=finished.usage)
         self._job_of(node.program).progress.called(finished.usage)
-        if failure := self._values.take_completion(node, completion):
-            return NodeFailed(self._now, node, attempt, failure)
-        tools = tuple(call.name for call in completion.tool_calls) if self._values.call(node).is_turn else ()
-        return CallFinished(self._now, node, attempt, finished.usage, tools)
+        return self._values.take_completion(node, attempt, completion, self._now)
 
     def _watch(self, engine: _SimulatedEngine) -> None:
         if (at := engine.model.next_at()) is not None:

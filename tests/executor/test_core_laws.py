@@ -11,9 +11,8 @@ from executor.commands import Dispatch, RunTool, SaveNode
 from executor.core.scheduler import Scheduler
 from executor.engines.port import Failure, FailureClass
 from executor.events import Recovered
-from executor.values import tools_asked
 from planner.interpret import StageFailed, interpret
-from planner.ir.ids import NodeRef
+from planner.ir.ids import NodeRef, row_of
 from planner.ir.plan import Plan
 from planner.ir.values import Json
 from planner.job import JobPart
@@ -99,10 +98,11 @@ def _job(data: st.DataObject) -> tuple[Plan, list[dict[str, Json]]]:
 def _recovered(killed: Tabletop) -> dict[int, Recovered]:
     done: dict[int, dict[str, tuple[str, ...]]] = {}
     for node, output in killed.saved.items():
-        row = int(node.program.rpartition("/")[2])
+        row = row_of(node.program)
         if row not in killed.results:
             is_turn = isinstance(output, dict) and output.keys() == {"text", "tool_calls"}
-            done.setdefault(row, {})[node.path] = tools_asked(output) if is_turn else ()
+            tools = tuple(call["name"] for call in output["tool_calls"]) if is_turn else ()
+            done.setdefault(row, {})[node.path] = tools
     return {row: Recovered(paths) for row, paths in done.items()}
 
 

@@ -32,8 +32,6 @@ from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
 from executor.engines.port import Completion, EngineSpec, Failure, FailureClass, Usage
 from executor.events import (
-    BatchPlanned,
-    CallFinished,
     EngineBack,
     Event,
     JobSubmitted,
@@ -42,13 +40,12 @@ from executor.events import (
     ToolFinished,
     WakeUp,
 )
+from executor.planning import plan_batch
 from executor.values import Values
 from planner.interpret import StageFailed, World
 from planner.ir.ids import EngineId, JobId, NodeRef
 from planner.ir.plan import Agent, Generate, Plan
 from planner.ir.values import Json
-from planner.job import JobPart
-from planner.optimize import optimize
 from planner.table import Table
 
 FLEET = (
@@ -113,8 +110,7 @@ class Tabletop:
     def _perform(self, command: Command) -> list[Event]:
         match command:
             case PlanBatch(job=job):
-                (part,) = optimize([JobPart(self.plan, self.table)]).parts
-                return [BatchPlanned(self.now, job, part.plan, part.order, part.groups)]
+                return [plan_batch(job, self.plan, self.table, self.now)]
             case Prepare() | Decide() | Settle():
                 if command.scope.stage is not None:
                     self.stages[command.node] = command.scope.stage
@@ -160,10 +156,8 @@ class Tabletop:
             reply = self.world.generate(node.path, stage, list(request.messages))
         except StageFailed as error:
             return NodeFailed(self.now, node, attempt, Failure(FailureClass.ROW, error.code, error.message))
-        usage = Usage(1, 1)
-        if failure := self.values.take_completion(node, Completion(reply.text, usage, reply.tool_calls)):
-            return NodeFailed(self.now, node, attempt, failure)
-        return CallFinished(self.now, node, attempt, usage, tuple(call.name for call in reply.tool_calls))
+        completion = Completion(reply.text, Usage(1, 1), reply.tool_calls)
+        return self.values.take_completion(node, attempt, completion, self.now)
 
     def _tool(self, node: NodeRef, attempt: int) -> Event:
         request = self.values.tool(node)
