@@ -22,7 +22,7 @@ from planner.errors import Problem, problem_lines
 PREFIX = "HALO_"
 NESTED = "__"
 #: Variables that other parts of Halo read: clients, inline runs, tests, tools.
-OTHERS = frozenset({"HALO_URL", "HALO_API_KEY", "HALO_ENGINE_URL", "HALO_ENGINE_API_KEY", "HALO_DEBUG"})
+OTHERS = frozenset({"HALO_URL", "HALO_API_KEY", "HALO_ENGINE_URL", "HALO_ENGINE_API_KEY", "HALO_DEBUG", "HALO_PRICES"})
 OTHERS_PREFIXES = ("HALO_TEST_", "HALO_TOOL_")
 
 _KEY = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}:[0-9a-f]{64}$"

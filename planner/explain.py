@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from planner.cost.quantiles import length_prior
 from planner.draft import one_object_per_plan
 from planner.estimate import PRIORS, TOOL_OUTPUT_TOKENS, body_column_tokens, expression_tokens, output_tokens
 from planner.explanation import NOTHING, Explanation, Span, StageForecast
@@ -52,6 +53,7 @@ def _add(left: StageForecast, right: StageForecast) -> StageForecast:
         prompt_tokens=left.prompt_tokens + right.prompt_tokens,
         merged_tokens=left.merged_tokens + right.merged_tokens,
         shared_tokens=left.shared_tokens + right.shared_tokens,
+        output_tokens=left.output_tokens + right.output_tokens,
     )
 
 
@@ -150,6 +152,7 @@ class _Survey:
             merged,
             known.shared_tokens,
             self._notes.get(path, ""),
+            scope.distinct * turns * _answer_tokens(stage),
         )
 
     def _distinct(self, stage: Stage, path: str, scope: _Scope) -> Span:
@@ -231,6 +234,14 @@ def _tokens_a_run(stage: Generate | Agent, opening: float) -> Span:
         return Span(opening, opening)
     turns, turn_tokens = stage.max_turns, stage.sampling.max_tokens + TOOL_OUTPUT_TOKENS
     return Span(opening, turns * opening + turn_tokens * turns * (turns - 1) / 2)
+
+
+def _answer_tokens(stage: Stage) -> Span:
+    """Of one call of the stage."""
+    if not isinstance(stage, Generate | Agent):
+        return NOTHING
+    length = length_prior(stage.sampling.max_tokens)
+    return Span(length.p10, length.p90)
 
 
 def _does(stage: Stage) -> str:

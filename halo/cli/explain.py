@@ -1,6 +1,7 @@
 """`halo explain`: what would be run, without running it."""
 
 import json
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halo.cli.console import warn
-from halo.cli.options import InputJson, Inputs, WorkflowName
+from halo.cli.options import EngineUrls, Fleet, InputJson, Inputs, Models, WorkflowName
 
 if TYPE_CHECKING:
     from halo.sdk.workflow import Workflow
@@ -21,6 +22,8 @@ _EXAMPLES = """Examples:
   halo explain text2sql --rows questions.jsonl
 
   halo explain flows.py:answer -i question="How many?" --format json
+
+  halo explain text2sql --rows questions.jsonl --fleet fleet.toml
 
   halo explain flows.py:answer --format mermaid
 """
@@ -53,11 +56,15 @@ def explain(
     input_json: InputJson = None,
     output: _Format = Format.TABLE,
     limit: _Limit = None,
+    engine: EngineUrls = None,
+    model: Models = None,
+    fleet: Fleet = None,
     as_json: _Json = False,
 ) -> None:
-    """Show what a workflow would do: its stages, how often each runs, how many calls and tokens are shared.
+    """Show what a workflow would do: its stages, how often each runs, what is shared, engine time and money.
 
-    No model is called and no tool is run. Without rows and inputs, the plan itself is shown.
+    No model is called and no tool is run. Without rows and inputs, the plan itself is shown. Time and money are
+    estimates for the engines named; where none is, for one A100 with 80 GB. HALO_PRICES names a file with your prices.
     """
     from halo.sdk.find import find_workflow
 
@@ -68,7 +75,8 @@ def explain(
     if rows is None and not inputs and input_json is None:
         typer.echo(_plan_alone(found.plan, output))
     else:
-        typer.echo(_explained(found.plan, _table(found, rows, inputs or [], input_json, limit), output))
+        explanation = _explained(found.plan, _table(found, rows, inputs or [], input_json, limit))
+        typer.echo(_shown(_with_times(explanation, engine, model, fleet), output))
 
 
 def _table(
@@ -89,20 +97,35 @@ def _table(
     return table
 
 
-def _explained(plan: "Plan", table: "Table", output: Format) -> str:
+def _explained(plan: "Plan", table: "Table") -> "Explanation":
     from planner.explain import explain
-    from planner.ir.render import render
     from planner.job import JobPart
     from planner.optimize import optimize
 
-    if output is Format.TREE:
-        return render(plan).rstrip()
     part = JobPart(plan, table)
-    return _shown(explain([part], optimize([part])), output)
+    return explain([part], optimize([part]))
+
+
+def _with_times(
+    explanation: "Explanation", urls: list[str] | None, models: list[str] | None, fleet: Path | None
+) -> "Explanation":
+    """For the engines that are named, on the command line or in the environment; else for the reference."""
+    from halo.batch.engines import ENGINE_URL, FLEET, named_engines
+    from halo.prices import priced, read_prices, reference_engine
+    from planner.timing import with_times
+
+    prices = read_prices(os.environ)
+    if urls or models or fleet or os.environ.get(ENGINE_URL) or os.environ.get(FLEET):
+        return with_times(explanation, priced(named_engines(urls or (), models or (), fleet, os.environ), prices))
+    return with_times(explanation, [reference_engine(prices)], "the reference, for no engine is named")
 
 
 def _shown(explanation: "Explanation", output: Format) -> str:
+    from planner.ir.render import render
+
     match output:
+        case Format.TREE:
+            return "\n".join(render(plan).rstrip() for plan in explanation.plans)
         case Format.JSON:
             return json.dumps(explanation.to_json(), indent=2, ensure_ascii=False)
         case Format.MERMAID:

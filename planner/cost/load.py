@@ -5,13 +5,13 @@ from functools import lru_cache
 
 from planner.cost.model import CHUNK_TOKENS, Replica, decode_seconds, prefill_seconds, replica_for
 
-_RUNNING = 32
+RUNNING = 32
 _LONG = 2 * CHUNK_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRates:
-    """The share of an engine's time that tokens take, prompts read in full chunks and 32 calls decoding at once."""
+    """The share of an engine's time that tokens take: prompts are read in full chunks, many calls decode at once."""
 
     prompt_token_s: float
     prompt_pair_s: float
@@ -35,14 +35,14 @@ def rates_for(gpu: str, model: str) -> LoadRates:
     return load_rates(replica_for(gpu, model))
 
 
-def load_rates(replica: Replica) -> LoadRates:
-    """A line through prompts of one and two chunks, and one through decoding without and with a context."""
+def load_rates(replica: Replica, running: float = RUNNING) -> LoadRates:
+    """A line through prompts of one and two chunks, another through `running` calls without and with a context."""
     one, two = prefill_seconds(replica, CHUNK_TOKENS), prefill_seconds(replica, _LONG)
     pair_s = max(0.0, (two / _LONG - one / CHUNK_TOKENS) / CHUNK_TOKENS)
-    bare, full = decode_seconds(replica, 0, _RUNNING), decode_seconds(replica, CHUNK_TOKENS, _RUNNING)
+    bare, full = decode_seconds(replica, 0, running), decode_seconds(replica, CHUNK_TOKENS, running)
     return LoadRates(
         prompt_token_s=one / CHUNK_TOKENS - CHUNK_TOKENS * pair_s,
         prompt_pair_s=pair_s,
-        output_token_s=bare / _RUNNING,
-        output_context_s=(full - bare) / CHUNK_TOKENS / _RUNNING,
+        output_token_s=bare / running,
+        output_context_s=(full - bare) / CHUNK_TOKENS / running,
     )

@@ -127,6 +127,15 @@ def test_explain_without_rows_shows_the_plan(halo: Halo, form: str, beginning: s
     assert halo("explain", TRIAGE, "-f", form).stdout.startswith(beginning)
 
 
+def test_explain_tells_engine_time_for_the_fleet_or_a_reference(halo: Halo) -> None:
+    of_fleet = json.loads(halo("explain", TRIAGE, "-i", "question=a", "--fleet", "fleet.toml", "--json").stdout)
+    of_reference = json.loads(halo("explain", TRIAGE, "-i", "question=a", "--json").stdout)
+    assert of_fleet["engines"] == ["A10 with Llama-3-8B, not calibrated"]
+    assert of_reference["engines"][-1] == "the reference, for no engine is named"
+    assert of_reference["engine_seconds"]["low"] < of_fleet["engine_seconds"]["low"]
+    assert of_fleet["usd"]["high"] == pytest.approx(of_fleet["engine_seconds"]["high"] * 0.75 / 3600)
+
+
 def test_explain_takes_rows_or_inputs(halo: Halo, tmp_path: Path) -> None:
     result = halo("explain", TRIAGE, "--rows", rows(tmp_path, {"question": "a"}), "-i", "question=a")
     assert result.exit_code == 2
