@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from planner.errors import PlanUnreadable, Problem
 from planner.ir.plain import as_data
 from planner.ir.plan import Plan
-from planner.ir.values import Json, canonical_json, value
+from planner.ir.values import Json, value
 
 FORMAT = 1
 MAX_BYTES = 4 * 1024 * 1024
@@ -22,11 +22,13 @@ _MAX_TOLD = 10_000
 
 
 def encode(plan: Plan) -> str:
-    """One text for one plan: canonical JSON. `plan` must be valid (see `check`).
+    """The plan as JSON, fields in the order of their classes. `plan` must be valid (see `check`).
 
-    Raises `PlanUnreadable` for a text that `decode` would refuse for its size.
+    Names inside a JSON schema keep their order: it is the order in which an engine writes the answer's fields. Raises
+    `PlanUnreadable` for a text that `decode` would refuse for its size.
     """
-    text = canonical_json({"format": FORMAT, "plan": as_data(plan)})
+    document = {"format": FORMAT, "plan": as_data(plan)}
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     _check_size(text)
     return text
 

@@ -11,6 +11,7 @@ from planner.ir.codec import MAX_BYTES, MAX_DEPTH, decode, encode
 from planner.ir.expressions import Array, Concat, Const, Expr, Output
 from planner.ir.ids import StageId
 from planner.ir.plan import Body, Case, Choose, Generate, Join, Message, Plan
+from planner.ir.values import Json
 
 PLAN = Plan("p", (), (Join(StageId("j"), Const(1)),), Output(StageId("j")))
 
@@ -98,3 +99,13 @@ def test_the_checker_lets_nothing_through_that_is_refused_for_its_depth(nest: Ca
     deepest = max(depth for depth in range(120) if not check(nest(depth)))
     assert deepest > 25
     assert decode(encode(nest(deepest))) == nest(deepest)
+
+
+def test_the_fields_of_an_answer_keep_their_order() -> None:
+    """An engine writes an answer's fields in the order of its schema: first the reasons, then the answer."""
+    schema: Json = {"type": "object", "properties": {"reasons": {"type": "string"}, "answer": {"type": "string"}}}
+    call = Generate(StageId("judge"), "m", (Message("user", Concat((Const("?"),))),), schema=schema)
+    (decoded,) = decode(encode(Plan("p", (), (call,), Const(None)))).stages
+    assert isinstance(decoded, Generate)
+    assert isinstance(decoded.schema, dict)
+    assert [*decoded.schema["properties"]] == ["reasons", "answer"]
