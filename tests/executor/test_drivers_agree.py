@@ -1,10 +1,13 @@
 """One workflow, the same answers: inline, live on scripted engines, and simulated on modelled ones."""
 
+import asyncio
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from every_kind import every_kind
 from live_runs import MODELS, run_live, scripted_fleet
+from synthetic_world import SyntheticWorld
 
 from executor.commands import Status
 from executor.core.scheduler import Scheduler
@@ -14,10 +17,9 @@ from executor.engines.port import EngineSpec, GenerateRequest
 from executor.engines.synthetic import Synthetic
 from executor.journal import decode_events, encode_event, read_journal
 from executor.tools import ToolRunner
-from planner.interpret import World, interpret
-from planner.ir.conversation import Reply, tool_definitions
+from planner.interpret import interpret
 from planner.ir.ids import EngineId, JobId
-from planner.ir.plan import Agent, Generate, ToolSpec
+from planner.ir.plan import ToolSpec
 from planner.ir.values import Json, canonical_json
 from planner.table import Table
 
@@ -30,7 +32,7 @@ ROWS = [
 
 
 async def test_inline_live_and_simulated_give_the_same_answers() -> None:
-    inline = [interpret(every_kind.plan, row, SyntheticWorld()) for row in _rows()]
+    inline = [interpret(every_kind.plan, row, SyntheticWorld(run_tool)) for row in _rows()]
     status, live, _ = await run_live(every_kind.plan, ROWS, every_kind.tools)
     assert status is Status.SUCCEEDED
     assert [row.result for row in live] == inline
@@ -74,29 +76,9 @@ class Counting:
         return Synthetic().answer(request)
 
 
-class SyntheticWorld(World):
-    """The synthetic answers and the real tools, for the reference interpreter."""
-
-    def generate(self, path: str, stage: Generate | Agent, messages: list[Json]) -> Reply:
-        request = GenerateRequest(
-            call_id=path,
-            program="",
-            model=stage.model,
-            messages=tuple(messages),
-            sampling=stage.sampling,
-            schema=stage.schema if isinstance(stage, Generate) else None,
-            tools=tuple(tool_definitions(stage.tools)) if isinstance(stage, Agent) else (),
-            is_turn=isinstance(stage, Agent),
-        )
-        answer = Synthetic().answer(request)
-        return Reply(answer.text, answer.tool_calls)
-
-    def tool(self, path: str, spec: ToolSpec, arguments: dict[str, Json]) -> Json:
-        import asyncio
-        import concurrent.futures
-
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            return pool.submit(asyncio.run, ToolRunner(every_kind.tools).run(spec, arguments)).result()
+def run_tool(spec: ToolSpec, arguments: dict[str, Json]) -> Json:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, ToolRunner(every_kind.tools).run(spec, arguments)).result()
 
 
 def _table() -> Table:

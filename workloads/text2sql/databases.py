@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 from halo.sdk.errors import HaloError
+from workloads.databases.make import SCALED_DATABASES
 from workloads.text2sql.datasets import database_file
-from workloads.text2sql.make_databases import SAMPLE_DATABASES, make_database
+from workloads.text2sql.make_databases import SAMPLE_DATABASES, SampleDatabase, make_database
 
 #: Tools see this variable in their own process too: its name begins with HALO_TOOL_.
 FOLDER_VARIABLE = "HALO_TOOL_DATABASES"
@@ -26,7 +27,7 @@ def locate(name: str) -> Path:
     found = _sample(name)
     if found is not None:
         return found
-    known = ", ".join(sorted(SAMPLE_DATABASES))
+    known = ", ".join(sorted(SAMPLE_DATABASES) + sorted(SCALED_DATABASES))
     raise DatabaseUnknown(f"there is no database {name!r}; the samples are {known}; set {FOLDER_VARIABLE} to a folder")
 
 
@@ -40,18 +41,23 @@ def locate_in(folder: Path, name: str) -> Path:
 
 
 def all_samples() -> Path:
-    """The folder of the sample databases, all of them made."""
+    """The folder of the databases our own questions are about, all of them made."""
     for name in SAMPLE_DATABASES:
         _sample(name)
     return samples_folder()
 
 
 def _sample(name: str) -> Path | None:
-    sample = SAMPLE_DATABASES.get(name)
+    sample = _recipe(name)
     if sample is None:
         return None
     path = samples_folder() / f"{name}.sqlite"
     return path if path.is_file() else make_database(sample, path)
+
+
+def _recipe(name: str) -> SampleDatabase | None:
+    scaled = SCALED_DATABASES.get(name)
+    return SAMPLE_DATABASES.get(name) if scaled is None else scaled.at(scale=1)
 
 
 def samples_folder() -> Path:

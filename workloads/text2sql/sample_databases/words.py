@@ -42,6 +42,10 @@ class Draw:
         """One of them, the earlier the likelier: some customers buy more than others."""
         return choices[int(self._random() ** 1.7 * len(choices))]
 
+    def by_rank(self, stop: int) -> int:
+        """A number below `stop`: the n-th about as often as 1/n (Zipf's law), as questions come up in practice."""
+        return int((stop + 1) ** self._random()) - 1
+
     def some(self, choices: Sequence[T], count: int) -> list[T]:
         """`count` different ones."""
         left = list(choices)
