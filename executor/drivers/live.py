@@ -4,7 +4,7 @@ them. Whatever fails becomes an event; only a broken promise of our own code sto
 import asyncio
 import json
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import islice
@@ -42,6 +42,7 @@ from executor.drivers.ledger import Ledger
 from executor.drivers.live_job import LiveJob, answered_before, load_job, planned, submitted
 from executor.drivers.live_state import LiveState
 from executor.drivers.progress import Progress
+from executor.drivers.tasks import Tasks
 from executor.drivers.watch import EngineWatch
 from executor.drivers.writer import Writer
 from executor.engines.port import Completion, Engine, EngineFailed, Failure, FailureClass
@@ -106,15 +107,14 @@ class LiveDriver:
         self._jobs: dict[JobId, LiveJob] = {}
         self._inbox: deque[Event] = deque()
         self._draining = False
-        self._running: dict[tuple[NodeRef, int], asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(self._broken)
         self._ledger = Ledger()
 
     async def __aenter__(self) -> "LiveDriver":
         self._writer = Writer(self._store, self._clock, self._fenced)
-        self._watch = EngineWatch(self._engines, self._clock, self._post, self._spawn)
+        self._watch = EngineWatch(self._engines, self._clock, self._post, self._tasks.spawn)
         await self._watch.start()
-        self._states.start(self._spawn)
+        self._states.start(self._tasks.spawn)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -149,9 +149,7 @@ class LiveDriver:
         A store that is away is waited for no longer than `LAST_WRITES_S`: what it did not take is done again later.
         """
         claims = [job.claim for job in self._jobs.values()]
-        for task in (*self._running.values(), *self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._running.values(), *self._tasks, return_exceptions=True)
+        await self._tasks.close()
         try:
             async with asyncio.timeout(LAST_WRITES_S):
                 await self._writer.close()
@@ -159,8 +157,6 @@ class LiveDriver:
                     await self._store.release(claim)
         except (TimeoutError, StoreUnavailable) as error:
             log.warning("stopped before the store took everything; leases run out by themselves", error=repr(error))
-
-    # -- events in, commands out
 
     def _post(self, event: Event) -> None:
         self._inbox.append(event)
@@ -195,12 +191,11 @@ class LiveDriver:
             case OpenFrame() | UseFallback():
                 self._values.apply(command)
             case Dispatch(node=node, attempt=attempt):
-                self._begin(node, attempt, self._call(command))
+                self._tasks.begin(node, attempt, self._call(command))
             case RunTool(node=node, attempt=attempt):
-                self._begin(node, attempt, self._tool(command))
+                self._tasks.begin(node, attempt, self._tool(command))
             case Abort(node=node, attempt=attempt):
-                if task := self._running.pop((node, attempt), None):
-                    task.cancel()
+                self._tasks.abort(node, attempt)
             case SaveNode():
                 self._save_node(command)
             case SaveProgram():
@@ -212,14 +207,12 @@ class LiveDriver:
             case PlanBatch(job=job):
                 self._plan(self._jobs[job])
             case FinishJob(job=job, status=status):
-                self._spawn(self._finish_job(self._jobs.pop(job), status))
+                self._tasks.spawn(self._finish_job(self._jobs.pop(job), status))
             case WatchEngine(engine=engine, after_s=after_s, reason=reason):
                 log.warning("engine taken out", engine=engine, reason=reason[:500], probe_in_s=after_s)
                 self._watch.bring_back(engine, after_s)
             case CallMeAt(at=at):
-                self._spawn(self._wake_at(at))
-
-    # -- work
+                self._tasks.spawn(self._wake_at(at))
 
     async def _call(self, command: Dispatch) -> None:
         node, attempt = command.node, command.attempt
@@ -267,16 +260,14 @@ class LiveDriver:
         await self._writer.flush(job.claim)
 
     def _ended(self, node: NodeRef, attempt: int, event: Event) -> None:
-        if self._running.pop((node, attempt), None) is not None:
+        if self._tasks.end(node, attempt):
             self._post(event)
-
-    # -- jobs and programs
 
     def _plan(self, job: LiveJob) -> None:
         if job.table.rows <= ROWS_PLANNED_AT_ONCE and not job.contents.ended:
             self._inbox.append(planned(job, self._clock.now()))
         else:
-            self._spawn(self._plan_aside(job))
+            self._tasks.spawn(self._plan_aside(job))
 
     async def _plan_aside(self, job: LiveJob) -> None:
         event = await asyncio.to_thread(planned, job, 0.0)
@@ -351,27 +342,12 @@ class LiveDriver:
     def _job_of(self, node: NodeRef) -> LiveJob:
         return self._jobs[job_of(node.program)]
 
-    # -- tasks
-
     async def _wake_at(self, at: float) -> None:
         await self._clock.sleep(max(0.0, at - self._clock.now()))
         self._post(WakeUp(self._clock.now()))
 
-    def _begin(self, node: NodeRef, attempt: int, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._running[node, attempt] = task
-        task.add_done_callback(self._check)
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(self._check)
-
-    def _check(self, task: "asyncio.Task[None]") -> None:
-        """A task that raised broke a promise of ours: everybody who waits for a job learns it."""
-        if task.cancelled() or (error := task.exception()) is None:
-            return
+    def _broken(self, error: BaseException) -> None:
+        """A promise of ours broke: everybody who waits for a job learns it."""
         log.error("driver failed", exc_info=error)
         for job in self._jobs.values():
             if not job.ended.done():
