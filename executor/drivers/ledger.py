@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from executor.engines.port import Usage
 from executor.store.port import NO_WORK, SavedProgram, Work
 from planner.ir.ids import ContentKey, EngineId, NodeRef, ProgramId
+from planner.ir.paths import insides
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,7 @@ class Ledger:
         self._done.pop(program, None)
 
     def called(self, node: NodeRef, usage: Usage, engine: EngineId, tools: tuple[str, ...]) -> None:
-        work = Work(1, 0, usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
-        self._done[node.program][node.path] = Done(work, engine, tools)
+        self._done[node.program][node.path] = Done(Work.of_call(usage), engine, tools)
 
     def ran_tool(self, node: NodeRef) -> None:
         self._done[node.program][node.path] = Done(Work(tools=1))
@@ -63,5 +63,5 @@ def _whole(done: Mapping[str, Done], path: str) -> Done:
     """What a node took, with all that is inside it."""
     if path in done:
         return done[path]
-    inside = [part.work for name, part in done.items() if name.startswith((f"{path}[", f"{path}#", f"{path}?"))]
+    inside = [part.work for name, part in done.items() if name.startswith(insides(path))]
     return Done(sum(inside, NO_WORK))

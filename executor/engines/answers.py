@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from executor.engines.port import Completion, EngineFailed, Failure, FailureClass, GenerateRequest, Usage
+from executor.engines.failures import failed
+from executor.engines.port import Completion, EngineFailed, FailureClass, GenerateRequest, Usage
 from planner.ir.conversation import ToolCall
 from planner.ir.tokens import CHARS_PER_TOKEN, estimate_tokens
 
@@ -52,7 +53,7 @@ class FromFunction:
 
 def no_answer(code: str, message: str) -> EngineFailed:
     """The failure of a request that nothing can be answered to."""
-    return EngineFailed(Failure(FailureClass.ROW, code, message))
+    return failed(FailureClass.ROW, code, message)
 
 
 def completion_of(request: GenerateRequest, answer: Answer, prompt_tokens: int) -> Completion:

@@ -7,18 +7,11 @@ from itertools import count
 
 from executor.clock import Clock
 from executor.engines.answers import Answers
+from executor.engines.failures import closed, timed_out
 from executor.engines.model.engine import EngineModel, Finished
 from executor.engines.model.prepared import PreparedCall, prepare_call
 from executor.engines.model.profiles import Profile, profile_for
-from executor.engines.port import (
-    Completion,
-    EngineFailed,
-    EngineHealth,
-    EngineSpec,
-    Failure,
-    FailureClass,
-    GenerateRequest,
-)
+from executor.engines.port import Completion, EngineFailed, EngineHealth, EngineSpec, GenerateRequest
 
 
 class Modelled:
@@ -44,7 +37,7 @@ class Modelled:
 
     async def generate(self, request: GenerateRequest) -> Completion:
         if self._closed:
-            raise EngineFailed(self._closed_failure())
+            raise closed(self._spec)
         call = prepare_call(self._spec, request, self._answers, self._profile)
         finished = await self._finish(call, request.timeout_s)
         usage = replace(call.completion.usage, cached_tokens=finished.usage.cached_tokens)
@@ -58,7 +51,7 @@ class Modelled:
     async def close(self) -> None:
         self._closed = True
         for number in list(self._inside):
-            self._fail(number, self._closed_failure(), self._clock.now())
+            self._fail(number, closed(self._spec), self._clock.now())
         self._alarm.stop()
 
     async def _finish(self, call: PreparedCall, timeout_s: float) -> Finished[int]:
@@ -81,11 +74,10 @@ class Modelled:
             if (inside := self._inside.pop(finished.id, None)) is not None:
                 inside.tell(finished)
         for number in [number for number, inside in self._inside.items() if inside.deadline <= now]:
-            message = f"no answer within {self._inside[number].timeout_s:g} s"
-            self._fail(number, Failure(FailureClass.ENGINE, "timeout", message), now)
+            self._fail(number, timed_out(self._inside[number].timeout_s), now)
         self._set_alarm()
 
-    def _fail(self, number: int, failure: Failure, now: float) -> None:
+    def _fail(self, number: int, failure: EngineFailed, now: float) -> None:
         self._model.cancel(number, now)
         self._inside.pop(number).fail(failure)
 
@@ -95,9 +87,6 @@ class Modelled:
         if next_at is not None:
             instants.append(next_at)
         self._alarm.set(min(instants, default=None))
-
-    def _closed_failure(self) -> Failure:
-        return Failure(FailureClass.ENGINE, "closed", f"engine {self._spec.id} is closed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +101,9 @@ class _Inside:
         if not self.finished.done():
             self.finished.set_result(finished)
 
-    def fail(self, failure: Failure) -> None:
+    def fail(self, failure: EngineFailed) -> None:
         if not self.finished.done():
-            self.finished.set_exception(EngineFailed(failure))
+            self.finished.set_exception(failure)
 
 
 class _Alarm:

@@ -7,14 +7,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from executor.engines.port import (
-    Completion,
-    EngineFailed,
-    Failure,
-    FailureClass,
-    GenerateRequest,
-    Usage,
-)
+from executor.engines.failures import failed
+from executor.engines.port import Completion, EngineFailed, FailureClass, GenerateRequest, Usage
 from planner.ir.conversation import ToolCall
 from planner.ir.values import Json
 
@@ -157,10 +151,6 @@ def failure_from(status: int, headers: Mapping[str, str], body: bytes) -> Engine
         code = "prompt_too_long" if status == 413 or _CONTEXT_OVERFLOW.search(said) else "bad_request"
         return failed(FailureClass.ROW, code, message)
     return failed(FailureClass.ENGINE, "engine_error", message, _retry_after_s(headers))
-
-
-def failed(failure_class: FailureClass, code: str, message: str, retry_after_s: float | None = None) -> EngineFailed:
-    return EngineFailed(Failure(failure_class, code, message, retry_after_s))
 
 
 def _completion(choice: _Choice, usage: _Usage) -> Completion:

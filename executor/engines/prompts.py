@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from executor.engines.port import EngineFailed, EngineSpec, Failure, FailureClass, GenerateRequest
+from executor.engines.failures import failed
+from executor.engines.port import EngineSpec, FailureClass, GenerateRequest
 from planner.ir.tokens import estimate_tokens
 from planner.ir.values import Json, canonical_json
 
@@ -31,14 +32,14 @@ def checked_prompt_tokens(spec: EngineSpec, request: GenerateRequest, text: str,
     """
     if request.model not in spec.models:
         message = f"engine {spec.id} does not serve {request.model!r}; it serves {', '.join(spec.models) or 'nothing'}"
-        raise EngineFailed(Failure(FailureClass.ENGINE, "wrong_model", message))
+        raise failed(FailureClass.ENGINE, "wrong_model", message)
     tokens = estimate_tokens(text)
     if tokens + request.sampling.max_tokens > context_tokens:
         message = (
             f"the prompt (about {tokens} tokens) and the answer (up to {request.sampling.max_tokens}) "
             f"exceed the context of {context_tokens} tokens"
         )
-        raise EngineFailed(Failure(FailureClass.ROW, "prompt_too_long", message))
+        raise failed(FailureClass.ROW, "prompt_too_long", message)
     return tokens
 
 

@@ -5,15 +5,8 @@ from collections.abc import Callable
 
 from executor.clock import Clock, WallClock
 from executor.engines.answers import Answers, completion_of
-from executor.engines.port import (
-    Completion,
-    EngineFailed,
-    EngineHealth,
-    EngineSpec,
-    Failure,
-    FailureClass,
-    GenerateRequest,
-)
+from executor.engines.failures import closed, timed_out
+from executor.engines.port import Completion, EngineFailed, EngineHealth, EngineSpec, Failure, GenerateRequest
 from executor.engines.prompts import checked_prompt_tokens, prompt_text
 
 #: What shall befall a call: a failure, a delay in seconds, or nothing.
@@ -50,7 +43,7 @@ class Scripted:
 
     async def generate(self, request: GenerateRequest) -> Completion:
         if self._closed:
-            raise EngineFailed(Failure(FailureClass.ENGINE, "closed", f"engine {self._spec.id} is closed"))
+            raise closed(self._spec)
         text = prompt_text(request.messages, request.tools)
         tokens = checked_prompt_tokens(self._spec, request, text, self._spec.context_tokens)
         await self._suffer(request)
@@ -72,5 +65,4 @@ class Scripted:
             return
         await self._clock.sleep(min(fault, request.timeout_s))
         if fault >= request.timeout_s:
-            message = f"no answer within {request.timeout_s:g} s"
-            raise EngineFailed(Failure(FailureClass.ENGINE, "timeout", message))
+            raise timed_out(request.timeout_s)

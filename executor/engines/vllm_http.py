@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import aiohttp
 
+from executor.engines.failures import closed, failed, timed_out
 from executor.engines.openai_wire import (
     ServedModel,
     completion_from,
-    failed,
     failure_from,
     request_body,
     request_headers,
@@ -69,8 +69,7 @@ class VllmHttp:
             async with asyncio.timeout(request.timeout_s):
                 reply = await self._post(request_body(request), request_headers(request))
         except TimeoutError:
-            message = f"no answer within {request.timeout_s:g} s"
-            raise failed(FailureClass.ENGINE, "timeout", message) from None
+            raise timed_out(request.timeout_s) from None
         if reply.status != 200:
             raise failure_from(reply.status, reply.headers, reply.body)
         return completion_from(reply.body, request.model)
@@ -164,7 +163,7 @@ class VllmHttp:
     def _open(self) -> aiohttp.ClientSession:
         """Made on first use, because aiohttp wants a running loop."""
         if self._closed:
-            raise failed(FailureClass.ENGINE, "closed", "this engine's connection pool is closed")
+            raise closed(self._spec)
         if self._session is None:
             trace = aiohttp.TraceConfig()
             trace.on_connection_reuseconn.append(_note_used_connection)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from executor.commands import Status
-from executor.engines.port import Failure
+from executor.engines.port import Failure, Usage
 from planner.ir.ids import EngineId, JobId
 from planner.ir.values import Json
 
@@ -109,6 +109,10 @@ class Work:
     prompt_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+
+    @classmethod
+    def of_call(cls, usage: Usage) -> "Work":
+        return cls(1, 0, usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
 
     def __add__(self, other: "Work") -> "Work":
         return Work(*(getattr(self, name) + getattr(other, name) for name in MADE))

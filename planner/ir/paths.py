@@ -24,3 +24,8 @@ def turn_path(path: str, turn: int) -> str:
 def tool_path(path: str, turn: int, index: int) -> str:
     """The `index`-th tool an Agent's `turn` asked for."""
     return f"{path}#{turn}/{index}"
+
+
+def insides(path: str) -> tuple[str, str, str]:
+    """How the paths of all that is inside the node at `path` begin: its items, its rounds or turns, its branches."""
+    return f"{path}[", f"{path}#", f"{path}?"

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from executor.commands import Abort, Command, Dispatch, FinishProgram, RunTool, SaveNode
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
-from executor.engines.port import EngineSpec, Usage
+from executor.engines.port import EngineSpec
 from executor.events import CallFinished, Event, NodeFailed, ToolFinished, ToolStarted
 from executor.store.port import NO_WORK, Work
 from planner.ir.ids import EngineId, NodeRef, ProgramId
+from planner.ir.paths import insides
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class _Reader:
             case ToolFinished(node=node, attempt=attempt):
                 self._end(node, attempt, at, Work(tools=1))
             case CallFinished(node=node, attempt=attempt, usage=usage):
-                self._end(node, attempt, at, _one_call(usage))
+                self._end(node, attempt, at, Work.of_call(usage))
             case NodeFailed(node=node, attempt=attempt):
                 self._end(node, attempt, at, None)
         for command in self._core.handle(event):
@@ -148,12 +149,7 @@ class _Reader:
         done = self._done[node.program]
         if node.path in done:
             return done[node.path]
-        inside = tuple(f"{node.path}{mark}" for mark in "[#?")
-        return [part for path, parts in done.items() if path.startswith(inside) for part in parts]
-
-
-def _one_call(usage: Usage) -> Work:
-    return Work(1, 0, usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
+        return [part for path, parts in done.items() if path.startswith(insides(node.path)) for part in parts]
 
 
 def _union_s(spans: Sequence[Span]) -> float:
