@@ -10,6 +10,7 @@ import anyio.to_thread
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from executor.child_process import ChildPool, ToolFailed, ToolFailureCode, failed
+from executor.child_worker import MESSAGE_CHARACTERS, text_of
 from executor.engines.port import FailureClass
 from planner.ir.plan import ToolSpec
 from planner.ir.values import Json
@@ -76,11 +77,12 @@ class ToolRunner:
             if inspect.iscoroutinefunction(tool.function):
                 return await tool.function(**arguments)
             return await self._in_thread(tool, arguments)
-        except (ToolFailed, asyncio.CancelledError):
+        except ToolFailed:
             raise
-        except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises is the tool's failure
-            text = f"{tool.spec.name} raised {type(error).__name__}: {error}"
-            raise failed(ToolFailureCode.RAISED, text[:2000]) from None
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
+            raise _raised(tool.spec.name, error) from None
 
     async def _in_thread(self, tool: ToolBody, arguments: Mapping[str, Json]) -> Any:
         """A thread cannot be killed: past its deadline it is abandoned, and only so many may be."""
@@ -88,7 +90,7 @@ class ToolRunner:
         if len(self._abandoned) >= MAX_ABANDONED:
             text = f"{MAX_ABANDONED} tools hang past their deadlines; declare them isolated, so that they can be killed"
             raise failed("tool_threads_exhausted", text)
-        call = _ThreadCall(tool.function, dict(arguments))
+        call = _ThreadCall(tool.spec.name, tool.function, dict(arguments))
         try:
             return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter())
         except asyncio.CancelledError:
@@ -108,17 +110,28 @@ class ToolRunner:
 
 
 class _ThreadCall:
-    """A call that runs in a thread, and whether it still does."""
+    """A call that runs in a thread, and whether it still does. Ctrl-C never reaches a thread: all it raises is its own.
 
-    def __init__(self, function: Callable[..., Any], arguments: dict[str, Json]) -> None:
-        self._function, self._arguments = function, arguments
+    It raises `ToolFailed` and nothing else, because futures treat some of what a tool may raise in ways of their own.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any], arguments: dict[str, Json]) -> None:
+        self._name, self._function, self._arguments = name, function, arguments
         self.ended = False
 
     def __call__(self) -> Any:
         try:
             return self._function(**self._arguments)
+        except BaseException as error:  # noqa: BLE001 - foreign code: `sys.exit` is its failure, not the end of ours
+            raise _raised(self._name, error) from None
         finally:
             self.ended = True
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody else wants this task to end; else a `CancelledError` in it is the tool's own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _checked(name: str, result: Any) -> Json:
@@ -132,3 +145,8 @@ def _checked(name: str, result: Any) -> Json:
         text = f"{name} returned {size:,} characters of JSON; at most {MAX_OUTPUT_BYTES:,} are taken"
         raise failed(ToolFailureCode.OUTPUT_TOO_LARGE, text)
     return data
+
+
+def _raised(name: str, error: BaseException) -> ToolFailed:
+    text = f"{name} raised {type(error).__name__}: {text_of(error)}"
+    return failed(ToolFailureCode.RAISED, text[:MESSAGE_CHARACTERS])

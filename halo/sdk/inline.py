@@ -78,7 +78,7 @@ class _World:
             raise self._failed("tool_bad_output", spec, f"returned what JSON cannot hold: {error}", error) from None
         except TimeoutError as error:
             raise self._failed("tool_timeout", spec, f"took longer than {spec.timeout_s:g} s", error) from None
-        except Exception as error:  # noqa: BLE001 - a tool is user code, and may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool is user code, and may raise anything
             raise self._failed("tool_raised", spec, f"raised {type(error).__name__}: {error}", error) from None
 
     def _failed(self, code: str, spec: ToolSpec, what: str, error: BaseException) -> StageFailed:
