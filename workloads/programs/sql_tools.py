@@ -13,9 +13,12 @@ from workloads.text2sql.sandbox import QueryResult
 SHOWN_ROWS = 10
 
 
-@halo.tool(effect="pure", timeout="8s", isolated=True, memory_mb=512, fallback="no result: the query took too long")
+@halo.tool(effect="pure", timeout="8s", retries=1, isolated=True, memory_mb=512)
 def look_up(database: str, sql: str, values: Mapping[str, str | int | float]) -> str:
-    """The first rows of one SELECT as text. `:name` in the SQL stands for `values["name"]`, whatever that holds."""
+    """The first rows of one SELECT as text, or why there are none.
+
+    `:name` in the SQL stands for `values["name"]`, whatever that holds.
+    """
     return as_text(guarded_select(locate(database), filled(sql, values)))
 
 

@@ -37,6 +37,6 @@ def draw_rows(source: RowSource, count: int, duplicates: float | None, seed: int
     if different > source.size:
         most = f"there are {source.size:,} different rows, and {different:,} are wanted"
         raise RowsUnavailable(f"{most}; ask for fewer rows or for more duplicates")
-    numbers = by_rank[:different]
-    numbers += [draw.one(by_rank[:different]) for _ in range(count - different)]
-    return [source.row(number) for number in draw.some(numbers, count)]
+    chosen = by_rank[:different]
+    again = [draw.one(chosen) for _ in range(count - different)]
+    return [source.row(number) for number in draw.some([*chosen, *again], count)]
