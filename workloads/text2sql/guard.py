@@ -1,13 +1,12 @@
 """What a model wrote, before SQLite sees it: only one reading query gets through.
 
-    refusal = refusal_of("SELECT 1; DROP TABLE film")   # Refusal(code="sql_many_statements", message="...")
+    refusal = refusal_of("SELECT 1; DROP TABLE film")   # QueryError(code="sql_many_statements", message="...")
 
 This is the first of three layers: `sandbox` lets SQLite itself refuse what this might miss, and a killable process
 bounds the rest. Its second use is a clear message, from which a model can mend its query.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 import sqlglot
@@ -15,20 +14,13 @@ from sqlglot import Token, TokenType, exp
 from sqlglot.errors import ParseError, TokenError
 
 from workloads.text2sql.functions import ALLOWED_FUNCTIONS
+from workloads.text2sql.sandbox import QueryError
 
 MAX_CHARACTERS = 20_000
 MAX_DEPTH = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a query was not run. `code` is stable; `message` says what to change."""
-
-    code: str
-    message: str
-
-
-def refusal_of(sql: str) -> Refusal | None:
+def refusal_of(sql: str) -> QueryError | None:
     """None for a single SELECT (also WITH ... SELECT, UNION, INTERSECT, EXCEPT) that calls known functions only.
 
     Never raises, and takes time in proportion to `MAX_CHARACTERS` at most.
@@ -39,46 +31,46 @@ def refusal_of(sql: str) -> Refusal | None:
         tokens = sqlglot.tokenize(sql, read="sqlite")
         return refusal_of_tokens(tokens) or refusal_of_tree(sqlglot.parse_one(sql, read="sqlite"))
     except TokenError:
-        return Refusal("sql_syntax", "The query cannot be read: a quote or a bracket is not closed.")
+        return QueryError("sql_syntax", "The query cannot be read: a quote or a bracket is not closed.")
     except ParseError as error:
-        return Refusal("sql_syntax", place_of(error))
+        return QueryError("sql_syntax", place_of(error))
     except RecursionError:
         return TOO_DEEP
 
 
-TOO_DEEP = Refusal("sql_too_deep", f"The query is nested too deeply. Use fewer than {MAX_DEPTH} levels of brackets.")
+TOO_DEEP = QueryError("sql_too_deep", f"The query is nested too deeply. Use fewer than {MAX_DEPTH} levels of brackets.")
 
 
-def refusal_of_text(sql: str) -> Refusal | None:
+def refusal_of_text(sql: str) -> QueryError | None:
     if not sql.strip():
-        return Refusal("sql_empty", "There is no SQL here. Write one SELECT query.")
+        return QueryError("sql_empty", "There is no SQL here. Write one SELECT query.")
     if len(sql) > MAX_CHARACTERS:
-        return Refusal(
+        return QueryError(
             "sql_too_long", f"The query has {len(sql):,} characters; at most {MAX_CHARACTERS:,} are allowed."
         )
     if "\0" in sql:
-        return Refusal("sql_syntax", "The query holds a NUL character. Remove it.")
+        return QueryError("sql_syntax", "The query holds a NUL character. Remove it.")
     return None
 
 
-def refusal_of_tokens(tokens: list[Token]) -> Refusal | None:
+def refusal_of_tokens(tokens: list[Token]) -> QueryError | None:
     statement = [token for token in tokens if token.token_type is not TokenType.SEMICOLON]
     if not statement:
-        return Refusal("sql_empty", "There is no SQL here. Write one SELECT query.")
+        return QueryError("sql_empty", "There is no SQL here. Write one SELECT query.")
     if first_verb(statement) is not TokenType.SELECT:
         return NOT_SELECT
     if tokens[: len(statement)] != statement:
-        return Refusal("sql_many_statements", "There is more than one statement. Send one SELECT query only.")
+        return QueryError("sql_many_statements", "There is more than one statement. Send one SELECT query only.")
     if deepest(statement) > MAX_DEPTH:
         return TOO_DEEP
     if any(names_a_parameter(token) for token in statement):
         return PARAMETER
     if any(token.token_type is TokenType.L_BRACE for token in statement):
-        return Refusal("sql_syntax", "The query holds curly brackets, which SQLite does not know.")
+        return QueryError("sql_syntax", "The query holds curly brackets, which SQLite does not know.")
     return refusal_of_functions(statement)
 
 
-NOT_SELECT = Refusal("sql_not_select", "Only a SELECT query (or WITH ... SELECT) may run. Start with SELECT.")
+NOT_SELECT = QueryError("sql_not_select", "Only a SELECT query (or WITH ... SELECT) may run. Start with SELECT.")
 
 
 def first_verb(tokens: list[Token]) -> TokenType | None:
@@ -102,12 +94,12 @@ def deepest(tokens: list[Token]) -> int:
     return most
 
 
-def refusal_of_functions(tokens: list[Token]) -> Refusal | None:
+def refusal_of_functions(tokens: list[Token]) -> QueryError | None:
     """Names are taken from the text, as SQLite will read them; the parsed tree gives some functions other names."""
     for at, token in enumerate(tokens[:-1]):
         called = tokens[at + 1].token_type is TokenType.L_PAREN and is_call(tokens, at)
         if called and token.text.lower() not in ALLOWED_FUNCTIONS:
-            return Refusal(
+            return QueryError(
                 "sql_function", f"The function {token.text[:80]} may not be used. Write the query without it."
             )
     return None
@@ -118,7 +110,7 @@ def names_a_parameter(token: Token) -> bool:
     return token.text.startswith("$") and token.token_type not in (TokenType.STRING, TokenType.IDENTIFIER)
 
 
-PARAMETER = Refusal("sql_parameter", "The query has an open parameter. Write the value itself.")
+PARAMETER = QueryError("sql_parameter", "The query has an open parameter. Write the value itself.")
 
 #: Words that may stand before a bracket without being called.
 KEYWORDS = """
@@ -150,31 +142,33 @@ def names_a_common_table(tokens: list[Token], at: int) -> bool:
     return words[:2] == ["AS", "("]
 
 
-def refusal_of_tree(statement: exp.Expr) -> Refusal | None:
+def refusal_of_tree(statement: exp.Expr) -> QueryError | None:
     if not isinstance(statement, exp.Select | exp.SetOperation):
         return NOT_SELECT
     return next(refusals_of_nodes(statement), None)
 
 
-def refusals_of_nodes(statement: exp.Expr) -> Iterator[Refusal]:
+def refusals_of_nodes(statement: exp.Expr) -> Iterator[QueryError]:
     for node in statement.walk():
         if isinstance(node, exp.DML | exp.DDL) and not isinstance(node, exp.Query):
-            yield Refusal("sql_writes", "The query would change data. Only reading is allowed.")
+            yield QueryError("sql_writes", "The query would change data. Only reading is allowed.")
         elif isinstance(node, exp.Placeholder | exp.Parameter):
             yield PARAMETER
         elif not isinstance(node, ALLOWED_NODES) or isinstance(node, exp.Dot):
-            yield Refusal("sql_construct", f"{type(node).__name__.upper()} may not be used. Write plain SELECT SQL.")
+            yield QueryError("sql_construct", f"{type(node).__name__.upper()} may not be used. Write plain SELECT SQL.")
         elif isinstance(node, exp.Table):
             yield from refusals_of_table(node)
         elif isinstance(node, exp.In) and node.args.get("field") is not None:
-            yield Refusal("sql_construct", "IN needs a list or a SELECT in brackets after it.")
+            yield QueryError("sql_construct", "IN needs a list or a SELECT in brackets after it.")
 
 
-def refusals_of_table(table: exp.Table) -> Iterator[Refusal]:
+def refusals_of_table(table: exp.Table) -> Iterator[QueryError]:
     if table.catalog or table.db.lower() not in ("", "main"):
-        yield Refusal("sql_table", f"The table {table.sql()[:80]} is in another database. Use tables of this one only.")
+        yield QueryError(
+            "sql_table", f"The table {table.sql()[:80]} is in another database. Use tables of this one only."
+        )
     elif table.name.lower().startswith(("sqlite_", "pragma_", "dbstat", "fts3tokenize")):
-        yield Refusal("sql_table", f"The table {table.name[:80]} is internal. Use the tables of the schema only.")
+        yield QueryError("sql_table", f"The table {table.name[:80]} is internal. Use the tables of the schema only.")
 
 
 def place_of(error: ParseError) -> str:

@@ -36,7 +36,10 @@ DEFAULT_LIMITS = QueryLimits()
 
 @dataclass(frozen=True, slots=True)
 class QueryError:
-    """Codes: `sql_error`, `sql_refused`, `sql_timeout`, `database_missing`, `database_unreadable`, and the guard's."""
+    """Why a query gave nothing. `code` is stable; `message` says what to change.
+
+    Codes: `sql_error`, `sql_refused`, `sql_timeout`, `database_missing`, `database_unreadable`, and the guard's.
+    """
 
     code: str
     message: str
