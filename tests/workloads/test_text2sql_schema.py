@@ -1,15 +1,12 @@
 """The schema text of a database: keys, types and a few values, the same for the same file."""
 
-import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from workloads.text2sql.schema import SchemaUnreadable, read_schema, render_schema, schema_of_spider_entry
-
-SPIDER = Path(__file__).parents[3] / "shared" / "data" / "spider_dev"
+from workloads.text2sql.schema import SchemaUnreadable, read_schema, render_schema
 
 
 @pytest.fixture
@@ -64,16 +61,3 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "text.sqlite").write_text("this is no database " * 100)
     with pytest.raises(SchemaUnreadable, match="cannot be read as a SQLite database"):
         read_schema(tmp_path / "text.sqlite")
-
-
-def test_a_spider_entry_gives_the_same_tables_as_its_database() -> None:
-    if not SPIDER.exists():
-        pytest.skip("the shared data sets are not here")
-    for entry in json.loads((SPIDER / "tables.json").read_text()):
-        path = SPIDER / "synthetic_db" / f"{entry['db_id']}.sqlite"
-        if path.exists():
-            described = schema_of_spider_entry(entry)
-            columns = {table.name: [column.name for column in table.columns] for table in described.tables}
-            real = {table.name: [column.name for column in table.columns] for table in read_schema(path).tables}
-            assert columns == real
-            assert render_schema(described)

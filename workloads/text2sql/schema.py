@@ -1,7 +1,7 @@
 """What a database holds, as text for a prompt: tables, columns, keys, a few values of each. Same file, same text."""
 
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,26 +154,3 @@ def literal(value: Any) -> str:
     text = " ".join(str(value).split())
     short = text if len(text) <= EXAMPLE_CHARACTERS else text[: EXAMPLE_CHARACTERS - 3] + "..."
     return "'" + short.replace("'", "''") + "'"
-
-
-def schema_of_spider_entry(entry: Mapping[str, Any]) -> DatabaseSchema:
-    """One entry of a Spider or BIRD `tables.json`: the schema where the database itself is not at hand."""
-    keys = {int(at) for key in entry["primary_keys"] for at in (key if isinstance(key, list) else [key])}
-    names = enumerate(entry["table_names_original"])
-    numbers = [number for number, name in names if not name.startswith("sqlite_")]
-    return DatabaseSchema(tuple(table_of_spider_entry(entry, keys, number) for number in numbers))
-
-
-def table_of_spider_entry(entry: Mapping[str, Any], keys: Collection[int], number: int) -> TableSchema:
-    names, tables, types = entry["column_names_original"], entry["table_names_original"], entry["column_types"]
-    columns = tuple(
-        ColumnSchema(name, str(types[at]).upper(), at in keys)
-        for at, (table, name) in enumerate(names)
-        if table == number
-    )
-    foreign = tuple(
-        ForeignKey(names[source][1], tables[names[target][0]], names[target][1])
-        for source, target in entry["foreign_keys"]
-        if names[source][0] == number
-    )
-    return TableSchema(tables[number], columns, foreign)
