@@ -343,7 +343,9 @@ class LiveDriver:
         return self._jobs[job_of(node.program)]
 
     async def _wake_at(self, at: float) -> None:
-        await self._clock.sleep(max(0.0, at - self._clock.now()))
+        """Not before: timers of event loops may ring a millisecond early, and the core asks only once."""
+        while (left_s := at - self._clock.now()) > 0:
+            await self._clock.sleep(left_s)
         self._post(WakeUp(self._clock.now()))
 
     def _broken(self, error: BaseException) -> None:
