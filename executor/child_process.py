@@ -70,7 +70,7 @@ class ChildPool:
         self._memory_bytes = memory_bytes
         self._output_bytes = output_bytes
         self._start_timeout_s = start_timeout_s
-        self._environment = passed_on(os.environ) if environment is None else dict(environment)
+        self._environment = _passed_on(os.environ) if environment is None else dict(environment)
         self._closed = False
 
     async def run(self, function: str, arguments: Mapping[str, Json], *, timeout_s: float) -> Json:
@@ -109,7 +109,7 @@ class ChildPool:
 
     async def _take(self) -> "_Worker":
         if self._closed:
-            raise killed("the pool of tool workers is closed")
+            raise _killed("the pool of tool workers is closed")
         self._all = {pid: worker for pid, worker in self._all.items() if not worker.gone.done()}
         while self._idle:
             if (worker := self._idle.pop()).usable:
@@ -118,9 +118,9 @@ class ChildPool:
 
     async def _start(self) -> "_Worker":
         try:
-            worker = await start_worker(self._output_bytes, self._environment)
+            worker = await _start_worker(self._output_bytes, self._environment)
         except OSError as error:
-            raise killed(f"no process for the tool could be started: {error}") from error
+            raise _killed(f"no process for the tool could be started: {error}") from error
         self._all[worker.pid] = worker
         configuration = {
             "sys_path": sys.path,
@@ -135,7 +135,7 @@ class ChildPool:
             raise
         if self._closed:
             worker.kill("the pool was closed")
-            raise killed("the pool of tool workers is closed")
+            raise _killed("the pool of tool workers is closed")
         return worker
 
     def _put_back(self, worker: "_Worker") -> None:
@@ -145,13 +145,13 @@ class ChildPool:
             worker.kill("its call was given up")
 
 
-def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: setting for name, setting in environment.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIX)
     }
 
 
-async def start_worker(output_bytes: int, environment: Mapping[str, str]) -> "_Worker":
+async def _start_worker(output_bytes: int, environment: Mapping[str, str]) -> "_Worker":
     loop = asyncio.get_running_loop()
     _, worker = await loop.subprocess_exec(
         lambda: _Worker(output_bytes, loop),
@@ -195,7 +195,7 @@ class _Worker(asyncio.SubprocessProtocol):
         """Send one frame, wait for one. After anything but a whole answer in time the worker is dead."""
         assert self._answer is None
         if self._killed_because:
-            raise killed(self._killed_because)
+            raise _killed(self._killed_because)
         self._answer = self._loop.create_future()
         self._requests.write(child_worker.HEADER.pack(len(request)) + request)
         try:
@@ -243,7 +243,7 @@ class _Worker(asyncio.SubprocessProtocol):
             self.kill("its process ended")
 
     def process_exited(self) -> None:
-        self._refuse(ToolFailureCode.KILLED, how_it_ended(self._process.get_returncode()))
+        self._refuse(ToolFailureCode.KILLED, _how_it_ended(self._process.get_returncode()))
         self._killed_because = self._killed_because or "its process ended"
         self._kill_group()
         self._process.close()
@@ -291,11 +291,11 @@ def failed(code: str, message: str, failure_class: FailureClass = FailureClass.T
     return ToolFailed(Failure(failure_class, code, message))
 
 
-def killed(because: str) -> ToolFailed:
+def _killed(because: str) -> ToolFailed:
     return failed(ToolFailureCode.KILLED, because)
 
 
-def how_it_ended(status: int | None) -> str:
+def _how_it_ended(status: int | None) -> str:
     if status is None or status >= 0:
         return f"the tool ended its process with status {status}"
     return f"the tool's process was killed by signal {-status} ({signal.strsignal(-status)})"

@@ -27,18 +27,18 @@ Tool = Callable[..., Any]
 
 
 def main() -> None:
-    requests, answers = take_pipes()
-    configuration = json.loads(read_frame(requests) or b"{}")
+    requests, answers = _take_pipes()
+    configuration = json.loads(_read_frame(requests) or b"{}")
     if not configuration:
         return
     output_bytes = int(configuration["output_bytes"])
-    write_frame(answers, attempt(functools.partial(configure, configuration), output_bytes))
+    _write_frame(answers, _attempt(functools.partial(_configure, configuration), output_bytes))
     tools: dict[str, Tool] = {}
-    while (frame := read_frame(requests)) is not None:
-        write_frame(answers, attempt(functools.partial(serve, tools, json.loads(frame)), output_bytes))
+    while (frame := _read_frame(requests)) is not None:
+        _write_frame(answers, _attempt(functools.partial(_serve, tools, json.loads(frame)), output_bytes))
 
 
-def take_pipes() -> tuple[BinaryIO, int]:
+def _take_pipes() -> tuple[BinaryIO, int]:
     """Keep the two pipes under numbers of our own, so that what a tool prints or reads goes nowhere near them."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -48,26 +48,26 @@ def take_pipes() -> tuple[BinaryIO, int]:
     return requests, answers
 
 
-def read_frame(requests: BinaryIO) -> bytes | None:
+def _read_frame(requests: BinaryIO) -> bytes | None:
     header = requests.read(HEADER.size)
     if len(header) < HEADER.size:
         return None
     return requests.read(HEADER.unpack(header)[0])
 
 
-def write_frame(answers: int, body: bytes) -> None:
+def _write_frame(answers: int, body: bytes) -> None:
     remaining = memoryview(HEADER.pack(len(body)) + body)
     while remaining:
         remaining = remaining[os.write(answers, remaining) :]
 
 
-def configure(configuration: dict[str, Any]) -> None:
+def _configure(configuration: dict[str, Any]) -> None:
     sys.path[:] = configuration["sys_path"]
-    die_with(configuration["parent"])
-    bound_memory(configuration["memory_bytes"])
+    _die_with(configuration["parent"])
+    _bound_memory(configuration["memory_bytes"])
 
 
-def die_with(parent: int) -> None:
+def _die_with(parent: int) -> None:
     """Linux kills this process when its parent ends, even in the middle of a call. Elsewhere it ends after the call."""
     if sys.platform != "linux":
         return
@@ -79,7 +79,7 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def bound_memory(memory_bytes: int) -> None:
+def _bound_memory(memory_bytes: int) -> None:
     """Linux only: elsewhere a bound on address space is refused or ignored."""
     if sys.platform != "linux":
         return
@@ -91,30 +91,30 @@ def bound_memory(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def attempt(action: Callable[[], Any], output_bytes: int) -> bytes:
+def _attempt(action: Callable[[], Any], output_bytes: int) -> bytes:
     """The answer to one request, whatever the foreign code in it does short of killing this process."""
     try:
         result = action()
     except MemoryError:
         return MEMORY_GONE
     except BaseException as error:  # noqa: BLE001 - foreign code may raise anything, `SystemExit` included
-        return failed("tool_raised", f"{type(error).__name__}: {text_of(error)}")
-    return encoded(result, output_bytes)
+        return _failed("tool_raised", f"{type(error).__name__}: {text_of(error)}")
+    return _encoded(result, output_bytes)
 
 
-def encoded(result: Any, output_bytes: int) -> bytes:
+def _encoded(result: Any, output_bytes: int) -> bytes:
     try:
         body = json.dumps({"ok": result}, ensure_ascii=False, allow_nan=False).encode()
     except MemoryError:
         return MEMORY_GONE
     except (TypeError, ValueError, RecursionError) as error:
-        return failed("tool_bad_output", f"the tool returned what JSON cannot hold: {text_of(error)}")
+        return _failed("tool_bad_output", f"the tool returned what JSON cannot hold: {text_of(error)}")
     if len(body) > output_bytes:
-        return failed("tool_output_too_large", f"the tool returned {len(body):,} bytes; {output_bytes:,} are allowed")
+        return _failed("tool_output_too_large", f"the tool returned {len(body):,} bytes; {output_bytes:,} are allowed")
     return body
 
 
-def failed(code: str, message: str) -> bytes:
+def _failed(code: str, message: str) -> bytes:
     return json.dumps({"failed": [code, message[:MESSAGE_CHARACTERS]]}).encode()
 
 
@@ -125,14 +125,14 @@ def text_of(error: BaseException) -> str:
         return "(its message cannot be read)"
 
 
-def serve(tools: dict[str, Tool], request: dict[str, Any]) -> Any:
+def _serve(tools: dict[str, Tool], request: dict[str, Any]) -> Any:
     if "load" in request:
-        tools[request["load"]] = find(request["load"])
+        tools[request["load"]] = _find(request["load"])
         return None
     return tools[request["call"]](**request["arguments"])
 
 
-def find(function: str) -> Tool:
+def _find(function: str) -> Tool:
     module, _, qualname = function.partition(":")
     if module == "__main__":
         raise ImportError("a tool that runs in its own process must stand in a module, not in the script that is run")

@@ -44,14 +44,14 @@ def all_samples() -> Path:
     """The folder of the databases our own questions are about, all of them made."""
     for name in SAMPLE_DATABASES:
         _sample(name)
-    return samples_folder()
+    return _samples_folder()
 
 
 def _sample(name: str) -> Path | None:
     sample = _recipe(name)
     if sample is None:
         return None
-    path = samples_folder() / f"{name}.sqlite"
+    path = _samples_folder() / f"{name}.sqlite"
     return path if path.is_file() else make_database(sample, path)
 
 
@@ -60,7 +60,7 @@ def _recipe(name: str) -> SampleDatabase | None:
     return SAMPLE_DATABASES.get(name) if scaled is None else scaled.at(scale=1)
 
 
-def samples_folder() -> Path:
+def _samples_folder() -> Path:
     """Where the sample databases are made when first asked for."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(cache) / "halo" / "text2sql-1"

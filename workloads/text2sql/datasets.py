@@ -45,18 +45,18 @@ class DatasetInvalid(HaloError):
 
 def read_spider(folder: Path) -> Dataset:
     """A Spider folder: `dev.jsonl` or `dev.json`, databases in `database` or `synthetic_db`. Else `DatasetInvalid`."""
-    return read_dataset("spider", folder, ("dev.jsonl", "dev.json"))
+    return _read_dataset("spider", folder, ("dev.jsonl", "dev.json"))
 
 
 def read_bird(folder: Path) -> Dataset:
     """A BIRD mini-dev folder: `mini_dev.jsonl` or `mini_dev_sqlite.json`, databases in `dev_databases`. As above."""
-    return read_dataset("bird", folder, ("mini_dev.jsonl", "mini_dev_sqlite.json", "mini_dev_sqlite.jsonl"))
+    return _read_dataset("bird", folder, ("mini_dev.jsonl", "mini_dev_sqlite.json", "mini_dev_sqlite.jsonl"))
 
 
 def read_own(databases: Path) -> Dataset:
     """Our own questions; `databases` is the folder `make_databases` filled. The same errors."""
     questions = read_questions(DATA_FOLDER / "questions.jsonl")
-    found = databases_of(databases, questions)
+    found = _databases_of(databases, questions)
     missing = sorted({question.db_id for question in questions} - set(found))
     if missing:
         fix = f"make them with: python -m workloads.text2sql.make_databases {databases}"
@@ -64,14 +64,14 @@ def read_own(databases: Path) -> Dataset:
     return Dataset("own", questions, found)
 
 
-def read_dataset(name: str, folder: Path, files: tuple[str, ...]) -> Dataset:
+def _read_dataset(name: str, folder: Path, files: tuple[str, ...]) -> Dataset:
     if not folder.is_dir():
         raise DatasetInvalid([f"{folder}: there is no such folder; give the folder of the data set"])
     found = next((folder / file for file in files if (folder / file).is_file()), None)
     if found is None:
         raise DatasetInvalid([f"{folder}: there is none of {', '.join(files)}; give the folder that holds one"])
     questions = read_questions(found)
-    return Dataset(name, questions, databases_of(folder, questions))
+    return Dataset(name, questions, _databases_of(folder, questions))
 
 
 def input_rows(dataset: Dataset) -> Iterator[dict[str, str]]:
@@ -119,14 +119,14 @@ def numbered_records(path: Path, problems: list[str]) -> Iterator[tuple[int, obj
         problems.append(f"{path.name}: byte {error.start} is not UTF-8; save the file as UTF-8")
         return
     if text.lstrip().startswith("["):
-        yield from enumerate(records_of_list(path, text, problems), 1)
+        yield from enumerate(_records_of_list(path, text, problems), 1)
         return
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
-            yield from ((number, record) for record in records_of_line(path, number, line, problems))
+            yield from ((number, record) for record in _records_of_line(path, number, line, problems))
 
 
-def records_of_list(path: Path, text: str, problems: list[str]) -> list[object]:
+def _records_of_list(path: Path, text: str, problems: list[str]) -> list[object]:
     try:
         records: list[object] = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -135,7 +135,7 @@ def records_of_list(path: Path, text: str, problems: list[str]) -> list[object]:
     return records
 
 
-def records_of_line(path: Path, number: int, line: str, problems: list[str]) -> list[object]:
+def _records_of_line(path: Path, number: int, line: str, problems: list[str]) -> list[object]:
     try:
         return [json.loads(line)]
     except (ValueError, RecursionError) as error:
@@ -164,7 +164,7 @@ class QuestionLine(BaseModel):
         return Question(name, self.db_id, self.question, self.evidence, self.gold_sql, self.base_id)
 
 
-def databases_of(folder: Path, questions: tuple[Question, ...]) -> dict[str, Path]:
+def _databases_of(folder: Path, questions: tuple[Question, ...]) -> dict[str, Path]:
     names = dict.fromkeys(question.db_id for question in questions)
     return {name: path for name in names if (path := database_file(folder, name))}
 

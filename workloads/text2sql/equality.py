@@ -23,30 +23,30 @@ def results_equal(left: QueryResult, right: QueryResult, *, ordered: bool) -> bo
     if left.rows == right.rows:
         return True
     if ordered:
-        return all(starmap(row_equal, zip(left.rows, right.rows, strict=True)))
-    return all(starmap(row_equal, zip(sorted(left.rows, key=row_key), sorted(right.rows, key=row_key), strict=True)))
+        return all(starmap(_row_equal, zip(left.rows, right.rows, strict=True)))
+    return all(starmap(_row_equal, zip(sorted(left.rows, key=_row_key), sorted(right.rows, key=_row_key), strict=True)))
 
 
 def fingerprint(result: QueryResult) -> str:
     """A text equal for equal results, in whatever order their rows; for grouping. Numbers are rounded to 6 digits."""
-    return json.dumps([result.truncated, sorted(row_key(row) for row in result.rows)])
+    return json.dumps([result.truncated, sorted(_row_key(row) for row in result.rows)])
 
 
-def row_equal(left: Row, right: Row) -> bool:
-    return len(left) == len(right) and all(starmap(cell_equal, zip(left, right, strict=True)))
+def _row_equal(left: Row, right: Row) -> bool:
+    return len(left) == len(right) and all(starmap(_cell_equal, zip(left, right, strict=True)))
 
 
-def cell_equal(left: Cell, right: Cell) -> bool:
+def _cell_equal(left: Cell, right: Cell) -> bool:
     if isinstance(left, int | float) and isinstance(right, int | float):
         return math.isclose(left, right, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE)
     return left == right
 
 
-def row_key(row: Row) -> tuple[tuple[int, float, str], ...]:
-    return tuple(cell_key(cell) for cell in row)
+def _row_key(row: Row) -> tuple[tuple[int, float, str], ...]:
+    return tuple(_cell_key(cell) for cell in row)
 
 
-def cell_key(cell: Cell) -> tuple[int, float, str]:
+def _cell_key(cell: Cell) -> tuple[int, float, str]:
     """NULL before numbers before texts; nearly equal numbers get one key, save at the edge of a rounding step."""
     if cell is None:
         return 0, 0.0, ""

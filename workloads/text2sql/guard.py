@@ -25,15 +25,15 @@ def refusal_of(sql: str) -> QueryError | None:
 
     Never raises, and takes time in proportion to `MAX_CHARACTERS` at most.
     """
-    if refusal := refusal_of_text(sql):
+    if refusal := _refusal_of_text(sql):
         return refusal
     try:
         tokens = sqlglot.tokenize(sql, read="sqlite")
-        return refusal_of_tokens(tokens) or refusal_of_tree(sqlglot.parse_one(sql, read="sqlite"))
+        return _refusal_of_tokens(tokens) or _refusal_of_tree(sqlglot.parse_one(sql, read="sqlite"))
     except TokenError:
         return QueryError("sql_syntax", "The query cannot be read: a quote or a bracket is not closed.")
     except ParseError as error:
-        return QueryError("sql_syntax", place_of(error))
+        return QueryError("sql_syntax", _place_of(error))
     except RecursionError:
         return TOO_DEEP
 
@@ -41,7 +41,7 @@ def refusal_of(sql: str) -> QueryError | None:
 TOO_DEEP = QueryError("sql_too_deep", f"The query is nested too deeply. Use fewer than {MAX_DEPTH} levels of brackets.")
 
 
-def refusal_of_text(sql: str) -> QueryError | None:
+def _refusal_of_text(sql: str) -> QueryError | None:
     if not sql.strip():
         return QueryError("sql_empty", "There is no SQL here. Write one SELECT query.")
     if len(sql) > MAX_CHARACTERS:
@@ -53,27 +53,27 @@ def refusal_of_text(sql: str) -> QueryError | None:
     return None
 
 
-def refusal_of_tokens(tokens: list[Token]) -> QueryError | None:
+def _refusal_of_tokens(tokens: list[Token]) -> QueryError | None:
     statement = [token for token in tokens if token.token_type is not TokenType.SEMICOLON]
     if not statement:
         return QueryError("sql_empty", "There is no SQL here. Write one SELECT query.")
-    if first_verb(statement) is not TokenType.SELECT:
+    if _first_verb(statement) is not TokenType.SELECT:
         return NOT_SELECT
     if tokens[: len(statement)] != statement:
         return QueryError("sql_many_statements", "There is more than one statement. Send one SELECT query only.")
-    if deepest(statement) > MAX_DEPTH:
+    if _deepest(statement) > MAX_DEPTH:
         return TOO_DEEP
-    if any(names_a_parameter(token) for token in statement):
+    if any(_names_a_parameter(token) for token in statement):
         return PARAMETER
     if any(token.token_type is TokenType.L_BRACE for token in statement):
         return QueryError("sql_syntax", "The query holds curly brackets, which SQLite does not know.")
-    return refusal_of_functions(statement)
+    return _refusal_of_functions(statement)
 
 
 NOT_SELECT = QueryError("sql_not_select", "Only a SELECT query (or WITH ... SELECT) may run. Start with SELECT.")
 
 
-def first_verb(tokens: list[Token]) -> TokenType | None:
+def _first_verb(tokens: list[Token]) -> TokenType | None:
     """What the statement does: its first word, or the first after the tables of its WITH."""
     if tokens[0].token_type is not TokenType.WITH:
         return tokens[0].token_type
@@ -86,7 +86,7 @@ def first_verb(tokens: list[Token]) -> TokenType | None:
     return None
 
 
-def deepest(tokens: list[Token]) -> int:
+def _deepest(tokens: list[Token]) -> int:
     depth = most = 0
     for token in tokens:
         depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
@@ -94,10 +94,10 @@ def deepest(tokens: list[Token]) -> int:
     return most
 
 
-def refusal_of_functions(tokens: list[Token]) -> QueryError | None:
+def _refusal_of_functions(tokens: list[Token]) -> QueryError | None:
     """Names are taken from the text, as SQLite will read them; the parsed tree gives some functions other names."""
     for at, token in enumerate(tokens[:-1]):
-        called = tokens[at + 1].token_type is TokenType.L_PAREN and is_call(tokens, at)
+        called = tokens[at + 1].token_type is TokenType.L_PAREN and _is_call(tokens, at)
         if called and token.text.lower() not in ALLOWED_FUNCTIONS:
             return QueryError(
                 "sql_function", f"The function {token.text[:80]} may not be used. Write the query without it."
@@ -105,7 +105,7 @@ def refusal_of_functions(tokens: list[Token]) -> QueryError | None:
     return None
 
 
-def names_a_parameter(token: Token) -> bool:
+def _names_a_parameter(token: Token) -> bool:
     """SQLite takes `$name` for a parameter, the parser takes it for a column."""
     return token.text.startswith("$") and token.token_type not in (TokenType.STRING, TokenType.IDENTIFIER)
 
@@ -120,16 +120,16 @@ KEYWORDS = """
 NEVER_CALLED = frozenset(KEYWORDS.split())
 
 
-def is_call(tokens: list[Token], at: int) -> bool:
+def _is_call(tokens: list[Token], at: int) -> bool:
     token = tokens[at]
     if token.token_type is TokenType.STRING or not (token.text[:1].isalpha() or token.text[:1] == "_"):
         return token.token_type is TokenType.IDENTIFIER
     if token.token_type is not TokenType.IDENTIFIER and token.text.upper() in NEVER_CALLED:
         return False
-    return not names_a_common_table(tokens, at)
+    return not _names_a_common_table(tokens, at)
 
 
-def names_a_common_table(tokens: list[Token], at: int) -> bool:
+def _names_a_common_table(tokens: list[Token], at: int) -> bool:
     """Whether `name (column, ...) AS [NOT] [MATERIALIZED] (` starts here, which no call can be followed by."""
     depth, end = 0, at + 1
     for end in range(at + 1, len(tokens)):
@@ -142,13 +142,13 @@ def names_a_common_table(tokens: list[Token], at: int) -> bool:
     return words[:2] == ["AS", "("]
 
 
-def refusal_of_tree(statement: exp.Expr) -> QueryError | None:
+def _refusal_of_tree(statement: exp.Expr) -> QueryError | None:
     if not isinstance(statement, exp.Select | exp.SetOperation):
         return NOT_SELECT
-    return next(refusals_of_nodes(statement), None)
+    return next(_refusals_of_nodes(statement), None)
 
 
-def refusals_of_nodes(statement: exp.Expr) -> Iterator[QueryError]:
+def _refusals_of_nodes(statement: exp.Expr) -> Iterator[QueryError]:
     for node in statement.walk():
         if isinstance(node, exp.DML | exp.DDL) and not isinstance(node, exp.Query):
             yield QueryError("sql_writes", "The query would change data. Only reading is allowed.")
@@ -157,12 +157,12 @@ def refusals_of_nodes(statement: exp.Expr) -> Iterator[QueryError]:
         elif not isinstance(node, ALLOWED_NODES) or isinstance(node, exp.Dot):
             yield QueryError("sql_construct", f"{type(node).__name__.upper()} may not be used. Write plain SELECT SQL.")
         elif isinstance(node, exp.Table):
-            yield from refusals_of_table(node)
+            yield from _refusals_of_table(node)
         elif isinstance(node, exp.In) and node.args.get("field") is not None:
             yield QueryError("sql_construct", "IN needs a list or a SELECT in brackets after it.")
 
 
-def refusals_of_table(table: exp.Table) -> Iterator[QueryError]:
+def _refusals_of_table(table: exp.Table) -> Iterator[QueryError]:
     if table.catalog or table.db.lower() not in ("", "main"):
         yield QueryError(
             "sql_table", f"The table {table.sql()[:80]} is in another database. Use tables of this one only."
@@ -171,7 +171,7 @@ def refusals_of_table(table: exp.Table) -> Iterator[QueryError]:
         yield QueryError("sql_table", f"The table {table.name[:80]} is internal. Use the tables of the schema only.")
 
 
-def place_of(error: ParseError) -> str:
+def _place_of(error: ParseError) -> str:
     first = error.errors[0] if error.errors else {}
     where = f" near line {first['line']}, column {first['col']}" if first.get("line") else ""
     return f"The query has a syntax error{where}. {first.get('description') or ''}".strip()[:500]

@@ -47,10 +47,10 @@ def make_database(sample: SampleDatabase, path: Path) -> Path:
             connection.executemany(f"INSERT INTO {table} VALUES ({slots})", rows)
         connection.commit()
         content = connection.serialize()
-    return replace_file(path, content)
+    return _replace_file(path, content)
 
 
-def replace_file(path: Path, content: bytes) -> Path:
+def _replace_file(path: Path, content: bytes) -> Path:
     handle, unfinished = tempfile.mkstemp(prefix=f"{path.stem}-", suffix=".unfinished", dir=path.parent)
     with os.fdopen(handle, "wb") as file:
         file.write(content)

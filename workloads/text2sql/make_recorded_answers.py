@@ -64,11 +64,11 @@ def recorded_answers(folder: Path) -> list[dict[str, Any]]:
     schemas = {db_id: read_schema(path, examples=0) for db_id, path in dataset.databases.items()}
     for question in dataset.questions:
         if question.base_id not in variants:
-            variants[question.base_id] = variants_of(question, dataset.databases[question.db_id])
-    return [record(question, variants[question.base_id], schemas[question.db_id]) for question in dataset.questions]
+            variants[question.base_id] = _variants_of(question, dataset.databases[question.db_id])
+    return [_record(question, variants[question.base_id], schemas[question.db_id]) for question in dataset.questions]
 
 
-def variants_of(question: Question, database: Path) -> Variants:
+def _variants_of(question: Question, database: Path) -> Variants:
     gold = sqlglot.parse_one(question.gold_sql, read="sqlite")
     found: dict[str, list[str]] = {"match": [question.gold_sql], "different": [], "failed": []}
     for sql in dict.fromkeys([*restyled(gold), *misread(gold), *broken(gold)]):
@@ -77,28 +77,28 @@ def variants_of(question: Question, database: Path) -> Variants:
     return Variants(found["match"], found["different"], found["failed"])
 
 
-def record(question: Question, variants: Variants, schema: DatabaseSchema) -> dict[str, Any]:
+def _record(question: Question, variants: Variants, schema: DatabaseSchema) -> dict[str, Any]:
     """One line of the file. A question that is hard in one wording is mostly hard in the others."""
     draw = Draw(zlib.crc32(question.id.encode()))
-    ability = ability_for(Draw(zlib.crc32(question.base_id.encode())) if draw.chance(0.8) else draw)
+    ability = _ability_for(Draw(zlib.crc32(question.base_id.encode())) if draw.chance(0.8) else draw)
     favourite = draw.one(variants.wrong)
-    candidates = [candidate(draw, ability, variants, favourite) for _ in range(CANDIDATES)]
+    candidates = [_candidate(draw, ability, variants, favourite) for _ in range(CANDIDATES)]
     repairs = {
         sql: draw.one(variants.right) if draw.chance(ability.mended) else favourite
         for sql in dict.fromkeys(candidates)
         if sql in variants.broken
     }
-    tables = linked_tables(question.gold_sql, schema, draw)
+    tables = _linked_tables(question.gold_sql, schema, draw)
     return {"question_id": question.id, "tables": tables, "candidates": candidates, "repairs": repairs}
 
 
-def ability_for(draw: Draw) -> Ability:
+def _ability_for(draw: Draw) -> Ability:
     if draw.chance(0.58):
         return EASY
     return MEDIUM if draw.chance(0.66) else HARD
 
 
-def candidate(draw: Draw, ability: Ability, variants: Variants, favourite: str) -> str:
+def _candidate(draw: Draw, ability: Ability, variants: Variants, favourite: str) -> str:
     """A model that misreads a question mostly misreads it the same way each time."""
     if draw.chance(ability.right):
         return draw.one(variants.right)
@@ -107,7 +107,7 @@ def candidate(draw: Draw, ability: Ability, variants: Variants, favourite: str) 
     return draw.one(variants.broken)
 
 
-def linked_tables(gold_sql: str, schema: DatabaseSchema, draw: Draw) -> list[dict[str, Any]]:
+def _linked_tables(gold_sql: str, schema: DatabaseSchema, draw: Draw) -> list[dict[str, Any]]:
     """The tables and columns the gold query uses; now and then one table more, as a cautious model names it."""
     statement = sqlglot.parse_one(gold_sql, read="sqlite")
     used = {table.name for table in statement.find_all(exp.Table)}
@@ -116,13 +116,13 @@ def linked_tables(gold_sql: str, schema: DatabaseSchema, draw: Draw) -> list[dic
     if spare and draw.chance(0.25):
         used.add(draw.one(spare))
     return [
-        {"table": table.name, "columns": columns_used((column.name for column in table.columns), named)}
+        {"table": table.name, "columns": _columns_used((column.name for column in table.columns), named)}
         for table in schema.tables
         if table.name in used
     ]
 
 
-def columns_used(columns: Iterable[str], named: set[str]) -> list[str]:
+def _columns_used(columns: Iterable[str], named: set[str]) -> list[str]:
     """Those that are named, in the table's order; the first, its key, where none is."""
     known = list(columns)
     return [column for column in known if column in named] or known[:1]

@@ -17,13 +17,13 @@ def restyled(gold: Statement) -> Iterator[str]:
     """The same query as others would have written it."""
     yield gold.sql(dialect="sqlite", normalize_functions="upper")
     yield gold.sql(dialect="sqlite", pretty=True)
-    yield with_aliases(gold, "T{0}").sql(dialect="sqlite")
-    yield with_aliases(gold, "{1}_{0}").sql(dialect="sqlite", normalize_functions="lower")
-    yield with_named_outputs(gold).sql(dialect="sqlite")
-    yield transformed(gold, exp.Count, counting_ones).sql(dialect="sqlite")
+    yield _with_aliases(gold, "T{0}").sql(dialect="sqlite")
+    yield _with_aliases(gold, "{1}_{0}").sql(dialect="sqlite", normalize_functions="lower")
+    yield _with_named_outputs(gold).sql(dialect="sqlite")
+    yield _transformed(gold, exp.Count, _counting_ones).sql(dialect="sqlite")
 
 
-def with_aliases(gold: Statement, pattern: str) -> Statement:
+def _with_aliases(gold: Statement, pattern: str) -> Statement:
     """Table aliases renamed: {0} is the number of the table, {1} its first letter."""
     statement = gold.copy()
     tables = [table for table in statement.find_all(exp.Table) if table.alias]
@@ -36,7 +36,7 @@ def with_aliases(gold: Statement, pattern: str) -> Statement:
     return statement
 
 
-def with_named_outputs(gold: Statement) -> Statement:
+def _with_named_outputs(gold: Statement) -> Statement:
     statement = gold.copy()
     if isinstance(statement, exp.Select):
         named = [
@@ -47,24 +47,24 @@ def with_named_outputs(gold: Statement) -> Statement:
     return statement
 
 
-def counting_ones(count: exp.Expr) -> exp.Expr:
-    return with_value(count, "this", exp.Literal.number(1)) if isinstance(count.this, exp.Star) else count
+def _counting_ones(count: exp.Expr) -> exp.Expr:
+    return _with_value(count, "this", exp.Literal.number(1)) if isinstance(count.this, exp.Star) else count
 
 
 def misread(gold: Statement) -> Iterator[str]:
     """Queries that run and answer another question: the mistakes models make."""
     for statement in (
-        *without_conditions(gold),
-        *with_other_aggregates(gold),
-        *with_other_comparisons(gold),
-        *with_other_order(gold),
-        *with_other_literals(gold),
-        *without_parts(gold),
+        *_without_conditions(gold),
+        *_with_other_aggregates(gold),
+        *_with_other_comparisons(gold),
+        *_with_other_order(gold),
+        *_with_other_literals(gold),
+        *_without_parts(gold),
     ):
         yield statement.sql(dialect="sqlite")
 
 
-def without_conditions(gold: Statement) -> Iterator[Statement]:
+def _without_conditions(gold: Statement) -> Iterator[Statement]:
     """One of several conditions forgotten, or the only one."""
     for at, where in enumerate(gold.find_all(exp.Where)):
         if isinstance(where.this, exp.And):
@@ -79,48 +79,48 @@ def without_conditions(gold: Statement) -> Iterator[Statement]:
             yield statement
 
 
-def with_other_aggregates(gold: Statement) -> Iterator[Statement]:
+def _with_other_aggregates(gold: Statement) -> Iterator[Statement]:
     for old, new in ((exp.Avg, exp.Max), (exp.Sum, exp.Avg), (exp.Max, exp.Avg), (exp.Min, exp.Max)):
         if gold.find(old):
-            yield transformed(gold, old, replaced_by(new))
+            yield _transformed(gold, old, _replaced_by(new))
 
 
-def with_other_comparisons(gold: Statement) -> Iterator[Statement]:
+def _with_other_comparisons(gold: Statement) -> Iterator[Statement]:
     swaps = ((exp.GT, exp.GTE), (exp.GTE, exp.GT), (exp.LT, exp.LTE), (exp.GT, exp.LT), (exp.LT, exp.GT))
     for old, new in swaps:
         if gold.find(old):
-            yield transformed(gold, old, replaced_by(new))
+            yield _transformed(gold, old, _replaced_by(new))
 
 
-def replaced_by(kind: type[exp.Expr]) -> Change:
+def _replaced_by(kind: type[exp.Expr]) -> Change:
     """The same operands under another operator or function."""
     return lambda node: kind(**{name: value.copy() for name, value in node.args.items() if isinstance(value, exp.Expr)})
 
 
-def with_other_order(gold: Statement) -> Iterator[Statement]:
+def _with_other_order(gold: Statement) -> Iterator[Statement]:
     if gold.find(exp.Ordered):
-        yield transformed(gold, exp.Ordered, lambda node: with_value(node, "desc", not node.args.get("desc")))
+        yield _transformed(gold, exp.Ordered, lambda node: _with_value(node, "desc", not node.args.get("desc")))
 
 
-def with_other_literals(gold: Statement) -> Iterator[Statement]:
+def _with_other_literals(gold: Statement) -> Iterator[Statement]:
     """The wrong case of a text, which finds nothing; another limit."""
     for literal in gold.find_all(exp.Literal):
         if literal.is_string and literal.this != literal.this.lower():
-            yield transformed(
+            yield _transformed(
                 gold, exp.Literal, lambda node: exp.Literal.string(node.this.lower()) if node.is_string else node
             )
             break
     if gold.find(exp.Limit):
-        yield transformed(gold, exp.Limit, lambda node: with_value(node, "expression", exp.Literal.number(10)))
+        yield _transformed(gold, exp.Limit, lambda node: _with_value(node, "expression", exp.Literal.number(10)))
 
 
-def without_parts(gold: Statement) -> Iterator[Statement]:
+def _without_parts(gold: Statement) -> Iterator[Statement]:
     for part in ("having", "distinct", "limit"):
         if gold.args.get(part):
-            yield with_value(gold.copy(), part, None)
+            yield _with_value(gold.copy(), part, None)
     if isinstance(gold, exp.Select) and len(gold.expressions) > 1:
-        yield with_value(gold.copy(), "expressions", [output.copy() for output in gold.expressions[:-1]])
-        yield with_value(gold.copy(), "expressions", [output.copy() for output in reversed(gold.expressions)])
+        yield _with_value(gold.copy(), "expressions", [output.copy() for output in gold.expressions[:-1]])
+        yield _with_value(gold.copy(), "expressions", [output.copy() for output in reversed(gold.expressions)])
 
 
 def broken(gold: Statement) -> Iterator[str]:
@@ -128,19 +128,19 @@ def broken(gold: Statement) -> Iterator[str]:
     columns = dict.fromkeys(column.name for column in gold.find_all(exp.Column))
     for name in columns:
         for rename in MISSPELLINGS:
-            yield renamed(gold, exp.Column, name, rename).sql(dialect="sqlite")
+            yield _renamed(gold, exp.Column, name, rename).sql(dialect="sqlite")
     for name in dict.fromkeys(table.name for table in gold.find_all(exp.Table)):
-        yield renamed(gold, exp.Table, name, lambda old: f"{old}s").sql(dialect="sqlite")
+        yield _renamed(gold, exp.Table, name, lambda old: f"{old}s").sql(dialect="sqlite")
     text = gold.sql(dialect="sqlite")
     for known, foreign in (("JULIANDAY(", "TO_DAYS("), ("STRFTIME('%m', ", "MONTH("), ("LIMIT ", "FETCH FIRST ")):
         if known in text:
             yield text.replace(known, foreign)
-    yield unqualified(gold).sql(dialect="sqlite")
+    yield _unqualified(gold).sql(dialect="sqlite")
 
 
-def unqualified(gold: Statement) -> Statement:
+def _unqualified(gold: Statement) -> Statement:
     """Column names without their tables, which a join mostly makes ambiguous."""
-    return transformed(gold, exp.Column, lambda node: with_value(node, "table", None))
+    return _transformed(gold, exp.Column, lambda node: _with_value(node, "table", None))
 
 
 MISSPELLINGS: tuple[Rename, ...] = (
@@ -151,17 +151,17 @@ MISSPELLINGS: tuple[Rename, ...] = (
 )
 
 
-def renamed(gold: Statement, kind: type[exp.Expr], name: str, rename: Rename) -> Statement:
+def _renamed(gold: Statement, kind: type[exp.Expr], name: str, rename: Rename) -> Statement:
     def change(node: exp.Expr) -> exp.Expr:
-        return with_value(node, "this", exp.to_identifier(rename(name))) if node.name == name else node
+        return _with_value(node, "this", exp.to_identifier(rename(name))) if node.name == name else node
 
-    return transformed(gold, kind, change)
+    return _transformed(gold, kind, change)
 
 
-def transformed(gold: Statement, kind: type[exp.Expr], change: Change) -> Statement:
+def _transformed(gold: Statement, kind: type[exp.Expr], change: Change) -> Statement:
     return gold.copy().transform(lambda node: change(node) if isinstance(node, kind) else node)
 
 
-def with_value(node: exp.Expr, name: str, value: object) -> exp.Expr:
+def _with_value(node: exp.Expr, name: str, value: object) -> exp.Expr:
     node.set(name, value)
     return node

@@ -61,28 +61,28 @@ class QueryResult:
 def execute_select(database: Path, sql: str, *, limits: QueryLimits = DEFAULT_LIMITS) -> QueryResult:
     """The result of one SELECT, or the error it ended with. Leaves nothing open and changes nothing."""
     if not database.is_file():
-        return failed("database_missing", f"There is no database file named {database.name}.")
+        return _failed("database_missing", f"There is no database file named {database.name}.")
     deadline_s = time.monotonic() + limits.time_s
     try:
         with closing(open_read_only(database)) as connection:
-            confine(connection, deadline_s)
-            return collect(connection.execute(sql), limits)
+            _confine(connection, deadline_s)
+            return _collect(connection.execute(sql), limits)
     except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError) as error:
         if time.monotonic() >= deadline_s:
-            return failed("sql_timeout", f"The query took more than {limits.time_s:g} s and was stopped.")
-        return explained(error)
+            return _failed("sql_timeout", f"The query took more than {limits.time_s:g} s and was stopped.")
+        return _explained(error)
 
 
 def open_read_only(database: Path) -> sqlite3.Connection:
     """A connection that cannot write, create or load anything. Raises `sqlite3.Error` where this is no database."""
     connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    connection.text_factory = readable
+    connection.text_factory = _readable
     for pragma in ("query_only = 1", "trusted_schema = 0", "temp_store = MEMORY", "cell_size_check = 1"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
 
 
-def readable(text: bytes) -> str:
+def _readable(text: bytes) -> str:
     return text.decode(errors="replace")
 
 
@@ -103,24 +103,24 @@ SQLITE_LIMITS = (
 STEPS_BETWEEN_CHECKS = 5_000
 
 
-def confine(connection: sqlite3.Connection, deadline_s: float) -> None:
+def _confine(connection: sqlite3.Connection, deadline_s: float) -> None:
     """From here on: reads of this file's own tables, known functions, small values, until `deadline_s` (monotonic)."""
     tables = frozenset(name.lower() for (name,) in connection.execute("SELECT name FROM sqlite_master"))
     for limit, most in SQLITE_LIMITS:
         connection.setlimit(limit, most)
-    defend(connection)
+    _defend(connection)
     connection.set_progress_handler(lambda: time.monotonic() >= deadline_s, STEPS_BETWEEN_CHECKS)
-    connection.set_authorizer(lambda action, *names: verdict(tables, action, names))
+    connection.set_authorizer(lambda action, *names: _verdict(tables, action, names))
 
 
-def defend(connection: sqlite3.Connection) -> None:
+def _defend(connection: sqlite3.Connection) -> None:
     """SQLite's defensive mode, where this Python can set it (3.12 and later)."""
     set_config = getattr(connection, "setconfig", None)
     if set_config is not None:
         set_config(getattr(sqlite3, "SQLITE_DBCONFIG_DEFENSIVE"), True)  # noqa: B009 - not known to 3.11
 
 
-def verdict(tables: frozenset[str], action: int, names: tuple[str | None, ...]) -> int:
+def _verdict(tables: frozenset[str], action: int, names: tuple[str | None, ...]) -> int:
     """What SQLite's authorizer answers for one thing a statement would do."""
     if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE):
         return sqlite3.SQLITE_OK
@@ -128,22 +128,22 @@ def verdict(tables: frozenset[str], action: int, names: tuple[str | None, ...]) 
         name = (names[1] or "").lower()
         return sqlite3.SQLITE_OK if name in ALLOWED_FUNCTIONS or name in OPERATOR_FUNCTIONS else sqlite3.SQLITE_DENY
     if action == sqlite3.SQLITE_READ:
-        return sqlite3.SQLITE_OK if may_read(tables, (names[0] or "").lower()) else sqlite3.SQLITE_DENY
+        return sqlite3.SQLITE_OK if _may_read(tables, (names[0] or "").lower()) else sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_DENY
 
 
-def may_read(tables: frozenset[str], name: str) -> bool:
+def _may_read(tables: frozenset[str], name: str) -> bool:
     return name in tables and not name.startswith("sqlite_")
 
 
-def collect(cursor: sqlite3.Cursor, limits: QueryLimits) -> QueryResult:
+def _collect(cursor: sqlite3.Cursor, limits: QueryLimits) -> QueryResult:
     if cursor.description is None:
-        return failed("sql_error", "The statement is not a query: it gives no rows.")
+        return _failed("sql_error", "The statement is not a query: it gives no rows.")
     columns = tuple(str(column[0]) for column in cursor.description)
     rows: list[Row] = []
-    room_bytes, truncated = limits.result_bytes - json_bytes(columns), False
-    for row, cut in presentable_rows(cursor, limits.cell_characters):
-        room_bytes -= json_bytes(row)
+    room_bytes, truncated = limits.result_bytes - _json_bytes(columns), False
+    for row, cut in _presentable_rows(cursor, limits.cell_characters):
+        room_bytes -= _json_bytes(row)
         if room_bytes < 0 or len(rows) == limits.rows:
             return QueryResult(columns, tuple(rows), truncated=True)
         rows.append(row)
@@ -151,11 +151,11 @@ def collect(cursor: sqlite3.Cursor, limits: QueryLimits) -> QueryResult:
     return QueryResult(columns, tuple(rows), truncated)
 
 
-def json_bytes(row: tuple[Cell, ...]) -> int:
+def _json_bytes(row: tuple[Cell, ...]) -> int:
     return len(json.dumps(row, ensure_ascii=False).encode()) + 2
 
 
-def presentable_rows(cursor: sqlite3.Cursor, cell_characters: int) -> Iterator[tuple[Row, bool]]:
+def _presentable_rows(cursor: sqlite3.Cursor, cell_characters: int) -> Iterator[tuple[Row, bool]]:
     """Each row as JSON can hold it, and whether a cell of it had to be cut."""
     for row in cursor:
         whole = tuple(presentable(cell) for cell in row)
@@ -172,18 +172,18 @@ def presentable(cell: Any) -> Cell:
     return kept
 
 
-def explained(error: Exception) -> QueryResult:
+def _explained(error: Exception) -> QueryResult:
     """SQLite's message is what a model can mend its query by, so it is kept as it is."""
     message, name = str(error), getattr(error, "sqlite_errorname", "")
     if name in UNREADABLE:
-        return failed("database_unreadable", f"The database file cannot be read: {message}.")
+        return _failed("database_unreadable", f"The database file cannot be read: {message}.")
     if "authoriz" in message or "prohibited" in message:
-        return failed("sql_refused", f"{message}. A query may only read the tables of its database.")
-    return failed("sql_error", message)
+        return _failed("sql_refused", f"{message}. A query may only read the tables of its database.")
+    return _failed("sql_error", message)
 
 
 UNREADABLE = ("SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PERM")
 
 
-def failed(code: str, message: str) -> QueryResult:
+def _failed(code: str, message: str) -> QueryResult:
     return QueryResult(error=QueryError(code, message))

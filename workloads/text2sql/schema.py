@@ -52,7 +52,7 @@ def read_schema(database: Path, *, examples: int = 3) -> DatabaseSchema:
         raise SchemaUnreadable(f"There is no database file {database}. Check the folder of the databases.")
     try:
         with closing(open_read_only(database)) as connection:
-            return DatabaseSchema(tuple(table_schema(connection, name, examples) for name in table_names(connection)))
+            return DatabaseSchema(tuple(_table_schema(connection, name, examples) for name in _table_names(connection)))
     except sqlite3.Error as error:
         raise SchemaUnreadable(f"{database} cannot be read as a SQLite database: {error}.") from error
 
@@ -68,23 +68,23 @@ def render_schema(schema: DatabaseSchema, *, tables: Collection[str] | None = No
     """
     wanted = None if tables is None else {name.lower() for name in tables}
     kept = [table for table in schema.tables if wanted is None or table.name.lower() in wanted]
-    return "\n\n".join(render_table(table) for table in kept)
+    return "\n\n".join(_render_table(table) for table in kept)
 
 
-def render_table(table: TableSchema) -> str:
-    targets = {key.column: f" -> {quoted(key.table)}.{quoted(key.target)}" for key in table.foreign_keys}
+def _render_table(table: TableSchema) -> str:
+    targets = {key.column: f" -> {_quoted(key.table)}.{_quoted(key.target)}" for key in table.foreign_keys}
     lines = [
-        render_column(column, targets.get(column.name, ""), last=column is table.columns[-1])
+        _render_column(column, targets.get(column.name, ""), last=column is table.columns[-1])
         for column in table.columns
     ]
-    return "\n".join([f"{quoted(table.name)}(", *lines, ")"])
+    return "\n".join([f"{_quoted(table.name)}(", *lines, ")"])
 
 
-def render_column(column: ColumnSchema, target: str, *, last: bool) -> str:
+def _render_column(column: ColumnSchema, target: str, *, last: bool) -> str:
     kind = f" {column.type}" if column.type else ""
     key = " PRIMARY KEY" if column.is_key else ""
     examples = f"  -- {', '.join(column.examples)}" if column.examples else ""
-    return f"  {quoted(column.name)}{kind}{key}{target}{'' if last else ','}{examples}"
+    return f"  {_quoted(column.name)}{kind}{key}{target}{'' if last else ','}{examples}"
 
 
 #: SQLite's reserved words that make likely names.
@@ -97,55 +97,55 @@ RESERVED = """
 RESERVED_WORDS = frozenset(RESERVED.split())
 
 
-def quoted(name: str) -> str:
+def _quoted(name: str) -> str:
     """The name as SQL must write it."""
     if name.isidentifier() and name.isascii() and name.lower() not in RESERVED_WORDS:
         return name
     return '"' + " ".join(name.split()).replace('"', '""') + '"'
 
 
-def table_names(connection: sqlite3.Connection) -> list[str]:
+def _table_names(connection: sqlite3.Connection) -> list[str]:
     sql = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     return [name for (name,) in connection.execute(f"{sql} ORDER BY name")]
 
 
-def table_schema(connection: sqlite3.Connection, name: str, examples: int) -> TableSchema:
+def _table_schema(connection: sqlite3.Connection, name: str, examples: int) -> TableSchema:
     described = connection.execute("SELECT name, type, pk FROM pragma_table_info(?) ORDER BY cid", (name,)).fetchall()
     columns = tuple(
-        ColumnSchema(column, " ".join(kind.split()), bool(key), example_literals(connection, name, column, examples))
+        ColumnSchema(column, " ".join(kind.split()), bool(key), _example_literals(connection, name, column, examples))
         for column, kind, key in described
     )
-    return TableSchema(name, columns, foreign_keys(connection, name))
+    return TableSchema(name, columns, _foreign_keys(connection, name))
 
 
-def foreign_keys(connection: sqlite3.Connection, name: str) -> tuple[ForeignKey, ...]:
+def _foreign_keys(connection: sqlite3.Connection, name: str) -> tuple[ForeignKey, ...]:
     """Where a key names no target column, SQLite means the other table's primary key."""
     sql = 'SELECT "from", "table", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq'
     found = connection.execute(sql, (name,)).fetchall()
-    return tuple(ForeignKey(column, table, to or primary_key(connection, table)) for column, table, to in found)
+    return tuple(ForeignKey(column, table, to or _primary_key(connection, table)) for column, table, to in found)
 
 
-def primary_key(connection: sqlite3.Connection, table: str) -> str:
+def _primary_key(connection: sqlite3.Connection, table: str) -> str:
     sql = "SELECT name FROM pragma_table_info(?) WHERE pk = 1"
     row = connection.execute(sql, (table,)).fetchone()
     return str(row[0]) if row else "rowid"
 
 
-def example_literals(connection: sqlite3.Connection, table: str, column: str, examples: int) -> tuple[str, ...]:
+def _example_literals(connection: sqlite3.Connection, table: str, column: str, examples: int) -> tuple[str, ...]:
     """The first distinct values among the first rows, so that a large table costs no more than a small one."""
     if examples <= 0:
         return ()
-    name, source = quoted_always(column), quoted_always(table)
+    name, source = _quoted_always(column), _quoted_always(table)
     looked_at = f"SELECT {name} AS v FROM {source} WHERE {name} IS NOT NULL LIMIT {ROWS_LOOKED_AT}"
     rows = connection.execute(f"SELECT DISTINCT v FROM ({looked_at}) LIMIT {examples}")
-    return tuple(literal(value) for (value,) in rows)
+    return tuple(_literal(value) for (value,) in rows)
 
 
-def quoted_always(name: str) -> str:
+def _quoted_always(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def literal(value: Any) -> str:
+def _literal(value: Any) -> str:
     """A value in one short line, so that no cell can pass for a part of the prompt."""
     if isinstance(value, int | float):
         return str(presentable(value))

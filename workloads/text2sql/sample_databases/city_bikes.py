@@ -54,7 +54,7 @@ def rows(draw: Draw) -> Tables:
             (n, name, draw.likely(PLANS), draw.between(1952, 2006), draw.day("2018-01-01", "2024-05-31"))
             for n, name in enumerate(draw.people(75), 1)
         ],
-        "trip": [(n, *trip(draw)) for n in range(1, 521)],
+        "trip": [(n, *_trip(draw)) for n in range(1, 521)],
     }
     tables["repair"] = [
         (n, draw.likely(range(1, 77)), draw.day("2023-01-01", "2024-09-30"), draw.likely(PARTS), draw.money(8, 190))
@@ -63,7 +63,7 @@ def rows(draw: Draw) -> Tables:
     return tables
 
 
-def trip(draw: Draw) -> tuple[int, int, int, int, str, int, float]:
+def _trip(draw: Draw) -> tuple[int, int, int, int, str, int, float]:
     minutes = draw.between(4, 75)
     start, end = draw.likely(range(1, 25)), draw.likely(range(1, 26))
     day, km = draw.day("2024-03-01", "2024-09-30"), round(minutes * draw.money(0.12, 0.32), 1)

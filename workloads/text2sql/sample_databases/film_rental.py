@@ -57,11 +57,11 @@ def rows(draw: Draw) -> Tables:
         for film in films
         for place, actor in enumerate(draw.some(range(1, 39), draw.between(2, 5)))
     ]
-    tables["rental"] = [(n, *rental(draw, [film[5] for film in films])) for n in range(1, 421)]
+    tables["rental"] = [(n, *_rental(draw, [film[5] for film in films])) for n in range(1, 421)]
     return tables
 
 
-def rental(draw: Draw, daily_rates: list[float]) -> tuple[int, int, str, str | None, float]:
+def _rental(draw: Draw, daily_rates: list[float]) -> tuple[int, int, str, str | None, float]:
     film, rented_on, days = draw.likely(range(1, 58)), draw.day("2024-01-01", "2024-06-30"), draw.between(1, 9)
     returned_on = None if draw.chance(0.08) else days_after(rented_on, days)
     return film, draw.likely(range(1, 47)), rented_on, returned_on, round(daily_rates[film - 1] * days, 2)

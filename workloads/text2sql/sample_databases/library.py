@@ -61,7 +61,7 @@ def rows(draw: Draw) -> Tables:
             (n, name, draw.between(1944, 2014), draw.between(1, 4)) for n, name in enumerate(draw.people(60), 1)
         ],
     }
-    loans = [(n, *loan(draw)) for n in range(1, 361)]
+    loans = [(n, *_loan(draw)) for n in range(1, 361)]
     tables["loan"] = [*loans]
     late = [loan for loan in loans if loan[5] is None or loan[5] > loan[4]]
     tables["fine"] = [
@@ -70,7 +70,7 @@ def rows(draw: Draw) -> Tables:
     return tables
 
 
-def loan(draw: Draw) -> tuple[int, int, str, str, str | None]:
+def _loan(draw: Draw) -> tuple[int, int, str, str, str | None]:
     lent_on = draw.day("2024-01-02", "2024-10-31")
     returned_on = None if draw.chance(0.1) else days_after(lent_on, draw.between(3, 34))
     return draw.between(1, 152), draw.likely(range(1, 56)), lent_on, days_after(lent_on, 28), returned_on

@@ -48,7 +48,7 @@ def rows(draw: Draw) -> Tables:
             (n, name, draw.likely(GENRES), draw.one(COUNTRIES), draw.between(1985, 2022))
             for n, name in enumerate(names, 1)
         ],
-        "performance": [(n, *performance(draw)) for n in range(1, 49)],
+        "performance": [(n, *_performance(draw)) for n in range(1, 49)],
         "ticket_type": [(n, *kind) for n, kind in enumerate(TICKET_TYPES, 1)],
         "visitor": [(n, name, draw.likely(CITIES), draw.between(16, 68)) for n, name in enumerate(draw.people(120), 1)],
     }
@@ -60,7 +60,7 @@ def rows(draw: Draw) -> Tables:
     return tables
 
 
-def performance(draw: Draw) -> tuple[int, int, str, str, int, float]:
+def _performance(draw: Draw) -> tuple[int, int, str, str, int, float]:
     minutes = draw.one((40, 50, 60, 75, 90))
     return (
         draw.between(1, 28),

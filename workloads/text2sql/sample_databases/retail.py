@@ -58,7 +58,7 @@ def rows(draw: Draw) -> Tables:
         "customer": [
             (n, name, draw.likely(COUNTRIES), draw.likely(SEGMENTS)) for n, name in enumerate(draw.people(70), 1)
         ],
-        "purchase_order": [(n, *purchase(draw)) for n in range(1, 261)],
+        "purchase_order": [(n, *_purchase(draw)) for n in range(1, 261)],
     }
     tables["order_line"] = [
         (order, line, product, draw.between(1, 6), draw.one((0.0, 0.0, 0.0, 0.05, 0.1, 0.2)))
@@ -78,7 +78,7 @@ def rows(draw: Draw) -> Tables:
     return tables
 
 
-def purchase(draw: Draw) -> tuple[int, str, str | None, str]:
+def _purchase(draw: Draw) -> tuple[int, str, str | None, str]:
     ordered_on, status = (
         draw.day("2024-01-01", "2024-12-20"),
         draw.one(("shipped",) * 6 + ("open", "cancelled", "returned")),
