@@ -72,8 +72,6 @@ class Worker:
     def running(self) -> int:
         return len(self._running)
 
-    # -- taking
-
     async def _take_jobs(self, group: asyncio.TaskGroup) -> None:
         while True:
             await self._room.acquire()
@@ -99,8 +97,6 @@ class Worker:
             await self._states.wait_for_wake(self._pace.poll_s)
         except StateUnavailable:
             await asyncio.sleep(self._pace.poll_s)
-
-    # -- running
 
     async def _run(self, claim: Claim, before: "asyncio.Task[None] | None") -> None:
         try:
@@ -169,8 +165,6 @@ class Worker:
                 await self._store.release(claim)
             except StoreUnavailable as error:
                 log.warning("job not given back; its lease will run out", job=claim.job, error=str(error))
-
-    # -- looking after
 
     async def _pass_cancels_on(self) -> None:
         while True:
