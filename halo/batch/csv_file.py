@@ -7,7 +7,7 @@ from pathlib import Path
 from halo.batch.cells import json_cell, takes_text
 from halo.batch.errors import RowsUnreadable
 from halo.batch.lines import read_lines
-from halo.batch.rows import MAX_ROW_BYTES, BadLine, GivenRow, optional_names
+from halo.batch.rows import MAX_ROW_BYTES, BadLine, GivenRow, check_names, optional_names
 from planner.ir.plan import Input
 from planner.ir.values import Json
 
@@ -72,9 +72,7 @@ def _header(path: Path, records: Iterator[tuple[int, list[str] | BadLine]]) -> l
     if isinstance(header, BadLine):
         raise RowsUnreadable(f"the first line of {path} must name the columns: {header.message}")
     names = [name.strip() for name in header]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise RowsUnreadable(f"{path} names a column more than once: {', '.join(map(repr, twice))}")
+    check_names(path, names)
     return names
 
 

@@ -51,6 +51,13 @@ def read_file(path: Path, inputs: Sequence[Input]) -> Iterator[GivenRow | BadLin
         raise RowsUnreadable(f"the rows file {path} cannot be read: {error.strerror or error}") from None
 
 
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Raises `RowsUnreadable` when two columns have one name: a row could hold only one of them."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RowsUnreadable(f"{path} names a column more than once: {', '.join(map(repr, twice))}")
+
+
 def optional_names(inputs: Sequence[Input]) -> frozenset[str]:
     return frozenset(given.name for given in inputs if given.default is not None)
 

@@ -2,6 +2,7 @@
 
 import json
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -151,6 +152,30 @@ def test_parquet_rows_have_their_types(tmp_path: Path) -> None:
 def test_a_file_that_only_claims_to_be_parquet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RowsUnreadable, match="is not a Parquet file that can be read"):
         list(read_file(written(tmp_path, "rows.parquet", "question\n"), INPUTS))
+
+
+def test_parquet_times_and_decimals_inside_lists_and_structs_become_text(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    nested = [{"days": [date(2026, 11, 23)], "price": Decimal("1.50")}]
+    pq.write_table(pa.table({"question": ["a"], "nested": nested}), path)
+    (row,) = read_file(path, INPUTS)
+    assert isinstance(row, GivenRow)
+    assert row.columns["nested"] == {"days": ["2026-11-23"], "price": "1.50"}
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("ns"), pa.duration("ns")])
+def test_parquet_times_finer_than_python_has_them_are_refused(tmp_path: Path, kind: pa.DataType) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"question": pa.array([1_577_836_800_000_000_001], type=kind)}), path)
+    with pytest.raises(RowsUnreadable, match="can be read: Nanosecond"):
+        list(read_file(path, INPUTS))
+
+
+def test_a_column_that_parquet_names_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table([pa.array(["a"]), pa.array(["b"])], names=["question", "question"]), path)
+    with pytest.raises(RowsUnreadable, match="names a column more than once: 'question'"):
+        list(read_file(path, INPUTS))
 
 
 # -- what becomes of the rows
