@@ -85,7 +85,7 @@ def _import(name: str) -> ModuleType:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise WorkflowNotFound(f"there is no module {error.name!r}; you are in {Path.cwd()}") from None
         raise _broken(name, error) from error
-    except Exception as error:  # a user's module runs here, and may raise anything
+    except (Exception, SystemExit) as error:  # a user's module runs here, and may raise anything, or leave
         raise _broken(name, error) from error
 
 
@@ -112,7 +112,7 @@ def _add_to_path(folder: Path) -> None:
         sys.path.insert(0, str(folder))
 
 
-def _broken(name: str, error: Exception) -> WorkflowNotFound:
+def _broken(name: str, error: BaseException) -> WorkflowNotFound:
     where = of_error(error, name)
     return WorkflowNotFound(f"importing {name!r} failed at {where}: {type(error).__name__}: {error}")
 

@@ -72,10 +72,13 @@ def test_what_is_not_there(folder: Path) -> None:
 
 def test_modules_that_fail_name_the_line(folder: Path) -> None:
     (folder / "broken_of_test.py").write_text("x = 1\nraise LookupError('gone')\n")
+    (folder / "leaving_of_test.py").write_text("import sys\nsys.exit(4)\n")
     (folder / "needy_of_test.py").write_text("import not_there_at_all\n")
     (folder / "wrong_of_test.py").write_text("import halo\n@halo.tool\ndef f(x):\n    return x\n")
     with pytest.raises(halo.WorkflowNotFound, match=r"failed at .*broken_of_test\.py:2: LookupError: gone"):
         find_workflow("broken_of_test.py:x")
+    with pytest.raises(halo.WorkflowNotFound, match=r"failed at .*leaving_of_test\.py:2: SystemExit: 4"):
+        find_workflow("leaving_of_test.py:x")
     with pytest.raises(halo.WorkflowNotFound, match=r"failed at .*needy_of_test\.py:1: ModuleNotFoundError"):
         find_workflow("needy_of_test.py:x")
     with pytest.raises(halo.ToolInvalid, match=r"wrong_of_test\.py:3: parameter 'x' has no type hint"):
