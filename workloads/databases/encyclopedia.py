@@ -41,7 +41,7 @@ def rows(draw: Draw, scale: int) -> Tables:
     centuries = [draw.below(len(CENTURIES)) for _ in numbers]
     return {
         "article": [
-            (n, title, *title.split(" of "), text(draw, title, CENTURIES[century], 3 * scale))
+            (n, title, *title.split(" of "), _text(draw, title, CENTURIES[century], 3 * scale))
             for n, title, century in zip(numbers, TITLES, centuries, strict=True)
         ],
         "category": [(n, name) for n, name in enumerate(KINDS, 1)],
@@ -54,7 +54,7 @@ def rows(draw: Draw, scale: int) -> Tables:
     }
 
 
-def text(draw: Draw, title: str, century: str, sentences: int) -> str:
+def _text(draw: Draw, title: str, century: str, sentences: int) -> str:
     opening = f"The {title} dates from the {century} century."
     later = (
         f"After {draw.one(CAUSES)} in {draw.between(1600, 1990)} it {draw.one(EFFECTS)}, as its keeper then wrote."

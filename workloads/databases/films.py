@@ -49,41 +49,41 @@ def rows(draw: Draw, scale: int) -> Tables:
     films, people, rentals = 500 * scale, 300 * scale, 2000 * scale
     tables: Tables = {
         "film": [
-            (n, title(draw), draw.one(GENRES), draw.one(YEARS), draw.likely(COUNTRIES), draw.between(71, 190))
+            (n, _title(draw), draw.one(GENRES), draw.one(YEARS), draw.likely(COUNTRIES), draw.between(71, 190))
             for n in range(1, films + 1)
         ],
-        "person": [(n, person_name(draw), draw.between(1915, 2001)) for n in range(1, people + 1)],
+        "person": [(n, _person_name(draw), draw.between(1915, 2001)) for n in range(1, people + 1)],
         "store": [(n, city) for n, city in enumerate(CITIES, 1)],
     }
     tables["rating"] = [(n, draw.between(20, 98) / 10, draw.between(5, 90_000)) for n in range(1, films + 1)]
     tables["credit"] = [
         (film, person, "director" if place == 0 else "actor")
         for film in range(1, films + 1)
-        for place, person in enumerate(crew(draw, people))
+        for place, person in enumerate(_crew(draw, people))
     ]
     tables["foreign_title"] = [
-        (film, country, title(draw)) for film in range(1, films + 1) for country in draw.some(COUNTRIES, 2)
+        (film, country, _title(draw)) for film in range(1, films + 1) for country in draw.some(COUNTRIES, 2)
     ]
     tables["rental"] = [
-        (n, draw.likely(range(1, films + 1)), draw.between(1, len(CITIES)), *rental(draw))
+        (n, draw.likely(range(1, films + 1)), draw.between(1, len(CITIES)), *_rental(draw))
         for n in range(1, rentals + 1)
     ]
     return tables
 
 
-def title(draw: Draw) -> str:
+def _title(draw: Draw) -> str:
     return f"{draw.one(ADJECTIVES)} {draw.one(NOUNS)}"
 
 
-def person_name(draw: Draw) -> str:
+def _person_name(draw: Draw) -> str:
     return f"{draw.one(FIRST_NAMES)} {draw.one(LAST_NAMES)}"
 
 
-def crew(draw: Draw, people: int) -> list[int]:
+def _crew(draw: Draw, people: int) -> list[int]:
     """A director, then actors; all different."""
     return list(dict.fromkeys(draw.likely(range(1, people + 1)) for _ in range(draw.between(3, 6))))
 
 
-def rental(draw: Draw) -> tuple[str, int, float]:
+def _rental(draw: Draw) -> tuple[str, int, float]:
     days = draw.between(1, 9)
     return draw.day("2023-01-01", "2024-06-30"), days, round(days * draw.money(1.5, 4.5), 2)

@@ -60,7 +60,7 @@ THINGS = ("bracket", "coupling", "flange", "gasket", "hinge", "pulley", "valve",
 def rows(draw: Draw, scale: int) -> Tables:
     """About 9,000 rows for each unit of `scale`."""
     suppliers, customers, parts, orders = 20 * scale, 150 * scale, 200 * scale, 1500 * scale
-    tables = places()
+    tables = _places()
     tables["supplier"] = [
         (n, f"Supplier {n:06}", draw.between(1, 25), draw.money(-900, 9900)) for n in range(1, suppliers + 1)
     ]
@@ -69,26 +69,27 @@ def rows(draw: Draw, scale: int) -> Tables:
         for n in range(1, customers + 1)
     ]
     tables["part"] = [
-        (n, part_name(draw), draw.one(BRANDS), draw.between(1, 50), price(n)) for n in range(1, parts + 1)
+        (n, _part_name(draw), draw.one(BRANDS), draw.between(1, 50), _price(n)) for n in range(1, parts + 1)
     ]
     tables["part_supplier"] = [
-        (part, supplier, draw.between(1, 9999), round(price(part) * (0.5 + draw.money(0, 0.3)), 2))
+        (part, supplier, draw.between(1, 9999), round(_price(part) * (0.5 + draw.money(0, 0.3)), 2))
         for part in range(1, parts + 1)
-        for supplier in suppliers_of(part, suppliers)
+        for supplier in _suppliers_of(part, suppliers)
     ]
+    days = [_order_day(draw) for _ in range(orders)]
     tables["customer_order"] = [
-        (n, draw.likely(range(1, customers + 1)), order_day(draw), draw.one(PRIORITIES), draw.one(("F", "O", "F")))
-        for n in range(1, orders + 1)
+        (n, draw.likely(range(1, customers + 1)), day, draw.one(PRIORITIES), draw.one(("F", "O", "F")))
+        for n, day in enumerate(days, 1)
     ]
     tables["line_item"] = [
-        line_item(draw, int(str(order[0])), line, str(order[2]), parts, suppliers)
-        for order in tables["customer_order"]
+        _line_item(draw, n, line, day, parts, suppliers)
+        for n, day in enumerate(days, 1)
         for line in range(1, draw.between(1, 6) + 1)
     ]
     return tables
 
 
-def places() -> Tables:
+def _places() -> Tables:
     nations = [(name, region) for region, names in enumerate(NATIONS.values(), 1) for name in names]
     return {
         "region": [(n, name) for n, name in enumerate(REGIONS, 1)],
@@ -96,30 +97,30 @@ def places() -> Tables:
     }
 
 
-def part_name(draw: Draw) -> str:
+def _part_name(draw: Draw) -> str:
     return f"{draw.one(FINISHES)} {draw.one(METALS)} {draw.one(THINGS)}"
 
 
-def price(part: int) -> float:
+def _price(part: int) -> float:
     return round(90 + part % 200 * 4.5 + part % 7 / 10, 2)
 
 
-def suppliers_of(part: int, suppliers: int) -> list[int]:
+def _suppliers_of(part: int, suppliers: int) -> list[int]:
     return [(part + place * (suppliers // 4)) % suppliers + 1 for place in range(4)]
 
 
-def order_day(draw: Draw) -> str:
+def _order_day(draw: Draw) -> str:
     return draw.day(f"{YEARS[0]}-01-01", f"{YEARS[-1]}-08-02")
 
 
-def line_item(
+def _line_item(
     draw: Draw, order: int, line: int, ordered_on: str, parts: int, suppliers: int
 ) -> tuple[int, int, int, int, int, float, float, str, str, str, int]:
     part, quantity = draw.between(1, parts), draw.between(1, 50)
-    supplier = draw.one(suppliers_of(part, suppliers))
+    supplier = draw.one(_suppliers_of(part, suppliers))
     shipped_on = days_after(ordered_on, draw.between(1, 121))
     received_on = days_after(shipped_on, draw.between(1, 30))
     discount, mode = draw.between(0, 10) / 100, draw.one(SHIP_MODES)
     returned = int(draw.chance(0.2))
-    total = round(price(part) * quantity, 2)
+    total = round(_price(part) * quantity, 2)
     return order, line, part, supplier, quantity, total, discount, mode, shipped_on, received_on, returned

@@ -19,15 +19,15 @@ def look_up(database: str, sql: str, values: Mapping[str, str | int | float]) ->
 
     `:name` in the SQL stands for `values["name"]`, whatever that holds.
     """
-    return as_text(guarded_select(locate(database), filled(sql, values)))
+    return _as_text(guarded_select(locate(database), _filled(sql, values)))
 
 
-def filled(sql: str, values: Mapping[str, str | int | float]) -> str:
+def _filled(sql: str, values: Mapping[str, str | int | float]) -> str:
     """The query with its values as literals. The sandbox allows no bound parameters, so that all it sees is text."""
     return exp.replace_placeholders(sqlglot.parse_one(sql, read="sqlite"), **values).sql(dialect="sqlite")
 
 
-def as_text(result: QueryResult) -> str:
+def _as_text(result: QueryResult) -> str:
     """A heading, a line for each row shown, and how many there are."""
     if result.error:
         return f"no result: {result.error.message}"

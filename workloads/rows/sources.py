@@ -30,19 +30,19 @@ SINCE_YEARS = films.YEARS[::8]
 FILM_PARTS = tuple(product(FILM_QUESTIONS, films.GENRES, films.COUNTRIES, SINCE_YEARS))
 
 
-def film_question(number: int) -> Row:
+def _film_question(number: int) -> Row:
     question, genre, country, year = FILM_PARTS[number]
     return {"question": question.format(genre=genre.lower(), country=country, year=year)}
 
 
-def article_title(number: int) -> Row:
+def _article_title(number: int) -> Row:
     return {"title": encyclopedia.TITLES[number]}
 
 
 REQUEST_PARTS = tuple(product(wholesale.REGIONS, wholesale.SEGMENTS, wholesale.YEARS, wholesale.BRANDS))
 
 
-def trade_request(number: int) -> Row:
+def _trade_request(number: int) -> Row:
     region, segment, year, brand = REQUEST_PARTS[number]
     return {"request": f"region={region.replace(' ', '_')} segment={segment} year={year} brand={brand}"}
 
@@ -59,13 +59,13 @@ FIGURE_QUESTIONS = (
 COMPANIES = 500
 
 
-def figures_question(number: int) -> Row:
+def _figures_question(number: int) -> Row:
     """Six questions about each company: their rows share the context."""
     company, question = divmod(number, len(FIGURE_QUESTIONS))
-    return {"context": annual_report(company), "question": FIGURE_QUESTIONS[question]}
+    return {"context": _annual_report(company), "question": FIGURE_QUESTIONS[question]}
 
 
-def annual_report(company: int) -> str:
+def _annual_report(company: int) -> str:
     """A table of a company's figures, in thousands."""
     draw = Draw(company)
     years = range(draw.between(2014, 2019), 2023)
@@ -85,21 +85,21 @@ BLAME = ("came scratched", "is smaller than it looks", "smells", "broke in a mon
 PARTS, REVIEWS_A_PART = 6, 10
 
 
-def item_reviews(number: int) -> Row:
+def _item_reviews(number: int) -> Row:
     draw = Draw(number)
     item = f"the {draw.one(GOODS)} no. {number + 1}"
-    return {"item": item, "reviews": ["\n".join(review(draw) for _ in range(REVIEWS_A_PART)) for _ in range(PARTS)]}
+    return {"item": item, "reviews": ["\n".join(_review(draw) for _ in range(REVIEWS_A_PART)) for _ in range(PARTS)]}
 
 
-def review(draw: Draw) -> str:
+def _review(draw: Draw) -> str:
     return f"{draw.between(1, 5)} stars: it is {draw.one(PRAISE)}, but {draw.one(BLAME)}."
 
 
-FILM_QUESTION_ROWS = RowSource(len(FILM_PARTS), film_question)
-ARTICLE_ROWS = RowSource(len(encyclopedia.TITLES), article_title)
-REQUEST_ROWS = RowSource(len(REQUEST_PARTS), trade_request)
-FIGURES_ROWS = RowSource(COMPANIES * len(FIGURE_QUESTIONS), figures_question)
-REVIEW_ROWS = RowSource(ITEMS, item_reviews)
+FILM_QUESTION_ROWS = RowSource(len(FILM_PARTS), _film_question)
+ARTICLE_ROWS = RowSource(len(encyclopedia.TITLES), _article_title)
+REQUEST_ROWS = RowSource(len(REQUEST_PARTS), _trade_request)
+FIGURES_ROWS = RowSource(COMPANIES * len(FIGURE_QUESTIONS), _figures_question)
+REVIEW_ROWS = RowSource(ITEMS, _item_reviews)
 
 #: By the workflow's name.
 SOURCES = {
