@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halo.cli.console import print_json, say, warn
+from halo.cli.console import print_json, prints_aside, say, warn
 from halo.cli.failures import INTERRUPTED
 from halo.cli.options import AsJson, EngineUrls, Fleet, Models, WorkflowName, engines_for
 
@@ -65,11 +65,12 @@ def run(
     from halo.event_loop import run_async
     from halo.sdk.find import find_workflow
 
-    found = find_workflow(workflow)
-    engines = engines_for(found, engine, model, fleet)
     limits = Limits() if max_active is None else Limits(active_programs=max_active)
     try:
-        summary = run_async(_run(Batch(found, rows, out, engines, resume, limit, limits, journal)))
+        with prints_aside():
+            found = find_workflow(workflow)
+            engines = engines_for(found, engine, model, fleet)
+            summary = run_async(_run(Batch(found, rows, out, engines, resume, limit, limits, journal)))
     except BatchStopped as stopped:
         say(f"{stopped}; to go on:\n  {resume_command(sys.argv)}")
         raise typer.Exit(INTERRUPTED) from None

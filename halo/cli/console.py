@@ -3,6 +3,8 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, redirect_stdout
+from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +24,11 @@ def out() -> Console:
 def err() -> Console:
     """For people: progress, warnings, errors."""
     return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def prints_aside() -> AbstractContextManager[TextIO]:
+    """Meanwhile what workflows and tools print goes to stderr: stdout is for results, which programs read."""
+    return redirect_stdout(sys.stderr)
 
 
 def print_json(value: Json) -> None:

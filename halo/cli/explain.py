@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from halo.cli.console import warn
+from halo.cli.console import prints_aside, warn
 from halo.cli.options import EngineUrls, Fleet, InputJson, Inputs, Models, WorkflowName
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def explain(
     """
     from halo.sdk.find import find_workflow
 
-    found = find_workflow(workflow)
+    with prints_aside():
+        found = find_workflow(workflow)
     output = Format.JSON if as_json else output
     if rows is not None and (inputs or input_json):
         raise typer.BadParameter("give either --rows or --input", param_hint="--rows")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from halo.cli.console import print_json
+from halo.cli.console import print_json, prints_aside
 from halo.cli.options import AsJson, EngineUrls, Fleet, InputJson, Inputs, Models, WorkflowName, engines_for
 from planner.ir.values import Json
 
@@ -42,9 +42,10 @@ def run(
     from halo.sdk.errors import RunFailed
     from halo.sdk.find import find_workflow
 
-    found = find_workflow(workflow)
-    row = found.row(given_inputs(found, inputs or (), input_json))
-    (outcome,) = run_async(run_in_memory(found, [row], engines_for(found, engine, model, fleet)))
+    with prints_aside():
+        found = find_workflow(workflow)
+        row = found.row(given_inputs(found, inputs or (), input_json))
+        (outcome,) = run_async(run_in_memory(found, [row], engines_for(found, engine, model, fleet)))
     if isinstance(outcome, RowError):
         raise RunFailed(outcome.code, outcome.message)
     print_result(outcome.result, as_json=as_json)

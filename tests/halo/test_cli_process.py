@@ -65,6 +65,35 @@ def test_stdout_has_the_result_alone(folder: Path) -> None:
     assert json.loads(done.stdout)["length"] == 1
 
 
+@pytest.mark.parametrize("command", [["run", "-i", "text=a"], ["batch", "run", "--rows", "rows.jsonl", "--out", "out"]])
+def test_what_workflows_and_tools_print_does_not_spoil_the_result(folder: Path, command: list[str]) -> None:
+    (folder / "talks.py").write_text(TALKS)
+    (folder / "rows.jsonl").write_text('{"text": "a"}\n')
+    done = halo(folder, *command, "talks.py:talk", "--fleet", "fleet.toml", "--json")
+    assert done.returncode == 0, done.stderr
+    json.loads(done.stdout)
+    assert "while it is imported" in done.stderr
+    assert "while it runs" in done.stderr
+
+
+TALKS = """
+import halo
+
+print("while it is imported")
+
+
+@halo.tool(effect="pure")
+def echo(text: str) -> str:
+    print("while it runs")
+    return text
+
+
+@halo.workflow
+def talk(text: str) -> str:
+    return echo(text)
+"""
+
+
 def test_a_terminal_sees_a_bar(folder: Path) -> None:
     (folder / "fleet.toml").write_text(SLOW)
     terminal, inside = pty.openpty()
