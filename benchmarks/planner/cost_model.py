@@ -18,15 +18,18 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from planner.cost.calibrate import Fit, LayerSample, calibrate, mean_error
 from planner.cost.gpus import Gpu, gpu_named
+from planner.cost.model import Replica, all_reduce_seconds
 from planner.cost.shapes import LLAMA_2_7B, LLAMA_2_70B, LLAMA_3_8B, ModelShape
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "vidur_profiles"
 TARGETS = {"A100-80": 0.05, "A40": 0.06, "H100": 0.08}
 FOLDERS = {"A100-80": "a100", "A40": "a40", "H100": "h100"}
 SHAPES = {"Llama-2-7b-hf": LLAMA_2_7B, "Llama-2-70b-hf": LLAMA_2_70B, "Meta-Llama-3-8B": LLAMA_3_8B}
+ALL_REDUCES = Path("h100", "h100_dgx.all_reduce.csv")
 OPERATORS = (
     "input_layernorm",
     "attn_pre_proj",
@@ -70,8 +73,10 @@ def main() -> int:
     found = [line for gpu in TARGETS for line in held_out_errors(gpu, read_tables(arguments.data / FOLDERS[gpu]))]
     fits = [fit_all(gpu, read_tables(arguments.data / FOLDERS[gpu])) for gpu in TARGETS]
     print("\n".join([*_table(found), "", *_profiles(fits)]))
+    all_reduces = all_reduce_error(arguments.data / ALL_REDUCES)
+    print(f"H100     all-reduces, fitted on themselves: {all_reduces:.1%}")
     if arguments.out:
-        arguments.out.write_text(json.dumps(_as_json(found, fits), indent=2) + "\n")
+        arguments.out.write_text(json.dumps(_as_json(found, fits, all_reduces), indent=2) + "\n")
     return 0
 
 
@@ -99,6 +104,19 @@ def held_out_errors(gpu: str, tables: dict[str, Table]) -> list[HeldOut]:
 
 def fit_all(gpu: str, tables: dict[str, Table]) -> Fit:
     return calibrate(start_of(gpu), _all(tables.values()))
+
+
+def all_reduce_error(file: Path) -> float:
+    """Of the model's all-reduce against the table its two constants are from: nothing is held out."""
+    with file.open(newline="") as lines:
+        return fmean(_all_reduce_error(row) for row in csv.DictReader(lines))
+
+
+def _all_reduce_error(row: dict[str, str]) -> float:
+    h100 = gpu_named("H100")
+    assert h100
+    predicted: float = all_reduce_seconds(Replica(h100, LLAMA_3_8B, int(row["num_workers"])), float(row["size"]))
+    return abs(predicted / (float(row["time_stats.all_reduce.median"]) / 1000) - 1)
 
 
 def start_of(gpu: str) -> Gpu:
@@ -168,11 +186,12 @@ def _profiles(fits: Sequence[Fit]) -> list[str]:
     ]
 
 
-def _as_json(found: Sequence[HeldOut], fits: Sequence[Fit]) -> object:
+def _as_json(found: Sequence[HeldOut], fits: Sequence[Fit], all_reduces: float) -> object:
     return {
         "metric": "mean absolute relative error of a layer's token-level operators",
         "held_out": [{**asdict(one), "met": one.met} for one in found],
         "fitted_on_all": [{"gpu": f.gpu.name, "error": f.error, **asdict(f.gpu.efficiency)} for f in fits],
+        "all_reduces_h100": all_reduces,
     }
 
 

@@ -24,8 +24,8 @@ CHUNK_TOKENS = 2048
 _ACTIVATION_BYTES = 2
 _MEMORY_SHARE = 0.9  # vLLM's default of what it takes of a device
 _WORKSPACE_BYTES = 2e9  # activations, CUDA graphs and context; an assumption
-_LINK_EFFICIENCY = 0.72  # Vidur: all-reduce of 2 to 8 H100 above 16 MB reaches 65 to 75 % of one NVLink direction
-_ALL_REDUCE_S = 15e-6  # what a small one takes; Vidur has 7 to 38 microseconds
+_LINK_EFFICIENCY = 0.78  # this and the next are fitted to Vidur's all-reduces of 2, 4 and 8 H100: 9.8 % mean error
+_ALL_REDUCE_S = 28e-6
 _DEGREES = (1, 2, 4, 8)
 
 #: One figure, or an array of them: a fit asks for thousands at once.
@@ -100,7 +100,8 @@ def call_seconds(
 
 def matrix_seconds(replica: Replica, tokens: float) -> float:
     """All layers over `tokens` tokens in one step, without attention and the engine's own time."""
-    layer = layer_seconds(replica, tokens) + 2 * _all_reduce_seconds(replica, tokens)
+    activations = tokens * replica.shape.hidden * _ACTIVATION_BYTES
+    layer = layer_seconds(replica, tokens) + 2 * all_reduce_seconds(replica, activations)
     return replica.shape.layers * layer
 
 
@@ -120,6 +121,14 @@ def layer_seconds(replica: Replica, tokens: Figures) -> Figures:
     for rows, columns in products:
         seconds += _product_seconds(replica, tokens, rows, columns)
     return seconds
+
+
+def all_reduce_seconds(replica: Replica, size_bytes: Figures) -> Figures:
+    """Adding up `size_bytes` that each GPU of the group has: in a ring, each sends nearly all of them twice."""
+    if replica.degree == 1:
+        return 0 * size_bytes
+    sent = 2 * (1 - 1 / replica.degree) * size_bytes
+    return _ALL_REDUCE_S + sent / (_LINK_EFFICIENCY * replica.gpu.link_gb_per_s * 1e9)
 
 
 def p_norm(left: Figures, right: Figures, p: float) -> Figures:
@@ -160,14 +169,6 @@ def _decoding_seconds(replica: Replica, prompt_tokens: float, output_tokens: flo
     """The first token comes with the prefill. Contexts grow evenly, so the middle one stands for all."""
     steps = max(0.0, output_tokens - 1)
     return steps * decode_seconds(replica, prompt_tokens + output_tokens / 2, running)
-
-
-def _all_reduce_seconds(replica: Replica, tokens: float) -> float:
-    """A ring: each GPU sends nearly all of the activations twice."""
-    if replica.degree == 1:
-        return 0.0
-    sent = 2 * (1 - 1 / replica.degree) * tokens * replica.shape.hidden * _ACTIVATION_BYTES
-    return _ALL_REDUCE_S + sent / (_LINK_EFFICIENCY * replica.gpu.link_gb_per_s * 1e9)
 
 
 def _step_s(replica: Replica, sampled: float) -> float:
