@@ -1,6 +1,7 @@
 """A driver on a table top: the real core and the real values, with calls and tools answered by a `World` in an order a
 seeded generator shuffles, and faults where the test wants them. Checks the core's state after every event."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -89,11 +90,12 @@ class Tabletop:
         self.stored = stored or {}
         self.stages: dict[NodeRef, Stage] = {}
         self.open: list[Dispatch | RunTool | CallMeAt | WatchEngine] = []
+        self.probes_due: dict[EngineId, float] = {}
         self.now = 0.0
         job = JobId("job")
         self.feed(JobSubmitted(0.0, job, plan, self.table.rows, 0, ended, recovered or {}))
         while self.open and (self.stop_after is None or len(self.events) < self.stop_after):
-            self._answer(self.open.pop(self.random.randrange(len(self.open))))
+            self._answer(self.open.pop(self._pick()))
         return self
 
     def feed(self, event: Event) -> None:
@@ -107,10 +109,18 @@ class Tabletop:
                 self.commands.append(command)
                 inbox.extend(self._perform(command))
 
+    def _pick(self) -> int:
+        """Any of them: nobody knows what ends first. But no alarm rings before a probe that was due earlier."""
+        first_probe = min(self.probes_due.values(), default=math.inf)
+        possible = [i for i, c in enumerate(self.open) if not (isinstance(c, CallMeAt) and c.at > first_probe)]
+        return self.random.choice(possible)
+
     def _perform(self, command: Command) -> list[Event]:
         match command:
             case PlanBatch(job=job):
-                return [plan_batch(job, self.plan, self.table, self.now)]
+                planned = plan_batch(job, self.plan, self.table, self.now)
+                self.plan = planned.plan
+                return [planned]
             case Prepare() | Decide() | Settle():
                 if command.scope.stage is not None:
                     self.stages[command.node] = command.scope.stage
@@ -129,7 +139,10 @@ class Tabletop:
                 self.values.forget_program(program)
             case FinishJob(status=status):
                 self.status = status
-            case Dispatch() | RunTool() | CallMeAt() | WatchEngine():
+            case Dispatch() | RunTool() | CallMeAt():
+                self.open.append(command)
+            case WatchEngine(engine=engine, after_s=after_s):
+                self.probes_due[engine] = self.now + after_s
                 self.open.append(command)
             case Abort(node=node, attempt=attempt):
                 self.open = [c for c in self.open if not _is_for(c, node, attempt)]
@@ -142,6 +155,7 @@ class Tabletop:
                 self.now = max(self.now, at)
                 self.feed(WakeUp(self.now))
             case WatchEngine(engine=engine):
+                del self.probes_due[engine]
                 self.feed(EngineBack(self.now, engine))
             case Dispatch(node=node, attempt=attempt) | RunTool(node=node, attempt=attempt):
                 work = self._call if isinstance(command, Dispatch) else self._tool
