@@ -229,3 +229,20 @@ class Flaky(Passing):
             self._failures -= 1
             raise StoreUnavailable("the database is away")
         await self._store.write(claim, writes)
+
+
+@halo.llm(model="small")
+def greet(name: str) -> str:
+    return f"Greet {name}."
+
+
+@halo.workflow
+def greet_twice(name: str) -> list[str]:
+    return [greet(name), greet(name)]
+
+
+async def test_equal_calls_of_one_program_are_made_once_and_both_are_read() -> None:
+    status, rows, _ = await run_live(greet_twice.plan, [{"name": "Ada"}])
+    assert status is Status.SUCCEEDED
+    first, second = rows[0].result
+    assert first == second
