@@ -6,7 +6,7 @@ from functools import lru_cache
 import jsonschema
 from jsonschema.protocols import Validator
 
-from planner.ir.values import Json, canonical_json
+from planner.ir.values import Json, canonical_json, parse_json
 
 
 class AnswerInvalid(Exception):
@@ -21,17 +21,13 @@ def parse_answer(text: str, schema: Json) -> Json:
     if schema is None:
         return text
     try:
-        data = json.loads(text, parse_constant=_refuse_constant)
-    except (json.JSONDecodeError, RecursionError) as error:
+        data = parse_json(text)
+    except ValueError as error:
         raise AnswerInvalid(f"the answer is not JSON ({error}): {text[:120]!r}") from None
     problem = next(_validator(canonical_json(schema)).iter_errors(data), None)
     if problem is not None:
         raise AnswerInvalid(f"the answer does not fit the schema at {problem.json_path}: {problem.message[:200]}")
     return data
-
-
-def _refuse_constant(name: str) -> Json:
-    raise AnswerInvalid(f"the answer holds {name}, which is not JSON")
 
 
 @lru_cache(maxsize=256)

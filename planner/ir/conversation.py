@@ -1,13 +1,12 @@
 """Chat messages as engines take them: from a stage's segments, and from the turns of an agent."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.ir.evaluate import evaluate, format_value
 from planner.ir.ids import StageId
 from planner.ir.plan import Message, ToolSpec
-from planner.ir.values import Json
+from planner.ir.values import Json, parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,8 @@ def parse_arguments(call: ToolCall, tools: Sequence[ToolSpec]) -> tuple[ToolSpec
         known = ", ".join(tool.name for tool in tools)
         raise ArgumentsInvalid(f"there is no tool {call.name!r}; the tools are: {known}")
     try:
-        arguments = json.loads(call.arguments or "{}")
-    except (json.JSONDecodeError, RecursionError) as error:
+        arguments = parse_json(call.arguments or "{}")
+    except ValueError as error:
         raise ArgumentsInvalid(f"the arguments of {call.name} are not JSON: {error}") from None
     if not isinstance(arguments, dict):
         raise ArgumentsInvalid(f"the arguments of {call.name} must be a JSON object")

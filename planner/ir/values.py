@@ -2,7 +2,8 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, TypeVar, dataclass_transform
+from math import isfinite
+from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 
@@ -20,3 +21,26 @@ def value(cls: type[T]) -> type[T]:
 def canonical_json(data: Json) -> str:
     """One text for one value: sorted keys, no spaces. Raises `TypeError` or `ValueError` for what JSON cannot hold."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def parse_json(text: str) -> Json:
+    """The value of a text that somebody else wrote, such that `canonical_json` takes it back.
+
+    Raises `ValueError` for what is no JSON: NaN and numbers that no float or integer of ours holds, and what is nested
+    too deeply, too.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
