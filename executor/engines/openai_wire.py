@@ -3,9 +3,10 @@
 import json
 import re
 from collections.abc import Mapping
+from typing import Annotated
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from executor.engines.failures import failed
 from executor.engines.port import Completion, EngineFailed, FailureClass, GenerateRequest, Usage
@@ -44,13 +45,17 @@ class _Choice(_Lenient):
     finish_reason: str | None = None
 
 
+#: More than any context holds; what lies beyond is no count, and no database column takes it.
+_Tokens = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
 class _PromptDetails(_Lenient):
-    cached_tokens: int | None = None
+    cached_tokens: _Tokens | None = None
 
 
 class _Usage(_Lenient):
-    prompt_tokens: int = 0
-    completion_tokens: int | None = None
+    prompt_tokens: _Tokens = 0
+    completion_tokens: _Tokens | None = None
     prompt_tokens_details: _PromptDetails | None = None
 
 

@@ -66,6 +66,14 @@ async def failure_of(engine: VllmHttp, request: GenerateRequest = REQUEST) -> Fa
     return caught.value.failure
 
 
+@pytest.mark.parametrize("tokens", [-5, 10**30])
+async def test_a_count_that_is_none_is_a_bad_answer(engine: VllmHttp, stub_openai: StubOpenAI, tokens: int) -> None:
+    stub_openai.next(good(usage={"prompt_tokens": 1, "completion_tokens": tokens}))
+    with pytest.raises(EngineFailed) as failed:
+        await engine.generate(REQUEST)
+    assert (failed.value.failure.failure_class, failed.value.failure.code) == (FailureClass.ENGINE, "bad_answer")
+
+
 async def test_an_answer_becomes_a_completion_with_its_usage(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
     stub_openai.next(good("42"))
     assert await engine.generate(REQUEST) == Completion("42", Usage(12, 3, 8), (), "stop")
