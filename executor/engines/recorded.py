@@ -113,7 +113,7 @@ class Recording:
 def answer_key(request: GenerateRequest) -> str:
     """Names what was asked: messages, schema, tools and seed. Not the model, so that another may stand in for it."""
     asked = [request.messages, request.schema, request.tools, request.sampling.seed]
-    return blake2b(canonical_json(asked).encode(), digest_size=16, person=b"answer").hexdigest()
+    return blake2b(canonical_json(asked).encode("utf-8", "surrogatepass"), digest_size=16, person=b"answer").hexdigest()
 
 
 def recorded_line(request: GenerateRequest, completion: Completion) -> str:

@@ -41,7 +41,8 @@ class Synthetic:
     def _identity(self, request: GenerateRequest) -> int:
         drawn = request.sampling.seed if request.sampling.fixed else request.call_id
         asked = [self._seed, request.model, request.messages, request.schema, request.tools, drawn]
-        return int.from_bytes(blake2b(canonical_json(asked).encode(), digest_size=8).digest(), "big")
+        text = canonical_json(asked).encode("utf-8", "surrogatepass")
+        return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
 
     def _prose(self, request: GenerateRequest, random: Random) -> str:
         """A window of one long text, opened by a word of its own: cheap, and no two answers are alike."""

@@ -246,3 +246,8 @@ def test_an_answer_ends_at_a_stop_word_or_at_max_tokens():
     assert (stopped.text, stopped.finish_reason) == ("one", "stop")
     cut = completion_of(request(sampling=Sampling(max_tokens=2)), Answer("0123456789"), 1)
     assert (cut.text, cut.finish_reason, cut.usage.output_tokens) == ("01234567", "length", 2)
+
+
+def test_half_a_surrogate_pair_in_a_prompt_is_answered_like_any_other_text() -> None:
+    """A tool may return one, and it may then stand in a prompt."""
+    assert Synthetic().answer(request("half \ud83d")).text
