@@ -41,8 +41,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = out()
-    console.print(table, width=None if console.is_terminal else _WIDE, soft_wrap=False, crop=False)
+    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
 def say(text: str) -> None:

@@ -195,6 +195,13 @@ def test_engines_are_listed_as_they_are_named(halo: Halo) -> None:
     assert (found["gpu"], found["price_per_hour"]) == ("A10", 0.75)
 
 
+def test_a_table_in_a_pipe_is_as_wide_as_it_must_be(halo: Halo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    listed = halo("engines", "list", "--engine", "http://an-engine-of-a-long-name.example:8000")
+    assert "http://an-engine-of-a-long-name.example:8000" in listed.stdout
+    assert len(listed.stdout.splitlines()) == 2
+
+
 def test_a_probe_of_an_engine_that_is_down_ends_with_1(halo: Halo) -> None:
     up, down = (
         halo("engines", "probe", "--fleet", "fleet.toml", "--json"),
