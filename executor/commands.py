@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from executor.engines.port import Failure
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId
-from planner.ir.plan import Stage, ToolSpec
+from planner.ir.plan import Plan, Stage, ToolSpec
 
 
 class Status(StrEnum):
@@ -33,11 +33,15 @@ class PlanBatch:
 
 @dataclass(frozen=True, slots=True)
 class BeginProgram:
-    """Have the program's inputs at hand from now until `FinishProgram`. Not answered."""
+    """Have the program's inputs at hand from now until `FinishProgram`. Not answered.
+
+    `plan` is the plan as it is run: stages that planning merged or dropped are gone from it.
+    """
 
     program: ProgramId
     job: JobId
     row: int
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,5 +68,5 @@ def _begin(state: State, job: Job, row: int) -> None:
     job.begun += 1
     program = Program(program_id(job.id, row), job.id, row, job.plan, order, job.recovered.get(row, _NOTHING))
     state.programs[program.id] = program
-    state.tell(BeginProgram(program.id, job.id, row))
+    state.tell(BeginProgram(program.id, job.id, row, job.plan))
     begin_program(state, program)

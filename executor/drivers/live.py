@@ -71,7 +71,7 @@ from executor.tools import ToolRunner
 from executor.values import Values, load_outputs
 from kvstore.program_state import ProgramStates
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, job_of, row_of
-from planner.ir.plan import Effect, Plan
+from planner.ir.plan import Effect
 
 #: How long a driver that is closed waits for the store.
 LAST_WRITES_S = 10.0
@@ -105,7 +105,6 @@ class LiveDriver:
         self._values = Values()
         self._states = LiveState(states, clock)
         self._jobs: dict[JobId, LiveJob] = {}
-        self._plans: dict[JobId, Plan] = {}  # as they are run: stages that were merged are gone from them
         self._inbox: deque[Event] = deque()
         self._draining = False
         self._tasks = Tasks(self._broken)
@@ -173,8 +172,6 @@ class LiveDriver:
     def _handle(self, event: Event) -> None:
         if self._journal is not None:
             self._journal.append(event)
-        if isinstance(event, BatchPlanned):
-            self._plans[event.job] = event.plan
         for command in self._core.handle(event):
             self._perform(command)
 
@@ -210,7 +207,6 @@ class LiveDriver:
             case PlanBatch(job=job):
                 self._plan(self._jobs[job])
             case FinishJob(job=job, status=status):
-                self._plans.pop(job, None)
                 self._tasks.spawn(self._finish_job(self._jobs.pop(job), status))
             case WatchEngine(engine=engine, after_s=after_s, reason=reason):
                 log.warning("engine taken out", engine=engine, reason=reason[:500], probe_in_s=after_s)
@@ -296,7 +292,7 @@ class LiveDriver:
         saved = job.contents.saved.get(command.row)
         outputs = load_outputs(saved.outputs) if saved else None
         self._ledger.begin(command.program, saved)
-        self._values.open_program(command.program, self._plans[command.job], job.table.row(command.row), outputs)
+        self._values.open_program(command.program, command.plan, job.table.row(command.row), outputs)
 
     def _save_node(self, command: SaveNode) -> None:
         node, job = command.node, self._job_of(command.node)

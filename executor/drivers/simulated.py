@@ -120,7 +120,6 @@ class Simulation:
         self._answers, self._tools, self._tool_seconds = answers, tools, tool_seconds
         self._engines = {spec.id: _engine(spec) for spec in fleet}
         self._arrivals: dict[JobId, Arrival] = {}
-        self._plans: dict[JobId, Plan] = {}  # as they are run: stages that were merged are gone from them
         self._jobs: dict[JobId, SimulatedJob] = {}
         self._now = 0.0
         self._order = count()
@@ -183,7 +182,7 @@ class Simulation:
                 self._abort(_Running(node, attempt))
             case BeginProgram():
                 arrival = self._arrivals[command.job]
-                self._values.open_program(command.program, self._plans[command.job], arrival.table.row(command.row))
+                self._values.open_program(command.program, command.plan, arrival.table.row(command.row))
             case FinishProgram():
                 self._finish_program(command)
             case FinishJob(job=job, status=status):
@@ -196,9 +195,7 @@ class Simulation:
                 self._at(max(at, self._now), WakeUp(max(at, self._now)))
 
     def _plan(self, arrival: Arrival) -> None:
-        event = plan_batch(arrival.job, arrival.plan, arrival.table, self._now)
-        self._plans[arrival.job] = event.plan
-        self._inbox.append(event)
+        self._inbox.append(plan_batch(arrival.job, arrival.plan, arrival.table, self._now))
 
     def _dispatch(self, command: Dispatch) -> None:
         engine, running = self._engines[command.engine], _Running(command.node, command.attempt)

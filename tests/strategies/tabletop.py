@@ -118,18 +118,16 @@ class Tabletop:
     def _perform(self, command: Command) -> list[Event]:
         match command:
             case PlanBatch(job=job):
-                planned = plan_batch(job, self.plan, self.table, self.now)
-                self.plan = planned.plan
-                return [planned]
+                return [plan_batch(job, self.plan, self.table, self.now)]
             case Prepare() | Decide() | Settle():
                 if command.scope.stage is not None:
                     self.stages[command.node] = command.scope.stage
                 return [self.values.answer(command, self.now)]
             case OpenFrame() | TakeShared() | KeepShared() | ForgetShared() | UseFallback():
                 self.values.apply(command)
-            case BeginProgram(program=program, row=row):
+            case BeginProgram(program=program, row=row, plan=plan):
                 outputs = {node.path: value for node, value in self.stored.items() if node.program == program}
-                self.values.open_program(program, self.plan, self.table.row(row), outputs)
+                self.values.open_program(program, plan, self.table.row(row), outputs)
             case SaveNode(node=node):
                 self.saved[node] = self.values.output(node)
             case FinishProgram(program=program, row=row, status=status, failure=failure):
