@@ -12,6 +12,7 @@ from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from executor.store import migrations
+from executor.store.database import Database, database_url
 from executor.store.port import StoreRefused
 from executor.store.sql import open_store, upgrade
 from executor.store.tables import SCHEMA_REVISION, metadata
@@ -78,6 +79,18 @@ async def test_a_sqlite_file_is_brought_up_to_date_by_opening_it_however_many_do
         await store.close()
 
     await upgrade(f"sqlite:///{file}")
+
+
+def _touch(connection: Connection) -> None:
+    connection.execute(text("SELECT 1"))
+
+
+async def test_connections_that_open_a_new_sqlite_file_at_one_instant_all_get_it(tmp_path: Path) -> None:
+    for number in range(20):
+        databases = [Database(database_url(f"sqlite:///{tmp_path / str(number)}")) for _ in range(6)]
+        await asyncio.gather(*(database.read(_touch) for database in databases))
+        for database in databases:
+            await database.close()
 
 
 @pytest.mark.postgres
