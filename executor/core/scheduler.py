@@ -54,11 +54,6 @@ class Scheduler:
         check_state(self._state)
 
     @property
-    def idle(self) -> bool:
-        """No job is known."""
-        return not self._state.jobs
-
-    @property
     def engines_up(self) -> dict[EngineId, bool]:
         """Which engines are believed to answer."""
         return {engine: view.up for engine, view in self._state.fleet.views.items()}
