@@ -41,7 +41,7 @@ from planner.ir.ids import ContentKey, NodeRef, ProgramId, StageId
 from planner.ir.paths import branch_prefix, item_prefix, round_prefix, tool_path, turn_path
 from planner.ir.plan import Agent, Body, Choose, Effect, Generate, Join, Loop, Map, Plan, Sampling, Tool, ToolSpec
 from planner.ir.tokens import estimate_tokens
-from planner.ir.values import Json, canonical_json
+from planner.ir.values import Json, canonical_json, ordered_json
 
 MAX_PROMPT_BYTES = 1024 * 1024
 
@@ -330,8 +330,8 @@ def _call(
 
 
 def _call_key(request: GenerateRequest, prompt: str) -> ContentKey:
-    """Equal keys, equal answers: everything the engine sees is in it."""
-    asked = canonical_json([request.schema, request.tools])
+    """Equal keys, equal answers: everything the engine sees is in it, and whether the answer is taken as a turn's."""
+    asked = ordered_json([request.schema, request.tools, request.is_turn])
     return ContentKey(_digest("call", request.model, _sampling_text(request.sampling), asked, prompt))
 
 

@@ -14,7 +14,7 @@ from planner.ir.plain import as_data
 from planner.ir.plan import Agent, Effect, Generate, Plan, Stage, Tool
 from planner.ir.reads import bodies_of, expressions_of
 from planner.ir.rewrite import Leaf, replace_bodies, replace_leaves, replace_reads
-from planner.ir.values import Json, canonical_json
+from planner.ir.values import Json, canonical_json, ordered_json
 
 KEY_BYTES = 16
 
@@ -23,8 +23,8 @@ _HOLE = Column("")
 
 
 def content_hash(plan: Plan) -> str:
-    """The name of a plan by all that stands in it, ids and version included."""
-    return _digest(b"plan", canonical_json(as_data(plan)))
+    """The name of a plan by all that stands in it, ids, version and the order of names in its schemas included."""
+    return _digest(b"plan", ordered_json(as_data(plan)))
 
 
 def is_fixed(stage: Stage) -> bool:
@@ -46,11 +46,12 @@ def is_fixed(stage: Stage) -> bool:
 def operator_key(stage: Stage) -> str:
     """What a stage does, without its id and without what it reads. Ids inside its bodies do not matter either.
 
-    Literal text is part of it. Two stages do equal work when these keys and what `operands` read are equal.
+    Literal text is part of it, and so is the order of names in a schema: the answer's fields come in that order. Two
+    stages do equal work when these keys and what `operands` read are equal.
     """
     holed = replace_reads(stage, lambda leaf: leaf if isinstance(leaf, Const) else _HOLE)
     anonymous = replace_bodies(holed, lambda body: replace(body, plan=_without_names(body.plan)))
-    return _digest(b"operator", canonical_json(as_data(replace(anonymous, id=StageId("")))))
+    return _digest(b"operator", ordered_json(as_data(replace(anonymous, id=StageId("")))))
 
 
 def operands(stage: Stage) -> tuple[Column | Output, ...]:
