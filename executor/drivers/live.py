@@ -3,6 +3,7 @@ them. Whatever fails becomes an event; only a broken promise of our own code sto
 
 import asyncio
 import json
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -108,7 +109,7 @@ class LiveDriver:
         self._inbox: deque[Event] = deque()
         self._draining = False
         self._tasks = Tasks(self._broken)
-        self._ledger = Ledger()
+        self._ledger = Ledger(time.time() - clock.now())
 
     async def __aenter__(self) -> "LiveDriver":
         self._writer = Writer(self._store, self._clock, self._fenced)
@@ -177,7 +178,9 @@ class LiveDriver:
 
     def _perform(self, command: Command) -> None:
         match command:
-            case Prepare() | Decide() | Settle():
+            case Prepare():
+                self._prepare(command)
+            case Decide() | Settle():
                 self._inbox.append(self._values.answer(command, self._clock.now()))
             case TakeShared(node=node, key=key):
                 self._ledger.take(node, key)
@@ -214,12 +217,18 @@ class LiveDriver:
             case CallMeAt(at=at):
                 self._tasks.spawn(self._wake_at(at))
 
+    def _prepare(self, command: Prepare) -> None:
+        now = self._clock.now()
+        self._ledger.ready(command.node, now)
+        self._inbox.append(self._values.answer(command, now))
+
     async def _call(self, command: Dispatch) -> None:
         node, attempt = command.node, command.attempt
         request = replace(self._values.call(node), call_id=call_id(node, attempt))
         try:
             if self._writer.crowded:
                 await self._writer.room()
+            self._ledger.begun(node, self._clock.now())
             completion = await self._engines[command.engine].generate(request)
         except EngineFailed as failed:
             self._ended(node, attempt, NodeFailed(self._clock.now(), node, attempt, failed.failure))
@@ -235,14 +244,16 @@ class LiveDriver:
         self._job_of(node).progress.called(completion.usage)
         event = self._values.take_completion(node, attempt, completion, at)
         if isinstance(event, CallFinished):
-            self._ledger.called(node, completion.usage, command.engine, event.tools)
+            self._ledger.called(node, completion.usage, command.engine, event.tools, at)
         return event
 
     async def _tool(self, command: RunTool) -> None:
         node, attempt = command.node, command.attempt
         if command.spec.effect is Effect.UNSAFE:
             await self._note_begun(node, attempt)
-        self._post(ToolStarted(self._clock.now(), node, attempt))
+        began = self._clock.now()
+        self._ledger.begun(node, began)
+        self._post(ToolStarted(began, node, attempt))
         try:
             result = await self._tools.run(command.spec, self._values.tool(node).arguments)
         except ToolFailed as failed:
@@ -250,8 +261,9 @@ class LiveDriver:
             return
         self._job_of(node).progress.tools += 1
         self._values.take_tool_result(node, result)
-        self._ledger.ran_tool(node)
-        self._ended(node, attempt, ToolFinished(self._clock.now(), node, attempt))
+        now = self._clock.now()
+        self._ledger.ran_tool(node, now)
+        self._ended(node, attempt, ToolFinished(now, node, attempt))
 
     async def _note_begun(self, node: NodeRef, attempt: int) -> None:
         """An `unsafe` tool runs only after it is on record that it does."""
@@ -312,6 +324,7 @@ class LiveDriver:
                 shared_from=(job_of(shared.program), row_of(shared.program), shared.path) if shared else None,
                 work=done.work,
                 engine=None if shared else done.engine,
+                times=None if shared else done.times,
             ),
         )
 

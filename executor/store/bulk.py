@@ -62,6 +62,9 @@ _NODE = {
     "output_tokens": "bigint",
     "cached_tokens": "bigint",
     "engine": "text",
+    "ready_at": "float8",
+    "begun_at": "float8",
+    "ended_at": "float8",
 }
 _DONE = ", ".join(f"{name} = excluded.{name}" for name in list(_NODE)[3:])
 

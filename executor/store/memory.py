@@ -2,31 +2,36 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from executor.clock import Clock, WallClock
 from executor.commands import Status
 from executor.store.port import (
+    MADE,
     NO_WORK,
+    CallSpan,
     Claim,
     Fenced,
     IdempotencyConflict,
     JobContents,
+    JobDefinition,
     JobEnded,
     JobRecord,
     JobStatus,
     JobUnknown,
     NewJob,
     NodeOutput,
+    PathTally,
     ProgramEnded,
     ResultRow,
     SavedProgram,
     StoredEvent,
     ToolBegun,
+    Work,
     Write,
 )
-from executor.store.records import ENDED, PENDING, counted, iso_time
+from executor.store.records import ENDED, PENDING, countable, counted, iso_time
 from planner.ir.ids import JobId
 from planner.ir.values import Json
 
@@ -201,6 +206,24 @@ class MemoryStore:
     async def usage(self, job: JobId) -> Mapping[str, int]:
         return dict(self._find(job).usage)
 
+    async def definition(self, job: JobId) -> JobDefinition:
+        found = self._find(job)
+        return JobDefinition(found.new.plan, found.new.rows)
+
+    async def tallies(self, job: JobId) -> Sequence[PathTally]:
+        groups: dict[tuple[str, bool], list[NodeOutput]] = {}
+        for node in _outputs(self._find(job)):
+            groups.setdefault((node.path, node.shared_from is not None), []).append(node)
+        return [_tally(path, shared, groups[path, shared]) for path, shared in sorted(groups)]
+
+    async def call_spans(self, job: JobId) -> Sequence[CallSpan]:
+        spans = [
+            CallSpan(node.path, node.engine, node.times.begun_at, node.times.ended_at)
+            for node in _outputs(self._find(job))
+            if node.engine is not None and node.times is not None
+        ]
+        return sorted(spans, key=lambda span: (span.begun_at, span.ended_at, span.path))
+
     async def ping(self) -> None:
         """It is always there."""
 
@@ -244,6 +267,24 @@ def _keep_output(job: _Job, node: NodeOutput) -> None:
     nodes[node.path] = node
     for name, count in counted((node,)).items():
         job.usage[name] += count
+
+
+def _outputs(job: _Job) -> Iterator[NodeOutput]:
+    return (node for nodes in job.nodes.values() for node in nodes.values() if isinstance(node, NodeOutput))
+
+
+def _tally(path: str, shared: bool, nodes: Sequence[NodeOutput]) -> PathTally:
+    times = [node.times for node in nodes if node.times is not None]
+    return PathTally(
+        path,
+        shared,
+        len(nodes),
+        Work(*(sum(countable(getattr(node.work, name)) for node in nodes) for name in MADE)),
+        sum(at.begun_at - at.ready_at for at in times),
+        sum(at.ended_at - at.begun_at for at in times),
+        min((at.begun_at for at in times), default=None),
+        max((at.ended_at for at in times), default=None),
+    )
 
 
 def _result(row: int, ended: ProgramEnded | None) -> ResultRow:

@@ -122,11 +122,24 @@ NO_WORK = Work()
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """A call or a run of a tool: when its inputs were known, when the attempt that succeeded began, when it ended.
+
+    In seconds since 1970, by the clock of the process that ran it.
+    """
+
+    ready_at: float
+    begun_at: float
+    ended_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeOutput:
     """What a finished node gave: its JSON value, or for an agent's turn the reply. `tools` are those the turn asks for.
 
     `shared_from` is the (row, path) of the same or another job's node that did the work; `output` is then None and is
-    read from there, and `work` is what was saved. Otherwise `work` is what the node itself took, without those inside.
+    read from there, and `work` is what was saved. Otherwise `work` is what the node itself took, without those inside,
+    and `times` when, where it is a call or a tool.
     """
 
     row: int
@@ -137,6 +150,7 @@ class NodeOutput:
     shared_from: tuple[JobId, int, str] | None = None
     work: Work = NO_WORK
     engine: EngineId | None = None
+    times: Times | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +202,41 @@ class JobContents:
     rows: Sequence[Mapping[str, Json]]
     ended: Sequence[int]
     saved: Mapping[int, SavedProgram]
+
+
+@dataclass(frozen=True, slots=True)
+class JobDefinition:
+    """What a job was accepted as: the codec's text of its plan, and its rows."""
+
+    plan: str
+    rows: Sequence[Mapping[str, Json]]
+
+
+@dataclass(frozen=True, slots=True)
+class PathTally:
+    """The stored nodes of one path, over all rows, that were done alike: by themselves, or `shared` from another node.
+
+    `waited_s` sums the times from ready to begun, `took_s` those from begun to ended.
+    """
+
+    path: str
+    shared: bool
+    nodes: int
+    work: Work
+    waited_s: float = 0.0
+    took_s: float = 0.0
+    first_begun_at: float | None = None
+    last_ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallSpan:
+    """One call that an engine answered: when it was there."""
+
+    path: str
+    engine: EngineId
+    begun_at: float
+    ended_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +322,18 @@ class Store(Protocol):
 
     async def usage(self, job: JobId) -> Mapping[str, int]:
         """Sums over the stored nodes, by the names in `MADE` and `SAVED`."""
+        ...
+
+    async def definition(self, job: JobId) -> JobDefinition:
+        """`JobUnknown` when there is none."""
+        ...
+
+    async def tallies(self, job: JobId) -> Sequence[PathTally]:
+        """What the stored nodes took, path by path, in order of (path, shared)."""
+        ...
+
+    async def call_spans(self, job: JobId) -> Sequence[CallSpan]:
+        """The calls made, in order of (begun, ended, path); those of which no time is stored are left out."""
         ...
 
     async def ping(self) -> None:

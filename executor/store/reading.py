@@ -2,14 +2,27 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from executor.commands import Status
-from executor.store.port import MADE, SAVED, JobRecord, JobStatus, JobUnknown, ResultRow, StoredEvent
-from executor.store.records import PENDING, decode_failure, iso_time, job_record
-from executor.store.tables import events, jobs, programs
-from planner.ir.ids import JobId
+from executor.store.port import (
+    MADE,
+    SAVED,
+    CallSpan,
+    JobDefinition,
+    JobRecord,
+    JobStatus,
+    JobUnknown,
+    PathTally,
+    ResultRow,
+    StoredEvent,
+    Work,
+)
+from executor.store.records import PENDING, decode_failure, decode_page, iso_time, job_record
+from executor.store.tables import WORK_COLUMNS, events, jobs, nodes, plans, programs
+from planner.ir.ids import EngineId, JobId
 
 _RESULTS_A_PAGE = 500
 
@@ -74,3 +87,44 @@ def usage(connection: Connection, job: JobId) -> Mapping[str, int]:
     if found is None:
         raise JobUnknown(f"There is no job {job}.")
     return dict(found._mapping)
+
+
+def definition(connection: Connection, job: JobId) -> JobDefinition:
+    query = select(plans.c.text).join(jobs, plans.c.hash == jobs.c.plan_hash).where(jobs.c.id == job)
+    plan = connection.execute(query).scalar()
+    if plan is None:
+        raise JobUnknown(f"There is no job {job}.")
+    inputs = select(programs.c.input).where(programs.c.job_id == job).order_by(programs.c.row_index)
+    rows = [row for page in connection.execute(inputs).scalars().partitions(1000) for row in decode_page(page)]
+    return JobDefinition(plan, rows)
+
+
+def tallies(connection: Connection, job: JobId) -> Sequence[PathTally]:
+    shared = nodes.c.shared_job.is_not(None).label("shared")
+    sums = [func.sum(nodes.c[column]).label(column) for column in WORK_COLUMNS.values()]
+    done = nodes.c.job_id == job, nodes.c.status == "done"
+    query = select(nodes.c.path, shared, func.count().label("nodes"), *sums, *_times()).where(*done)
+    rows = connection.execute(query.group_by(nodes.c.path, shared)).all()
+    return sorted(map(_tally, rows), key=lambda tally: (tally.path, tally.shared))
+
+
+def _times() -> list[ColumnElement[float]]:
+    return [
+        func.coalesce(func.sum(nodes.c.begun_at - nodes.c.ready_at), 0.0).label("waited_s"),
+        func.coalesce(func.sum(nodes.c.ended_at - nodes.c.begun_at), 0.0).label("took_s"),
+        func.min(nodes.c.begun_at).label("first_begun_at"),
+        func.max(nodes.c.ended_at).label("last_ended_at"),
+    ]
+
+
+def _tally(row: Row[Any]) -> PathTally:
+    work = Work(*(int(row._mapping[column]) for column in WORK_COLUMNS.values()))
+    times = (row.waited_s, row.took_s, row.first_begun_at, row.last_ended_at)
+    return PathTally(row.path, bool(row.shared), row.nodes, work, *times)
+
+
+def call_spans(connection: Connection, job: JobId) -> Sequence[CallSpan]:
+    columns = (nodes.c.path, nodes.c.engine, nodes.c.begun_at, nodes.c.ended_at)
+    query = select(*columns).where(nodes.c.job_id == job, nodes.c.engine.is_not(None), nodes.c.begun_at.is_not(None))
+    spans = [CallSpan(path, EngineId(engine), begun, ended) for path, engine, begun, ended in connection.execute(query)]
+    return sorted(spans, key=lambda span: (span.begun_at, span.ended_at, span.path))

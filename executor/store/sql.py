@@ -9,11 +9,14 @@ from executor.store import accepting, claims, loading, migrating, reading, writi
 from executor.store.database import LOCK_WAIT_S, Database, database_url
 from executor.store.migrating import upgrade
 from executor.store.port import (
+    CallSpan,
     Claim,
     JobContents,
+    JobDefinition,
     JobRecord,
     JobStatus,
     NewJob,
+    PathTally,
     ResultRow,
     SavedProgram,
     StoredEvent,
@@ -103,6 +106,15 @@ class SqlStore:
 
     async def usage(self, job: JobId) -> Mapping[str, int]:
         return await self._database.read(reading.usage, job)
+
+    async def definition(self, job: JobId) -> JobDefinition:
+        return await self._database.read(reading.definition, job)
+
+    async def tallies(self, job: JobId) -> Sequence[PathTally]:
+        return await self._database.read(reading.tallies, job)
+
+    async def call_spans(self, job: JobId) -> Sequence[CallSpan]:
+        return await self._database.read(reading.call_spans, job)
 
     async def ping(self) -> None:
         await self._database.read(_ping)

@@ -30,10 +30,13 @@ from sqlalchemy.types import TypeDecorator
 from executor.store.port import MADE, SAVED
 
 #: The newest migration in `migrations/versions`.
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 
 #: Where the nodes keep each part of their work; `tools` are the names a turn asks for.
 WORK_COLUMNS = {name: "tool_runs" if name == "tools" else name for name in MADE}
+
+#: When a node was ready, begun and ended, by the clock of the process that ran it.
+TIMES = ("ready_at", "begun_at", "ended_at")
 
 _ESCAPED = "\x01"
 
@@ -185,6 +188,7 @@ nodes = Table(
     Column("output_tokens", BigInteger, nullable=False),
     Column("cached_tokens", BigInteger, nullable=False),
     Column("engine", StoredText),
+    *(Column(name, Double) for name in TIMES),
     CheckConstraint("status IN ('begun', 'done')", name="status"),
 )
 

@@ -11,7 +11,7 @@ from executor.store.bulk import END_PROGRAMS, INSERT_BEGUN, INSERT_EVENTS, INSER
 from executor.store.claims import check_fence, end_job
 from executor.store.port import MADE, SAVED, Claim, JobEnded, JobStatus, NodeOutput, ProgramEnded, ToolBegun, Write
 from executor.store.records import ENDED, PENDING, countable, counted, encode_failure
-from executor.store.tables import WORK_COLUMNS, jobs, nodes, programs, stored_text
+from executor.store.tables import TIMES, WORK_COLUMNS, jobs, nodes, programs, stored_text
 from planner.ir.ids import JobId
 
 
@@ -57,10 +57,14 @@ def _by_kind(writes: Iterable[Write]) -> _Group:
 
 def _begun_row(job_id: str, tool: ToolBegun) -> tuple[Any, ...]:
     path = stored_text(tool.path)
-    return (job_id, tool.row, path, tool.attempt, "begun", *[None] * 5, *[0] * len(MADE), None)
+    return (job_id, tool.row, path, tool.attempt, "begun", *[None] * 5, *[0] * len(MADE), None, *_NO_TIMES)
+
+
+_NO_TIMES = (None,) * len(TIMES)
 
 
 def _output_row(job_id: str, node: NodeOutput) -> tuple[Any, ...]:
+    times = node.times
     job, row, path = node.shared_from or (None, None, None)
     return (
         job_id,
@@ -75,6 +79,7 @@ def _output_row(job_id: str, node: NodeOutput) -> tuple[Any, ...]:
         None if path is None else stored_text(path),
         *(countable(getattr(node.work, name)) for name in MADE),
         None if node.engine is None else stored_text(node.engine),
+        *(_NO_TIMES if times is None else (times.ready_at, times.begun_at, times.ended_at)),
     )
 
 

@@ -16,7 +16,7 @@ from executor.engines.synthetic import Synthetic
 from executor.store.memory import MemoryStore
 from executor.store.port import Claim, Fenced, Store, StoreUnavailable, Write
 from executor.store.sql import open_store
-from planner.ir.ids import EngineId
+from planner.ir.ids import EngineId, JobId
 
 
 @halo.tool(effect="idempotent", timeout=0.2)
@@ -246,3 +246,32 @@ async def test_equal_calls_of_one_program_are_made_once_and_both_are_read() -> N
     assert status is Status.SUCCEEDED
     first, second = rows[0].result
     assert first == second
+
+
+async def test_when_calls_and_tools_were_ready_begun_and_ended_is_stored() -> None:
+    store = MemoryStore()
+    await run_live(asked_then_shouted.plan, [{"text": "a"}, {"text": "a"}], asked_then_shouted.tools, store=store)
+
+    tallies = {(tally.path, tally.shared): tally for tally in await store.tallies(JobId("job"))}
+    spans = await store.call_spans(JobId("job"))
+
+    call, tool = tallies["ask", False], tallies["shout", False]
+    assert (call.nodes, tallies["ask", True].nodes) == (1, 1)
+    assert call.first_begun_at is not None
+    assert tool.first_begun_at is not None
+    assert call.first_begun_at <= (call.last_ended_at or 0) <= tool.first_begun_at <= (tool.last_ended_at or 0)
+    assert tallies["ask", True].first_begun_at is None
+    assert [(span.path, span.begun_at, span.ended_at) for span in spans] == [
+        ("ask", call.first_begun_at, call.last_ended_at)
+    ]
+
+
+@halo.tool(effect="idempotent")
+def shout(text: str) -> str:
+    """Louder."""
+    return text.upper()
+
+
+@halo.workflow
+def asked_then_shouted(text: str) -> str:
+    return shout(ask(text))

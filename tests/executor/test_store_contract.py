@@ -10,6 +10,7 @@ import pytest
 from executor.commands import Status
 from executor.engines.port import Failure, FailureClass
 from executor.store.port import (
+    CallSpan,
     Claim,
     Fenced,
     IdempotencyConflict,
@@ -18,10 +19,12 @@ from executor.store.port import (
     JobUnknown,
     NewJob,
     NodeOutput,
+    PathTally,
     ProgramEnded,
     ResultRow,
     SavedProgram,
     Store,
+    Times,
     ToolBegun,
     Work,
 )
@@ -384,6 +387,31 @@ async def test_usage_sums_what_each_node_took_once_and_what_sharing_saved(store:
     }
 
 
+async def test_what_was_accepted_can_be_read_without_holding_the_job(store: Store) -> None:
+    await store.create_job(new_job(rows=3))
+
+    told = await store.definition(JobId("job"))
+
+    assert told.plan == '{"plan": 1}'
+    assert [row["n"] for row in told.rows] == [0, 1, 2]
+
+
+async def test_what_nodes_took_is_told_path_by_path_apart_for_those_that_shared(store: Store) -> None:
+    claim = await running(store)
+    call, engine = Work(1, 0, 100, 20, 50), EngineId("e1")
+    first, second = Times(10.0, 11.5, 14.0), Times(10.0, 14.0, 15.0)
+    await store.write(claim, [output(0, "a", work=call, engine=engine, times=first), output(0, "join")])
+    await store.write(claim, [output(1, "a", work=call, engine=engine, times=second), ToolBegun(2, "tool", 1)])
+    await store.write(claim, [replace(shared(2, "a", (claim.job, 0, "a")), work=call)])
+
+    assert await store.tallies(claim.job) == [
+        PathTally("a", False, 2, Work(2, 0, 200, 40, 100), 5.5, 3.5, 11.5, 15.0),
+        PathTally("a", True, 1, call),
+        PathTally("join", False, 1, Work()),
+    ]
+    assert await store.call_spans(claim.job) == [CallSpan("a", engine, 11.5, 14.0), CallSpan("a", engine, 14.0, 15.0)]
+
+
 async def test_sums_are_right_when_a_group_is_written_again_with_more_in_it(store: Store) -> None:
     claim = await running(store)
     one = output(0, "a", work=Work(1, 0, 10, 2, 0), engine=EngineId("e1"))
@@ -644,6 +672,8 @@ async def test_nobody_is_told_of_a_job_that_is_not_there_or_not_his(store: Store
         await store.request_cancel(nothing)
     with pytest.raises(JobUnknown):
         await store.usage(nothing)
+    with pytest.raises(JobUnknown):
+        await store.definition(nothing)
     with pytest.raises(JobUnknown):
         await all_results(store, nothing)
     with pytest.raises(JobUnknown):
