@@ -24,11 +24,14 @@ M = TypeVar("M")
 class Llm(Generic[P, R]):
     """An LLM call. Inside a workflow, calling it adds a stage and gives the answer's symbolic value."""
 
-    def __init__(self, function: Callable[P, Prompt], settings: CallSettings, answer: Adapter | None) -> None:
+    def __init__(
+        self, function: Callable[P, Prompt], settings: CallSettings, answer: Adapter | None, step: str | None = None
+    ) -> None:
         self.function = function
         self.settings = settings
         self.answer = answer
         self.name = function.__name__
+        self.step = step or self.name
         update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -41,7 +44,7 @@ class Llm(Generic[P, R]):
             )
         prompt = self.function(*lifted(args), **lifted(kwargs))
         stage = Generate(
-            id=scope.new_id(self.name),
+            id=scope.new_id(self.step),
             model=self.settings.model,
             messages=lower_prompt(prompt, scope, f"`{self.name}`"),
             sampling=self.settings.sampling,
@@ -65,7 +68,14 @@ class Llm(Generic[P, R]):
         settings = read_options(changes, self.settings, self.answer, report)
         if problems:
             raise LlmInvalid(self.name, problems)
-        return Llm(self.function, settings, self.answer)
+        return Llm(self.function, settings, self.answer, self.step)
+
+    def named(self, step: str) -> "Llm[P, R]":
+        """The same call under another name in the plan: `draft.named("first_draft")(question)`.
+
+        EXPLAIN, events and errors then say `first_draft`; without, its calls are `draft`, `draft_2`, ...
+        """
+        return Llm(self.function, self.settings, self.answer, step)
 
     def prompt(self, *args: P.args, **kwargs: P.kwargs) -> list[dict[str, str]]:
         """The chat messages it would send for these values. Raises `TypeError` when the function gives no prompt."""

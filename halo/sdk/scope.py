@@ -106,7 +106,7 @@ class Trace:
 
     def register(self, tool: "Tool[..., Any]") -> None:
         known = self.tools.setdefault(tool.name, tool)
-        if known is not tool:
+        if known.original is not tool.original or known.spec != tool.spec:
             self.report(f"two different tools are called {tool.name!r}", "rename one: @halo.tool(name=...)")
 
 

@@ -2,8 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
+from copy import copy
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from halo.sdk.errors import ArgumentsInvalid
 from halo.sdk.lower import lower, shape_of_value
@@ -26,7 +27,7 @@ class Tool(Generic[P, R]):
     `spec` is what plans say of it. `function` is what runs it for a plan: it takes JSON by name and gives JSON, async
     if the tool is; raises `ArgumentsInvalid`, or what the tool itself raises. A result that JSON cannot hold is handed
     on as it is, for the runner to refuse. `isolated` tools run in a child process of at most `memory_bytes`, which
-    imports `function` by `target` ("module:qualified.name").
+    imports `function` by `target` ("module:qualified.name"). `step` is what a workflow calls a stage that runs it.
     """
 
     function: Callable[..., Any]
@@ -36,6 +37,7 @@ class Tool(Generic[P, R]):
         self.original = original
         self.spec = definition.spec
         self.name = definition.spec.name
+        self.step = definition.spec.name
         self.fallback = definition.fallback
         self.isolated = definition.isolated
         self.memory_bytes = definition.memory_bytes
@@ -56,6 +58,15 @@ class Tool(Generic[P, R]):
             return cast(R, anything(scope))
         return cast(R, self._stage(scope, given))
 
+    def named(self, step: str) -> Self:
+        """The same tool under another name in the plan: `look_up.named("top_rated")(database, query)`.
+
+        EXPLAIN, events and errors then say `top_rated`; without, steps with one tool are `look_up`, `look_up_2`, ...
+        """
+        renamed = copy(self)
+        renamed.step = step
+        return renamed
+
     def __repr__(self) -> str:
         return f"<halo tool {self.name}{_written(inspect.signature(self.original))}>"
 
@@ -63,7 +74,7 @@ class Tool(Generic[P, R]):
         fields = tuple(Field(name, lower(value, scope)) for name, value in given.items())
         self._check_types(scope, given, fields)
         scope.trace.register(self)
-        stage = ToolStage(scope.new_id(self.name), self.spec, Object(fields), self.fallback)
+        stage = ToolStage(scope.new_id(self.step), self.spec, Object(fields), self.fallback)
         return Symbolic(scope.add(stage), scope, shape_of(self._result.schema))
 
     def _check_types(self, scope: Scope, given: Mapping[str, Any], fields: tuple[Field, ...]) -> None:

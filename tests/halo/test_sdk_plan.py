@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+import pytest
 from pydantic import BaseModel
 
 import halo
@@ -117,6 +118,26 @@ def test_stage_ids_are_the_function_names_counted() -> None:
     assert [stage.id for stage in ask.plan.stages] == ["draft", "draft_2", "draft_3"]
     assert [stage.sampling.seed for stage in ask.plan.stages if isinstance(stage, Generate)] == [0, 1, 2]
     assert ask.plan.result == Array((Output("draft"), Output("draft_2"), Output("draft_3")))
+
+
+def test_a_step_is_called_what_its_workflow_names_it() -> None:
+    @halo.workflow
+    def ask(question: str) -> list[str]:
+        shop, zoo = look_up.named("shop_schema")("shop"), look_up("zoo")
+        first = draft.named("first")(f"{shop} {zoo} {question}")
+        return [first, draft.named("again").options(seed=1)(first), draft.named("again")(first)]
+
+    assert [stage.id for stage in ask.plan.stages] == ["shop_schema", "look_up", "first", "again", "again_2"]
+    assert [stage.tool for stage in ask.plan.stages if isinstance(stage, ToolStage)] == [look_up.spec] * 2
+    assert {name: tool.function for name, tool in ask.tools.items()} == {"look_up": look_up.function}
+
+
+def test_a_name_no_step_can_have_is_refused() -> None:
+    with pytest.raises(halo.WorkflowInvalid, match="'two words' is no stage id"):
+
+        @halo.workflow
+        def ask(question: str) -> str:
+            return draft.named("two words")(question)
 
 
 def test_the_same_function_gives_the_same_plan_each_time() -> None:

@@ -69,7 +69,7 @@ def bridge(title: str, database: str = "encyclopedia") -> str:
     """Write one round of a quiz around an article."""
     theme = choose_theme(title)
     word = {"keyword": theme.keyword}
-    facts = collect_facts(theme, look_up(database, MATCHES, word))
-    hard = ask_hard(connect_facts(facts, look_up(database, LINKS_OUT, word)))
-    tricky = ask_tricky(find_traps(theme, look_up(database, CATEGORIES, word)))
+    facts = collect_facts(theme, look_up.named("matches")(database, MATCHES, word))
+    hard = ask_hard(connect_facts(facts, look_up.named("links_out")(database, LINKS_OUT, word)))
+    tricky = ask_tricky(find_traps(theme, look_up.named("categories")(database, CATEGORIES, word)))
     return finish(sample(ask_easy(facts), hard, tricky))

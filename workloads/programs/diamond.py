@@ -94,17 +94,21 @@ def diamond(question: str, database: str = "films") -> str:
 
     films = read_films(
         question,
-        look_up(database, BY_KEYWORD, {"keyword": word}),
-        look_up(database, TOP_RATED, {"genre": genre}),
-        look_up(database, RENTALS, {"genre": genre, **years}),
+        look_up.named("by_keyword")(database, BY_KEYWORD, {"keyword": word}),
+        look_up.named("top_rated")(database, TOP_RATED, {"genre": genre}),
+        look_up.named("rentals")(database, RENTALS, {"genre": genre, **years}),
     )
     people = read_people(
-        question, look_up(database, PEOPLE, {"keyword": word}), look_up(database, CREDITS, {"genre": genre, **years})
+        question,
+        look_up.named("people")(database, PEOPLE, {"keyword": word}),
+        look_up.named("credits")(database, CREDITS, {"genre": genre, **years}),
     )
     titles = read_titles(
-        question, look_up(database, FOREIGN_TITLES, {"keyword": word}), look_up(database, BY_COUNTRY, {"genre": genre})
+        question,
+        look_up.named("foreign_titles")(database, FOREIGN_TITLES, {"keyword": word}),
+        look_up.named("by_country")(database, BY_COUNTRY, {"genre": genre}),
     )
     joined = join_films_and_people(question, films, people)
-    report = add_titles(question, joined, titles, look_up(database, ONE_FILM, {"title": word}))
-    faults = check(question, report, look_up(database, MOST_VOTED, {"genre": genre, **years}))
+    report = add_titles(question, joined, titles, look_up.named("one_film")(database, ONE_FILM, {"title": word}))
+    faults = check(question, report, look_up.named("most_voted")(database, MOST_VOTED, {"genre": genre, **years}))
     return answer(question, report, faults)

@@ -64,17 +64,18 @@ def fan_out(request: str, database: str = "wholesale") -> str:
     year = {"first": scope.first, "last": scope.last}
     brand, region, segment = {"brand": scope.brand}, {"region": scope.region}, {"segment": scope.segment}
     needs = {
-        PRICING: year,
-        DISCOUNTS: year,
-        OPEN_ORDERS: segment | year,
-        LOCAL_TRADE: region | year,
-        PROFIT: brand,
-        BRAND_SHARE: brand | year,
-        TOP_SUPPLIERS: year,
+        PRICING: ("pricing", year),
+        DISCOUNTS: ("discounts", year),
+        OPEN_ORDERS: ("open_orders", segment | year),
+        LOCAL_TRADE: ("local_trade", region | year),
+        PROFIT: ("profit", brand),
+        BRAND_SHARE: ("brand_share", brand | year),
+        TOP_SUPPLIERS: ("top_suppliers", year),
     }
 
     def read(sql: str) -> str:
-        return look_up(database, sql, needs[sql])
+        name, values = needs[sql]
+        return look_up.named(name)(database, sql, values)
 
     reports = halo.join([analyse(task, read(sql), request) for task, sql in ANALYSTS], name="reports")
     growth = judge_growth(reports, read(PRICING), read(DISCOUNTS))

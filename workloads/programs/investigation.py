@@ -52,8 +52,8 @@ def conclude(question: str, description: str, people: str) -> str:
 @halo.workflow
 def investigation(question: str, database: str = "films") -> str:
     """Answer a question about films by following what is found."""
-    matches = look_up(database, BY_KEYWORD, {"keyword": choose_clue(question).keyword})
+    matches = look_up.named("by_keyword")(database, BY_KEYWORD, {"keyword": choose_clue(question).keyword})
     film = choose_film(question, matches)
-    description = describe_film(question, look_up(database, ONE_FILM, {"title": film.title}))
-    people = look_up(database, CREDITS, {"genre": film.genre, "first": film.year, "last": film.year})
+    description = describe_film(question, look_up.named("one_film")(database, ONE_FILM, {"title": film.title}))
+    people = look_up.named("credits")(database, CREDITS, {"genre": film.genre, "first": film.year, "last": film.year})
     return conclude(question, description, people)

@@ -72,9 +72,13 @@ def long_chain(title: str, database: str = "encyclopedia") -> str:
     """Write a new text about the subject of an article."""
     topic = choose_topic(title)
     word = {"keyword": topic.keyword}
-    overview = look_up(database, OVERVIEW, {"title": topic.keyword})
-    text = draft(outline(topic, overview, look_up(database, MATCHES, word)))
-    siblings = look_up(database, SAME_SUBJECT, {"title": topic.keyword})
-    contrasted = contrast(classify(title, look_up(database, CATEGORIES, word), siblings))
-    links = pick_links(topic, look_up(database, LINKS_OUT, word), look_up(database, LINKS_IN, word))
+    overview = look_up.named("overview")(database, OVERVIEW, {"title": topic.keyword})
+    text = draft(outline(topic, overview, look_up.named("matches")(database, MATCHES, word)))
+    siblings = look_up.named("same_subject")(database, SAME_SUBJECT, {"title": topic.keyword})
+    contrasted = contrast(classify(title, look_up.named("categories")(database, CATEGORIES, word), siblings))
+    links = pick_links(
+        topic,
+        look_up.named("links_out")(database, LINKS_OUT, word),
+        look_up.named("links_in")(database, LINKS_IN, word),
+    )
     return finish(headline(topic), text, contrasted, explain_links(links))

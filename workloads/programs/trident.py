@@ -64,13 +64,25 @@ def trident(request: str, database: str = "wholesale") -> str:
     year = {"first": scope.first, "last": scope.last}
     brand, region, segment = {"brand": scope.brand}, {"region": scope.region}, {"segment": scope.segment}
 
-    prices = analyse_prices(request, look_up(database, PRICING, year), look_up(database, DISCOUNTS, year))
+    prices = analyse_prices(
+        request,
+        look_up.named("pricing")(database, PRICING, year),
+        look_up.named("discounts")(database, DISCOUNTS, year),
+    )
     demand = analyse_demand(
-        request, look_up(database, OPEN_ORDERS, segment | year), look_up(database, LOCAL_TRADE, region | year)
+        request,
+        look_up.named("open_orders")(database, OPEN_ORDERS, segment | year),
+        look_up.named("local_trade")(database, LOCAL_TRADE, region | year),
     )
     supply = analyse_supply(
-        request, look_up(database, CHEAPEST_SUPPLIERS, brand | region), look_up(database, PROFIT, brand)
+        request,
+        look_up.named("cheapest_suppliers")(database, CHEAPEST_SUPPLIERS, brand | region),
+        look_up.named("profit")(database, PROFIT, brand),
     )
     joined = join_analyses(prices, demand, supply)
-    weighed = weigh_delivery(joined, look_up(database, SHIP_MODES, year), look_up(database, BRAND_SHARE, brand | year))
-    return advise(request, name_risks(weighed), look_up(database, TOP_SUPPLIERS, year))
+    weighed = weigh_delivery(
+        joined,
+        look_up.named("ship_modes")(database, SHIP_MODES, year),
+        look_up.named("brand_share")(database, BRAND_SHARE, brand | year),
+    )
+    return advise(request, name_risks(weighed), look_up.named("top_suppliers")(database, TOP_SUPPLIERS, year))

@@ -76,9 +76,9 @@ def merge(question: str, restated: str, matches: str, ranking: str, countries: s
 def triple_chain(question: str, database: str = "films") -> str:
     """Advise a film club by three lines of thought."""
     wish = plan(question)
-    matches = list_matches(question, look_up(database, BY_KEYWORD, {"keyword": wish.keyword}))
-    ranking = rank_rated(question, look_up(database, TOP_RATED, {"genre": wish.genre}))
-    countries = compare_countries(question, look_up(database, BY_COUNTRY, {"genre": wish.genre}))
+    matches = list_matches(question, look_up.named("by_keyword")(database, BY_KEYWORD, {"keyword": wish.keyword}))
+    ranking = rank_rated(question, look_up.named("top_rated")(database, TOP_RATED, {"genre": wish.genre}))
+    countries = compare_countries(question, look_up.named("by_country")(database, BY_COUNTRY, {"genre": wish.genre}))
     return merge(
         question,
         restate(question, wish),
