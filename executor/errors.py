@@ -3,6 +3,7 @@
     ExecutorError
     ├── FleetInvalid      a fleet file, an engine's URL or an engine's options that cannot work
     ├── AnswersInvalid    a file of recorded answers that cannot be read
+    ├── ProfileInvalid    a profile file that cannot be read, or holds no profile
     └── EngineNotRunning  the CPU engine of this machine is not built, did not start, or died too often
 
 Each carries every problem at once; a problem says where it is, what it is, and what to do.
@@ -29,3 +30,8 @@ class FleetInvalid(ExecutorError):
 class AnswersInvalid(ExecutorError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("this is not a file of recorded answers", problems)
+
+
+class ProfileInvalid(ExecutorError):
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("this is not a profile of an engine", problems)

@@ -42,6 +42,8 @@ def priced(specs: Sequence[EngineSpec], prices: Mapping[str, float]) -> tuple[Pr
             models={model: spec.served_names.get(model, model) for model in spec.models},
             usd_per_gpu_hour=prices[(gpu_named(spec.gpu) or REFERENCE).name],
             usd_per_hour=spec.price_per_hour,
+            tensor_parallel=spec.tensor_parallel,
+            profile=spec.profile,
         )
         for spec in specs
     )

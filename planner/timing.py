@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from planner.cost.gpus import gpu_named
 from planner.cost.load import RUNNING, load_rates
 from planner.cost.model import Replica, kv_tokens, replica_for
+from planner.cost.profile import Profile
+from planner.cost.rates import LoadRates
 from planner.explanation import Explanation, Span, StageForecast
 
 TIME_PRIORS = (
@@ -19,6 +21,7 @@ _HOUR_S = 3600
 class PricedEngine:
     """An engine as far as time and money go. `models` maps the names workflows use to its own; none: it serves any.
 
+    `tensor_parallel` GPUs hold one copy of a model; without it, as few as do. With a `profile`, it is as fast as that.
     `usd_per_hour` is for the whole engine; without it, it pays `usd_per_gpu_hour` for each GPU its model needs.
     """
 
@@ -26,12 +29,23 @@ class PricedEngine:
     models: Mapping[str, str]
     usd_per_gpu_hour: float
     usd_per_hour: float = 0.0
+    tensor_parallel: int | None = None
+    profile: Profile | None = None
 
     def serves(self, model: str) -> bool:
         return not self.models or model in self.models
 
     def replica(self, model: str) -> Replica:
-        return replica_for(self.gpu, self.models.get(model, model))
+        return replica_for(self.gpu, self.models.get(model, model), self.tensor_parallel)
+
+    def kv_tokens(self, model: str) -> int:
+        return self.profile.kv_tokens if self.profile is not None else kv_tokens(self.replica(model))
+
+    def load_rates(self, model: str, running: float) -> LoadRates:
+        """Those measured, where it was measured."""
+        if self.profile is not None:
+            return self.profile.load_rates(running)
+        return load_rates(self.replica(model), running)
 
     def usd_per_s(self, degree: int) -> float:
         return (self.usd_per_hour or degree * self.usd_per_gpu_hour) / _HOUR_S
@@ -56,7 +70,7 @@ def _timed(stage: StageForecast, fleet: Sequence[PricedEngine]) -> StageForecast
     if not serving:
         return stage
     replicas = [engine.replica(stage.does) for engine in serving]
-    seconds = [_engine_seconds(stage, replica) for replica in replicas]
+    seconds = [_engine_seconds(stage, engine) for engine in serving]
     rates = [engine.usd_per_s(replica.degree) for engine, replica in zip(serving, replicas, strict=True)]
     usd = [span * Span(rate, rate) for span, rate in zip(seconds, rates, strict=True)]
     return replace(stage, engine_seconds=_around(seconds), usd=_around(usd))
@@ -66,24 +80,30 @@ def _around(spans: Sequence[Span]) -> Span:
     return Span(min(span.low for span in spans), max(span.high for span in spans))
 
 
-def _engine_seconds(stage: StageForecast, replica: Replica) -> Span:
+def _engine_seconds(stage: StageForecast, engine: PricedEngine) -> Span:
     """At best, nothing that can be shared is read twice; at worst, everything is read."""
     unshared = max(0.0, stage.merged_tokens.low - stage.shared_tokens)
-    least = _seconds(replica, stage, stage.distinct.low, unshared, stage.output_tokens.low)
-    most = _seconds(replica, stage, stage.distinct.high, stage.merged_tokens.high, stage.output_tokens.high)
+    least = _seconds(engine, stage, stage.distinct.low, unshared, stage.output_tokens.low)
+    most = _seconds(engine, stage, stage.distinct.high, stage.merged_tokens.high, stage.output_tokens.high)
     return Span(min(least, most), most)
 
 
-def _seconds(replica: Replica, stage: StageForecast, calls: float, prompt_tokens: float, output_tokens: float) -> float:
+def _seconds(
+    engine: PricedEngine, stage: StageForecast, calls: float, prompt_tokens: float, output_tokens: float
+) -> float:
     if not calls:
         return 0.0
     prompt, output = prompt_tokens / calls, output_tokens / calls
-    room = kv_tokens(replica) // max(1.0, prompt + output)
+    room = engine.kv_tokens(stage.does) // max(1.0, prompt + output)
     running = max(1.0, min(RUNNING, stage.distinct.high, room))
-    return calls * load_rates(replica, running).seconds(prompt, output)
+    return calls * engine.load_rates(stage.does, running).seconds(prompt, output)
 
 
 def _told(engine: PricedEngine, models: Mapping[str, None]) -> Iterator[str]:
+    if engine.profile is not None and any(map(engine.serves, models)):
+        error = "" if engine.profile.error is None else f", {engine.profile.error:.0%} off on calls held out"
+        yield f"{engine.profile.gpu} as measured{error}"
+        return
     for replica in dict.fromkeys(engine.replica(model) for model in models if engine.serves(model)):
         named = "" if gpu_named(engine.gpu) else f" (taken for {engine.gpu!r})"
         times = f"{replica.degree} x " if replica.degree > 1 else ""

@@ -37,7 +37,7 @@ from executor.drivers.progress import Progress
 from executor.engines.answers import Answers
 from executor.engines.model.engine import EngineModel, Finished
 from executor.engines.model.prepared import prepare_call
-from executor.engines.model.profiles import Profile, profile_for
+from executor.engines.model.profiles import profile_of
 from executor.engines.port import Completion, EngineFailed, EngineSpec, Failure
 from executor.events import (
     EngineBack,
@@ -50,6 +50,7 @@ from executor.events import (
 from executor.planning import plan_batch
 from executor.tools import ToolRunner
 from executor.values import Values
+from planner.cost.profile import Profile
 from planner.ir.ids import EngineId, JobId, NodeRef, ProgramId, job_of
 from planner.ir.plan import Plan, ToolSpec
 from planner.ir.values import Json
@@ -91,6 +92,17 @@ class _SimulatedEngine:
     answers: dict[_Running, Completion] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answered:
+    """An answer on its way back to Halo."""
+
+    engine: _SimulatedEngine
+    finished: Finished[_Running]
+
+
+_Due = Event | EngineId | Arrival | _Answered
+
+
 async def simulate(
     arrivals: Sequence[Arrival],
     fleet: Sequence[EngineSpec],
@@ -123,7 +135,7 @@ class Simulation:
         self._jobs: dict[JobId, SimulatedJob] = {}
         self._now = 0.0
         self._order = count()
-        self._heap: list[tuple[float, int, Event | EngineId | Arrival]] = []
+        self._heap: list[tuple[float, int, _Due]] = []
         self._inbox: deque[Event] = deque()
         self._running_tools: set[_Running] = set()
         self.events: list[Event] = []
@@ -138,14 +150,16 @@ class Simulation:
                 await self._handle(self._inbox.popleft())
         return self._jobs
 
-    def _at(self, at: float, what: Event | EngineId | Arrival) -> None:
+    def _at(self, at: float, what: _Due) -> None:
         heapq.heappush(self._heap, (at, next(self._order), what))
 
-    def _happen(self, due: Event | EngineId | Arrival) -> None:
+    def _happen(self, due: _Due) -> None:
         if isinstance(due, str):
             self._engine_moves(self._engines[due])
         elif isinstance(due, Arrival):
             self._arrive(due)
+        elif isinstance(due, _Answered):
+            self._take_answer(due)
         elif not self._outdated(due):
             self._inbox.append(due)
 
@@ -211,14 +225,23 @@ class Simulation:
 
     def _engine_moves(self, engine: _SimulatedEngine) -> None:
         for finished in engine.model.advance(self._now):
-            self._inbox.append(self._completed(engine, finished))
+            answered = _Answered(engine, finished)
+            if engine.profile.round_trip_s:
+                self._at(self._now + engine.profile.round_trip_s, answered)
+            else:
+                self._take_answer(answered)
         self._watch(engine)
 
-    def _completed(self, engine: _SimulatedEngine, finished: Finished[_Running]) -> Event:
+    def _take_answer(self, answered: _Answered) -> None:
+        """Of a call that was aborted on its answer's way back, nobody hears."""
+        finished = answered.finished
+        completion = answered.engine.answers.pop(finished.id, None)
+        if completion is None:
+            return
         node, attempt = finished.id.node, finished.id.attempt
-        completion = replace(engine.answers.pop(finished.id), usage=finished.usage)
+        completion = replace(completion, usage=finished.usage)
         self._job_of(node.program).progress.called(finished.usage)
-        return self._values.take_completion(node, attempt, completion, self._now)
+        self._inbox.append(self._values.take_completion(node, attempt, completion, self._now))
 
     def _watch(self, engine: _SimulatedEngine) -> None:
         if (at := engine.model.next_at()) is not None:
@@ -257,5 +280,5 @@ class Simulation:
 
 
 def _engine(spec: EngineSpec) -> _SimulatedEngine:
-    profile = profile_for(spec.gpu)
+    profile = profile_of(spec)
     return _SimulatedEngine(spec, profile, EngineModel(profile, spec.max_running))

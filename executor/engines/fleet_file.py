@@ -10,6 +10,8 @@ gpu = "A100"
 max_running = 64
 context_tokens = 8192
 price_per_hour = 1.8
+tensor_parallel = 2                # GPUs that hold one copy of the model; without it, as few as do
+profile = "a100.toml"              # what `halo engines profile` measured
 
 [engine.options]
 api_key_env = "GPU_HOST_KEY"
@@ -17,6 +19,7 @@ api_key_env = "GPU_HOST_KEY"
 
 import tomllib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -25,7 +28,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from executor.engines.options import FUNCTION_REFERENCE, is_http_url, known_keys, spec_problems
 from executor.engines.port import EngineSpec
-from executor.errors import FleetInvalid
+from executor.engines.profile_file import read_profile
+from executor.errors import FleetInvalid, ProfileInvalid
 from planner.errors import Problem
 from planner.ir.ids import EngineId
 from planner.ir.values import Json
@@ -73,6 +77,8 @@ class _EngineTable(BaseModel):
     max_running: int = 64
     context_tokens: int = 8192
     price_per_hour: float = 0.0
+    tensor_parallel: int | None = None
+    profile: str | None = None
     options: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -94,6 +100,8 @@ class _EngineTable(BaseModel):
             self.price_per_hour,
             {name: _resolved(name, option, folder) for name, option in self.options.items()},
             served_names,
+            self.tensor_parallel,
+            read_profile(folder / self.profile) if self.profile is not None else None,
         )
 
 
@@ -123,6 +131,9 @@ def _read_engine(table: Json, number: int, folder: Path, specs: list[EngineSpec]
     except ValidationError as invalid:
         for error in invalid.errors(include_url=False, include_input=False):
             problems.append(_problem(f"engine {name!r}", error))
+        return
+    except ProfileInvalid as invalid:
+        problems.extend(replace(problem, where=f"engine {name!r}: {problem.where}") for problem in invalid.problems)
         return
     specs.append(spec)
     problems.extend(spec_problems(spec))

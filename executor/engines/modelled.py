@@ -10,21 +10,22 @@ from executor.engines.answers import Answers
 from executor.engines.failures import closed, timed_out
 from executor.engines.model.engine import EngineModel, Finished
 from executor.engines.model.prepared import PreparedCall, prepare_call
-from executor.engines.model.profiles import Profile, profile_for
+from executor.engines.model.profiles import profile_of
 from executor.engines.port import Completion, EngineFailed, EngineHealth, EngineSpec, GenerateRequest
+from planner.cost.profile import Profile
 
 
 class Modelled:
     """Body of the `Engine` port over an `EngineModel`. All its times, timeouts included, are those of `clock`.
 
-    `profile` says how fast it is; without one it is as fast as the spec's GPU kind.
+    `profile` says how fast it is; without one it is as fast as its spec's, or as the spec's GPU kind.
     """
 
     def __init__(self, spec: EngineSpec, answers: Answers, clock: Clock, profile: Profile | None = None) -> None:
         self._spec = spec
         self._answers = answers
         self._clock = clock
-        self._profile = profile or profile_for(spec.gpu)
+        self._profile = profile or profile_of(spec)
         self._model: EngineModel[int] = EngineModel(self._profile, spec.max_running)
         self._numbers = count()
         self._inside: dict[int, _Inside] = {}
@@ -40,6 +41,8 @@ class Modelled:
             raise closed(self._spec)
         call = prepare_call(self._spec, request, self._answers, self._profile)
         finished = await self._finish(call, request.timeout_s)
+        if self._profile.round_trip_s:
+            await self._clock.sleep(self._profile.round_trip_s)
         usage = replace(call.completion.usage, cached_tokens=finished.usage.cached_tokens)
         return replace(call.completion, usage=usage)
 

@@ -95,6 +95,8 @@ def request_body(request: GenerateRequest) -> bytes:
         body["seed"] = sampling.seed
     if sampling.stop:
         body["stop"] = list(sampling.stop)
+    if request.min_tokens:
+        body["min_tokens"] = request.min_tokens
     if request.schema is not None:
         answer = {"name": "answer", "schema": request.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": answer}

@@ -63,6 +63,8 @@ def _complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:
         yield f"context_tokens is {spec.context_tokens}", "write the context length the engine was started with"
     if spec.price_per_hour < 0:
         yield f"price_per_hour is {spec.price_per_hour}", "write 0 or more"
+    if spec.tensor_parallel is not None and spec.tensor_parallel < 1:
+        yield f"tensor_parallel is {spec.tensor_parallel}", "write on how many GPUs one copy of the model is"
     if spec.kind not in OPTIONS:
         yield f"there is no kind {spec.kind!r}", f"choose one of {', '.join(OPTIONS)}"
         return

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from planner.cost.profile import Profile
 from planner.ir.conversation import ToolCall
 from planner.ir.ids import EngineId
 from planner.ir.plan import Sampling
@@ -19,6 +20,9 @@ class EngineSpec:
     """An engine as the fleet file describes it. `max_running` bounds the calls Halo keeps inside it at once.
 
     `models` are the names workflows use; `served_names` has the server's own name of each that it knows by another.
+    `tensor_parallel` GPUs hold one copy of the model; without it, as few as do. `profile` says how fast the engine was
+    measured to be; without it, it is believed to be as fast as its GPU kind. `kv_tokens` is the room of its KV cache; 0
+    is not known.
     """
 
     id: EngineId
@@ -31,6 +35,9 @@ class EngineSpec:
     price_per_hour: float = 0.0
     options: Json = field(default_factory=dict)
     served_names: Mapping[str, str] = field(default_factory=dict)
+    tensor_parallel: int | None = None
+    profile: Profile | None = None
+    kv_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class GenerateRequest:
     """One call. `messages` are OpenAI chat messages, `tools` OpenAI tool definitions; `schema` asks for guided JSON.
 
     `call_id` is unique for each attempt; the engine sees it as the request id. `is_turn` marks an agent's turn: its
-    answer may ask for tools.
+    answer may ask for tools. `min_tokens` are written before the answer may stop: vLLM's own, used to measure it.
     """
 
     call_id: str
@@ -57,6 +64,7 @@ class GenerateRequest:
     tools: tuple[Json, ...] = ()
     timeout_s: float = 300.0
     is_turn: bool = False
+    min_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +108,17 @@ class EngineFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EngineHealth:
-    """What a probe found. `models` are the names the engine serves; `detail` says why it is not ready."""
+    """What a probe found. `models` are the names the engine serves; `detail` says why it is not ready.
+
+    `kv_tokens` is the room of its KV cache, where it tells.
+    """
 
     ready: bool
     models: tuple[str, ...] = ()
     context_tokens: int | None = None
     version: str = ""
     detail: str = ""
+    kv_tokens: int | None = None
 
 
 class Engine(Protocol):

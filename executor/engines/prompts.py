@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from executor.engines.failures import failed
 from executor.engines.port import EngineSpec, FailureClass, GenerateRequest
-from planner.ir.tokens import estimate_tokens
 from planner.ir.values import Json, canonical_json
 
 
@@ -24,8 +23,8 @@ def answer_text(text: str, tool_calls: Sequence[Json] = ()) -> str:
     return f"{text}{canonical_json(list(tool_calls))}" if tool_calls else text
 
 
-def checked_prompt_tokens(spec: EngineSpec, request: GenerateRequest, text: str, context_tokens: int) -> int:
-    """The estimated tokens of the prompt.
+def checked_prompt_tokens(spec: EngineSpec, request: GenerateRequest, tokens: int, context_tokens: int) -> int:
+    """The estimated `tokens` of the prompt, where the engine would take it.
 
     Raises `EngineFailed` as a real engine does: for a model it does not serve, and for a prompt that leaves no room
     for the answer asked for.
@@ -33,7 +32,6 @@ def checked_prompt_tokens(spec: EngineSpec, request: GenerateRequest, text: str,
     if request.model not in spec.models:
         message = f"engine {spec.id} does not serve {request.model!r}; it serves {', '.join(spec.models) or 'nothing'}"
         raise failed(FailureClass.ENGINE, "wrong_model", message)
-    tokens = estimate_tokens(text)
     if tokens + request.sampling.max_tokens > context_tokens:
         message = (
             f"the prompt (about {tokens} tokens) and the answer (up to {request.sampling.max_tokens}) "

@@ -8,6 +8,7 @@ from executor.engines.answers import Answers, completion_of
 from executor.engines.failures import closed, timed_out
 from executor.engines.port import Completion, EngineFailed, EngineHealth, EngineSpec, Failure, GenerateRequest
 from executor.engines.prompts import checked_prompt_tokens, prompt_text
+from planner.ir.tokens import estimate_tokens
 
 #: What shall befall a call: a failure, a delay in seconds, or nothing.
 Fault = Failure | float | None
@@ -44,8 +45,8 @@ class Scripted:
     async def generate(self, request: GenerateRequest) -> Completion:
         if self._closed:
             raise closed(self._spec)
-        text = prompt_text(request.messages, request.tools)
-        tokens = checked_prompt_tokens(self._spec, request, text, self._spec.context_tokens)
+        estimated = estimate_tokens(prompt_text(request.messages, request.tools))
+        tokens = checked_prompt_tokens(self._spec, request, estimated, self._spec.context_tokens)
         await self._suffer(request)
         return completion_of(request, self._answers.answer(request), tokens)
 

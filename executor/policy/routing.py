@@ -63,4 +63,5 @@ def _has_room(view: EngineView, call: CallView) -> bool:
 
 def _seconds(call: CallView, view: EngineView) -> float:
     model = view.spec.served_names.get(call.model, call.model)
-    return load_seconds(view.spec.gpu, model, call.prompt_tokens, call.output_tokens)
+    spec = view.spec
+    return load_seconds(spec.gpu, model, call.prompt_tokens, call.output_tokens, spec.tensor_parallel, spec.profile)

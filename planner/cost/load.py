@@ -1,38 +1,41 @@
 """What a call adds to the load of an engine: quick enough to be asked for every call and every engine."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from planner.cost.model import CHUNK_TOKENS, Replica, decode_seconds, prefill_seconds, replica_for
+from planner.cost.profile import Profile
+from planner.cost.rates import LoadRates
 
 RUNNING = 32
 _LONG = 2 * CHUNK_TOKENS
 
 
-@dataclass(frozen=True, slots=True)
-class LoadRates:
-    """The share of an engine's time that tokens take: prompts are read in full chunks, many calls decode at once."""
+def load_seconds(
+    gpu: str,
+    model: str,
+    prompt_tokens: float,
+    output_tokens: float,
+    degree: int | None = None,
+    profile: Profile | None = None,
+) -> float:
+    """The share of an engine's time one call takes: what it adds to the load, not how long it lasts.
 
-    prompt_token_s: float
-    prompt_pair_s: float
-    output_token_s: float
-    output_context_s: float
-
-    def seconds(self, prompt_tokens: float, output_tokens: float) -> float:
-        reading = prompt_tokens * (self.prompt_token_s + prompt_tokens * self.prompt_pair_s)
-        context = prompt_tokens + output_tokens / 2
-        return reading + output_tokens * (self.output_token_s + context * self.output_context_s)
-
-
-def load_seconds(gpu: str, model: str, prompt_tokens: float, output_tokens: float) -> float:
-    """The share of an engine's time one call takes: what it adds to the load, not how long it lasts."""
-    return rates_for(gpu, model).seconds(prompt_tokens, output_tokens)
+    An engine that was measured is as fast as its `profile` says, whatever its GPU kind.
+    """
+    rates = rates_of(profile) if profile is not None else rates_for(gpu, model, degree)
+    return rates.seconds(prompt_tokens, output_tokens)
 
 
 @lru_cache(maxsize=1024)
-def rates_for(gpu: str, model: str) -> LoadRates:
-    """The rates of an engine by the names of its GPU kind and its model."""
-    return load_rates(replica_for(gpu, model))
+def rates_for(gpu: str, model: str, degree: int | None = None) -> LoadRates:
+    """The rates of an engine by the names of its GPU kind and its model, on `degree` GPUs."""
+    return load_rates(replica_for(gpu, model, degree))
+
+
+@lru_cache(maxsize=256)
+def rates_of(profile: Profile) -> LoadRates:
+    """The rates of an engine that was measured."""
+    return profile.load_rates(RUNNING)
 
 
 def load_rates(replica: Replica, running: float = RUNNING) -> LoadRates:

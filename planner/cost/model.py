@@ -41,14 +41,16 @@ class Replica:
     degree: int = 1
 
 
-def replica_for(gpu: str, model: str) -> Replica:
+def replica_for(gpu: str, model: str, degree: int | None = None) -> Replica:
     """What is believed of an engine by the names of its GPU kind and its model.
 
     An unknown kind is taken for the reference, an unknown model for Llama-3-8B (on the CPU engine: for the tiny one).
-    The degree is the least at which the weights leave room for KV.
+    Without a degree, it is the least at which the weights leave room for KV.
     """
     kind = gpu_named(gpu) or REFERENCE
     shape = shape_named(model) or (TINY_LLAMA if kind.name == "cpu" else LLAMA_3_8B)
+    if degree is not None:
+        return Replica(kind, shape, degree)
     fitting = (Replica(kind, shape, degree) for degree in _DEGREES)
     return next((replica for replica in fitting if kv_tokens(replica) > 0), Replica(kind, shape, _DEGREES[-1]))
 

@@ -1,13 +1,16 @@
 """From a fleet file to engines: what is written is meant, and everything wrong is told at once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from executor.engines.fleet_file import engine_from_url, read_fleet
+from executor.engines.model.profiles import PROFILES
 from executor.engines.modelled import Modelled
 from executor.engines.open import open_engine
 from executor.engines.port import EngineSpec, GenerateRequest
+from executor.engines.profile_file import profile_toml, read_profile, write_profile
 from executor.engines.recorded import Recording, read_recorded
 from executor.engines.scripted import Scripted
 from executor.engines.vllm_http import VllmHttp
@@ -194,3 +197,23 @@ def test_a_model_may_have_another_name_on_the_server(tmp_path: Path) -> None:
     fleet.write_text('[[engine]]\nid = "a"\nurl = "http://gpu:8000"\nmodels = ["sql=org/llama", "large"]\n')
     (spec,) = read_fleet(fleet)
     assert (spec.models, spec.served_names) == (("sql", "large"), {"sql": "org/llama"})
+
+
+def test_a_fleet_file_names_the_profile_of_an_engine_and_its_tensor_parallel_degree(tmp_path):
+    write_profile(tmp_path / "small.toml", PROFILES["A10"])
+    engine = '[[engine]]\nid = "a"\nkind = "modelled"\nmodel = "llama"\n'
+    (spec,) = read_fleet(fleet(tmp_path, engine + 'tensor_parallel = 2\nprofile = "small.toml"\n'))
+    assert spec.tensor_parallel == 2
+    assert spec.profile == PROFILES["A10"]
+    assert read_profile(tmp_path / "small.toml") == PROFILES["A10"]
+
+
+def test_everything_wrong_with_a_profile_is_told_with_its_engine(tmp_path):
+    text = profile_toml(replace(PROFILES["A10"], blend=0.5, source='"quoted" é')) + "speed = 3\n"
+    (tmp_path / "bad.toml").write_text(text, encoding="utf-8")
+    engine = '[[engine]]\nid = "a"\nkind = "modelled"\nmodel = "llama"\nprofile = "bad.toml"\n'
+    problems = told(fleet(tmp_path, engine))
+    assert [problem.rpartition(": ")[0].rpartition(": ")[2] for problem in problems] == ["blend", "speed"]
+    assert all(problem.startswith("engine 'a': ") for problem in problems)
+    missing = told(fleet(tmp_path, engine.replace("bad.toml", "none.toml")))
+    assert "cannot be read" in missing[0]

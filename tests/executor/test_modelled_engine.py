@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from executor.engines.model.block_pool import BlockPool, block_names
 from executor.engines.model.engine import EngineModel
-from executor.engines.model.profiles import PROFILES, Profile, profile_for
+from executor.engines.model.profiles import PROFILES, profile_for
 from executor.engines.port import Usage
+from planner.cost.profile import Profile
 
 #: One second a step, and nothing else costs time: arithmetic one can do in the head.
 EVEN = Profile(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from executor.engines.model.block_pool import BlockName, BlockPool
-from executor.engines.model.profiles import Profile
+from planner.cost.profile import Profile
 
 Id = TypeVar("Id", bound=Hashable)
 
@@ -57,6 +57,7 @@ class Batch(Generic[Id]):
         self._profile = profile
         self._max_running = min(max_running, profile.step_tokens)  # a step holds a token of each running call
         self._blocked = False  # the first in line did not fit, and nothing was freed since
+        self._begun = 0  # calls that are in their first step
 
     @property
     def open_to_next(self) -> bool:
@@ -77,6 +78,7 @@ class Batch(Generic[Id]):
 
     def form(self, at: float) -> None:
         """Give each call that takes part in the next step its chunk of tokens, and the blocks for them."""
+        self._begun = 0
         budget, preempted = self._continue_running()
         if not preempted:
             self._admit_waiting(budget, at)
@@ -92,8 +94,7 @@ class Batch(Generic[Id]):
                 reads += call.computed + 1
             else:
                 pairs += call.chunk * (call.computed + call.chunk / 2)
-        profile = self._profile
-        return profile.matrix_s(tokens) + profile.kv_read_s * reads + profile.attend_s * pairs
+        return self._profile.step_s(tokens, len(self.running), self._begun, reads, pairs)
 
     def longer_s(self) -> float:
         """By how much each further step of decoding takes longer than the one before: every context has grown."""
@@ -144,6 +145,8 @@ class Batch(Generic[Id]):
     def _admit_waiting(self, budget: int, at: float) -> None:
         while self.waiting and not self._blocked and budget > 0 and len(self.running) < self._max_running:
             call = self.waiting[0]
+            if self._waits_for_a_step(call, budget):
+                return
             if not self._admit(call, budget):
                 self._blocked = True
                 return
@@ -151,6 +154,15 @@ class Batch(Generic[Id]):
             budget -= call.chunk
             if call.began_at is None:
                 call.began_at, call.cached_tokens = at, call.computed
+                self._begun += 1
+
+    def _waits_for_a_step(self, call: Call[Id], budget: int) -> bool:
+        """Without chunked prefill, a prompt that a later step has room for is not begun in this one."""
+        if self._profile.chunked:
+            return False
+        size = self._profile.block_tokens
+        new = call.known - self.pool.hits(call.names, (call.known - 1) // size) * size
+        return budget < new <= self._profile.step_tokens
 
     def _admit(self, call: Call[Id], budget: int) -> bool:
         """The last token is computed even where all are cached: the engine needs what comes out of it."""

@@ -6,8 +6,8 @@ from typing import Generic
 
 from executor.engines.model.batch import Batch, Call, Id
 from executor.engines.model.block_pool import BlockName
-from executor.engines.model.profiles import Profile
 from executor.engines.port import Usage
+from planner.cost.profile import Profile
 
 
 @dataclass(frozen=True, slots=True)

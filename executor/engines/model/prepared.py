@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 from executor.engines.answers import Answers, completion_of
 from executor.engines.model.block_pool import BlockName, block_names
-from executor.engines.model.profiles import Profile
 from executor.engines.port import Completion, EngineSpec, GenerateRequest
 from executor.engines.prompts import answer_text, checked_prompt_tokens, prompt_text
+from planner.cost.profile import Profile
 from planner.ir.conversation import tool_call_messages
-from planner.ir.tokens import CHARS_PER_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ def prepare_call(spec: EngineSpec, request: GenerateRequest, answers: Answers, p
     """Raises `EngineFailed` where the engine would refuse the request, or where nothing can be answered to it."""
     prompt = prompt_text(request.messages, request.tools)
     context_tokens = min(spec.context_tokens, profile.kv_blocks * profile.block_tokens)
-    prompt_tokens = checked_prompt_tokens(spec, request, prompt, context_tokens)
+    prompt_tokens = checked_prompt_tokens(spec, request, profile.text_tokens(len(prompt)), context_tokens)
     completion = completion_of(request, answers.answer(request), prompt_tokens)
     text = prompt + answer_text(completion.text, tool_call_messages(completion.tool_calls))
-    return PreparedCall(completion, block_names(text, profile.block_tokens * CHARS_PER_TOKEN))
+    return PreparedCall(completion, block_names(text, profile.block_characters))

@@ -5,49 +5,25 @@ measure is derived from data sheets: the KV of a token is 128 KiB, read at 75 % 
 at half of the bf16 peak; KV gets 90 % of the memory, less the weights and 2 GB.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
+
+from executor.engines.port import EngineSpec
+from planner.cost.profile import Profile
 
 _KV_BYTES_PER_TOKEN = 131072
 _ATTENTION_FLOPS = 524288  # of one token looking at one token: 32 layers, 4,096 wide, both products
-_STEP_OVERHEAD_S = 0.0015  # scheduling, launching and sampling; an assumption
 _VIDUR = "operator times measured by Vidur (MLSys 2024)"
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """The parameters of a step's time. `calibrated` ones are fitted to measurements, which `source` names.
-
-    A step reads all weights (`weights_s`) and multiplies each token with them (`token_s`); the two overlap, the more
-    so the greater `blend` is (a p-norm: the smooth roofline). To that come `overhead_s`, the KV of every running call
-    (`kv_read_s` a token), and prompt tokens looking back (`attend_s` for each pair).
-    """
-
-    gpu: str
-    source: str
-    calibrated: bool
-    weights_s: float
-    token_s: float
-    blend: float
-    kv_read_s: float
-    attend_s: float
-    kv_tokens: int
-    overhead_s: float = _STEP_OVERHEAD_S
-    block_tokens: int = 16
-    step_tokens: int = 2048
-
-    @property
-    def kv_blocks(self) -> int:
-        return self.kv_tokens // self.block_tokens
-
-    def matrix_s(self, tokens: int) -> float:
-        """The part of a step that depends on how many tokens are in it, overhead included."""
-        p = self.blend
-        return self.overhead_s + float((self.weights_s**p + (tokens * self.token_s) ** p) ** (1 / p))
 
 
 def profile_for(gpu: str) -> Profile:
     """The profile of a GPU kind; an unknown kind is taken for an A100."""
     return PROFILES.get(gpu, PROFILES["A100"])
+
+
+def profile_of(spec: EngineSpec) -> Profile:
+    """The engine's own profile, where it has one; else that of its GPU kind. A known KV room is taken over."""
+    profile = spec.profile or profile_for(spec.gpu)
+    return replace(profile, kv_tokens=spec.kv_tokens) if spec.kv_tokens >= profile.block_tokens else profile
 
 
 def _profile(
