@@ -55,7 +55,10 @@ class BatchPlanned:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A node's inputs are rendered. `key` names its answer where that is fixed: equal keys, equal answers."""
+    """A node's inputs are rendered. `key` names its answer where that is fixed: equal keys, equal answers.
+
+    `prefix` names the full blocks of a call's prompt (`executor.prompt_blocks`): equal beginnings, equal names.
+    """
 
     at: float
     node: NodeRef
@@ -63,6 +66,7 @@ class Prepared:
     key: ContentKey | None = None
     prompt_tokens: int = 0
     output_tokens: int = 0
+    prefix: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +132,11 @@ class EngineLost:
 
 @dataclass(frozen=True, slots=True)
 class EngineBack:
+    """The engine answers, and its prefix cache is empty. `kv_tokens` is the room of its KV cache, where it tells."""
+
     at: float
     engine: EngineId
+    kv_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from executor.commands import (
 )
 from executor.engines.port import Completion, Failure, FailureClass, GenerateRequest
 from executor.events import CallFinished, Decided, NodeFailed, Prepared, Settled
+from executor.prompt_blocks import prompt_blocks
 from planner.interpret import StageFailed, agent_output, branch_body, check_items, choose_branch, tool_error
 from planner.ir.answer import AnswerInvalid, parse_answer
 from planner.ir.conversation import (
@@ -197,7 +198,9 @@ class _Program:
         prompt = canonical_json(request.messages)
         _check_size(node, prompt)
         key = _call_key(request, prompt) if request.sampling.fixed else None
-        return Prepared(at, node, command.attempt, key, estimate_tokens(prompt), request.sampling.max_tokens)
+        blocks = prompt_blocks(request.model, request.messages, request.tools)
+        tokens, most = estimate_tokens(prompt), request.sampling.max_tokens
+        return Prepared(at, node, command.attempt, key, tokens, most, blocks)
 
     def decide(self, command: Decide) -> int:
         scope = command.scope
