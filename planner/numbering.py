@@ -101,9 +101,12 @@ class Cells:
     def chars(self, read: Column) -> Lengths:
         """How long the value with each number is as part of a prompt."""
         if read not in self._chars:
-            texts = (format_value(self._value(read, row)) for row in self.number(read).firsts.tolist())
-            self._chars[read] = np.fromiter(map(len, texts), np.float64)
+            self._chars[read] = np.fromiter(map(len, self.texts(read)), np.float64)
         return self._chars[read]
+
+    def texts(self, read: Column) -> list[str]:
+        """The value with each number as it stands in a prompt."""
+        return [format_value(self._value(read, row)) for row in self.number(read).firsts.tolist()]
 
     def _number_column(self, name: str) -> Numbering:
         return number_values(self._table.columns[name])

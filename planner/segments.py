@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from planner.estimate import output_tokens
-from planner.ir.evaluate import format_value
+from planner.ir.evaluate import EvaluationFailed, evaluate, format_value, no_output
 from planner.ir.expressions import Column, Const, Expr, Output, leaves
 from planner.ir.ids import StageId
 from planner.ir.keys import output_key, value_key, work_key
@@ -24,6 +24,7 @@ class Segments:
     """Segments are numbered when they are first asked for. A segment is known when all it reads is (see `known`)."""
 
     def __init__(self, plan: Plan, table: Table, groups: Mapping[StageId, Grouping]) -> None:
+        self._table = table
         self._cells = Cells(table)
         self._groups = groups
         self._rows = table.rows
@@ -36,6 +37,21 @@ class Segments:
         if segment is None:
             return False
         return all(leaf.stage in self._groups for leaf in leaves(segment) if isinstance(leaf, Output))
+
+    def is_text(self, segment: Segment) -> bool:
+        """True when the segment itself can be told before the run: it reads columns only."""
+        return segment is not None and not any(isinstance(leaf, Output) for leaf in leaves(segment))
+
+    def texts(self, segment: Expr) -> list[str]:
+        """How the segment, which must be text, stands in the prompt for each of its numbers."""
+        assert self.is_text(segment)
+        match segment:
+            case Const(value=constant):
+                return [format_value(constant)][: self._rows]
+            case Column():
+                return self._cells.texts(segment)
+            case _:
+                return [self._text_at(segment, row) for row in self.number(segment).firsts.tolist()]
 
     def number(self, segment: Expr) -> Numbering:
         match segment:
@@ -86,6 +102,12 @@ class Segments:
             numbering = self.number(segment)
             node = number_together([node, numbering], self._rows)
             yield node, self.chars(segment)[numbering.of_row[node.firsts]]
+
+    def _text_at(self, segment: Expr, row: int) -> str:
+        try:
+            return format_value(evaluate(segment, self._table.row(row), no_output))
+        except EvaluationFailed:
+            return ""  # the program fails there before it calls anybody
 
     def _mean_tokens(self, read: Column) -> float:
         if self._rows == 0:
