@@ -46,5 +46,5 @@ def _check_tools(state: State, works: list[Work]) -> None:
     for work in works:
         if work.life is Life.RUNNING and work.tool is not None:
             counts[work.tool.name] += 1
-            assert counts[work.tool.name] <= work.tool.concurrency, f"{work.tool.name} runs more often than it may"
+            assert counts[work.tool.name] <= work.tool.most_in_flight, f"{work.tool.name} runs more often than it may"
     assert counts == state.tools.running, "tool slots are miscounted"

@@ -62,7 +62,7 @@ class ToolSlots:
     def next(self, name: str) -> Work | None:
         """The next work of that tool that may run now; it takes a slot."""
         work = self.queues[name].first()
-        if work is None or work.tool is None or self.running.get(name, 0) >= work.tool.concurrency:
+        if work is None or work.tool is None or self.running.get(name, 0) >= work.tool.most_in_flight:
             return None
         self.running[name] = self.running.get(name, 0) + 1
         return self.queues[name].pop()

@@ -102,7 +102,7 @@ def _tool_problems(plan: Plan, catalog: Catalog) -> Iterator[Problem]:
         allowed = tool.spec
         if asked.effect is not allowed.effect:
             yield Problem(f"{where}.effect", f"is {asked.effect.value!r}", f"it is {allowed.effect.value!r}")
-        for name in ("timeout_s", "concurrency", "retries"):
+        for name in ("timeout_s", "concurrency", "max_batch", "retries"):
             if getattr(asked, name) > getattr(allowed, name):
                 most = getattr(allowed, name)
                 yield Problem(f"{where}.{name}", f"is {getattr(asked, name)}", f"at most {most} is allowed")

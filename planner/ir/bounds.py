@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from planner.errors import Problem
-from planner.ir.plan import Agent, Choose, Fallback, Generate, Loop, Map, Sampling, Stage, Tool, ToolSpec
+from planner.ir.plan import Agent, Choose, Effect, Fallback, Generate, Loop, Map, Sampling, Stage, Tool, ToolSpec
 from planner.ir.schemas import schema_complaint, value_complaint
 from planner.ir.values import Json, canonical_json
 
@@ -15,6 +15,7 @@ MAX_ITEMS = 10_000
 MAX_TURNS = 200
 MAX_RETRIES = 10
 MAX_CONCURRENCY = 1024
+MAX_BATCH = 1024
 
 _TOOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
@@ -43,6 +44,10 @@ def tool_problems(tool: ToolSpec, where: str) -> Iterator[Problem]:
     yield from _timeout(f"{where}.timeout_s", tool.timeout_s)
     yield from _within(f"{where}.retries", tool.retries, 0, MAX_RETRIES)
     yield from _within(f"{where}.concurrency", tool.concurrency, 1, MAX_CONCURRENCY)
+    yield from _within(f"{where}.max_batch", tool.max_batch, 1, MAX_BATCH)
+    if tool.effect is Effect.UNSAFE and tool.max_batch > 1:
+        what = f"is {tool.max_batch}, but a batch that fails is run again call by call, and the tool is unsafe"
+        yield Problem(f"{where}.max_batch", what, "leave it at 1, or declare another effect")
     yield from schema_problems(tool.parameters, f"{where}.parameters")
 
 

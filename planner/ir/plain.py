@@ -1,9 +1,9 @@
 """A plan's values as plain JSON data."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
-from planner.ir.values import Json
+from planner.ir.values import ADDED_LATER, Json
 
 
 def as_data(node: object) -> Json:
@@ -12,10 +12,18 @@ def as_data(node: object) -> Json:
     Without the last, `timeout_s=30` and `timeout_s=30.0` would be one plan with two texts.
     """
     if is_dataclass(node):
-        return {field.name: _member(getattr(node, field.name), field.type) for field in fields(node)}
+        return {
+            field.name: _member(getattr(node, field.name), field.type)
+            for field in fields(node)
+            if _written(field, node)
+        }
     if isinstance(node, tuple):
         return [as_data(member) for member in node]
     return node
+
+
+def _written(field: Field[Any], node: object) -> bool:
+    return ADDED_LATER not in field.metadata or getattr(node, field.name) != field.default
 
 
 def _member(member: object, annotation: Any) -> Json:

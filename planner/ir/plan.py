@@ -7,7 +7,7 @@ from pydantic import Field as Tagged
 
 from planner.ir.expressions import Concat, Expr, Object
 from planner.ir.ids import StageId
-from planner.ir.values import Json, value
+from planner.ir.values import Json, added_later, value
 
 
 class Effect(StrEnum):
@@ -42,7 +42,8 @@ class Message:
 class ToolSpec:
     """What a plan says of a tool. The function itself is registered under `name` where the program runs.
 
-    `parameters` is a JSON schema of the arguments; `concurrency` bounds calls running at once in one process.
+    `parameters` is a JSON schema of the arguments. `concurrency` bounds what runs at once in one process: calls, or
+    batches of up to `max_batch` calls where the tool has a body for many.
     """
 
     name: str
@@ -52,6 +53,12 @@ class ToolSpec:
     timeout_s: float = 30.0
     retries: int = 0
     concurrency: int = 8
+    max_batch: int = added_later(1)
+
+    @property
+    def most_in_flight(self) -> int:
+        """How many calls may be handed over before one has ended."""
+        return self.concurrency * self.max_batch
 
 
 @value

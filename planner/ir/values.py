@@ -1,7 +1,7 @@
 """What every value in a plan has in common: frozen, slotted, strict when it is decoded from bytes."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, NoReturn, TypeVar, dataclass_transform
 
@@ -11,7 +11,17 @@ T = TypeVar("T")
 Json = Any
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=False)
+def added_later(default: Json) -> Any:
+    """A field that plans did not have from the start. At its default it is not written, so that plans made before keep
+    their text and their names."""
+    return field(default=default, metadata={ADDED_LATER: True})
+
+
+#: Marks such a field.
+ADDED_LATER = "added_later"
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=False, field_specifiers=(added_later,))
 def value(cls: type[T]) -> type[T]:
     """A frozen, slotted dataclass that refuses unknown fields when pydantic decodes it (see `codec`)."""
     cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]

@@ -280,6 +280,41 @@ def test_a_tool_runs_no_more_often_at_once_than_its_spec_allows() -> None:
     ]
 
 
+def test_a_tool_that_takes_batches_has_as_many_calls_handed_over_as_its_batches_hold() -> None:
+    spec = ToolSpec("search", concurrency=2, max_batch=3)
+    story = Story(tool("look", spec, q=Column("q")), rows=8)
+    assert [str(c.node) for c in only(RunTool, story.begin())] == [f"j/{row}:look" for row in range(6)]  # type: ignore[attr-defined]
+    assert only(RunTool, story.tell(ToolFinished(1.0, node("look", 4), 1))) == [RunTool(node("look", 6), 1, spec)]
+
+
+def test_a_tool_starts_when_its_own_inputs_are_there_and_waits_for_no_call() -> None:
+    story = Story(call(), tool("look", ToolSpec("search"), q=Column("q")), generate("end", output("ask")))
+    commands = story.begin()
+    assert list(dispatched(commands)) == [("j/0:ask", A100, 1)]
+    assert only(RunTool, commands) == [RunTool(node("look"), 1, ToolSpec("search"))]
+
+
+def test_a_tool_whose_slots_are_taken_holds_up_no_other_tool() -> None:
+    slow, quick = ToolSpec("slow", concurrency=1), ToolSpec("quick", concurrency=1)
+    story = Story(tool("crawl", slow, q=Column("q")), tool("look", quick, q=Column("q")), rows=3)
+    story.begin()
+    for row in range(2):
+        freed = story.tell(ToolFinished(1.0 + row, node("look", row), 1))
+        assert only(RunTool, freed) == [RunTool(node("look", row + 1), 1, quick)]
+
+
+def test_a_row_goes_on_and_ends_while_the_tools_of_others_still_run() -> None:
+    stages = (tool("look", ToolSpec("search"), q=Column("q")), generate("end", output("look")))
+    story = Story(*stages, rows=3)
+    story.begin()
+    commands = story.prepare(story.tell(ToolFinished(story.now, node("look", 1), 1)))
+    assert list(dispatched(commands)) == [("j/1:end", A100, 1)]
+    (settle,) = only(Settle, story.tell(CallFinished(2.0, node("end", 1), 1, Usage(1, 1))))
+    assert isinstance(settle, Settle)
+    (finish,) = only(FinishProgram, story.tell(Settled(2.0, settle.node, settle.attempt)))
+    assert finish == FinishProgram(ProgramId("j/1"), JOB, 1, Status.SUCCEEDED)
+
+
 @pytest.mark.parametrize(("effect", "tried_again"), [(Effect.IDEMPOTENT, True), (Effect.UNSAFE, False)])
 def test_an_unsafe_tool_is_never_tried_again(effect: Effect, tried_again: bool) -> None:
     story = Story(tool("send", ToolSpec("send", effect, retries=3), q=Column("q")))

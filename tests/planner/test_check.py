@@ -151,6 +151,8 @@ def test_until_reads_the_state_only() -> None:
         (Tool(StageId("t"), ToolSpec("t", retries=-1), Object(())), "t.tool.retries"),
         (Tool(StageId("t"), ToolSpec("t", timeout_s=-1.0), Object(())), "t.tool.timeout_s"),
         (Tool(StageId("t"), ToolSpec("t", concurrency=0), Object(())), "t.tool.concurrency"),
+        (Tool(StageId("t"), ToolSpec("t", max_batch=0), Object(())), "t.tool.max_batch"),
+        (Tool(StageId("t"), ToolSpec("t", Effect.UNSAFE, max_batch=2), Object(())), "t.tool.max_batch"),
         (Tool(StageId("t"), ToolSpec("t"), Object((Field("x", Const(1)), Field("x", Const(2))))), "t.arguments"),
     ],
 )

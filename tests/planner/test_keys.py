@@ -32,6 +32,13 @@ def test_names_in_golden_files_and_databases_stay_what_they_are() -> None:
     assert content_hash(every_kind()) == "801248e7a3da9c6941f31d545a52a9b0"
 
 
+def test_a_field_that_came_later_is_named_only_where_it_is_used() -> None:
+    usual, batched = (Plan("p", (), (tool("t", replace(LOOKUP, max_batch=most)),), Const(1)) for most in (1, 8))
+    assert "max_batch" not in encode(usual)
+    assert decode(encode(batched)) == batched
+    assert content_hash(usual) != content_hash(batched)
+
+
 def test_an_operator_is_what_a_stage_does_without_its_id_and_its_inputs() -> None:
     left = generate("a", Const("Q: "), Column("question"))
     right = generate("b", Const("Q: "), output("x", "text"))
