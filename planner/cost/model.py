@@ -57,10 +57,14 @@ def replica_for(gpu: str, model: str, degree: int | None = None) -> Replica:
 
 def kv_tokens(replica: Replica) -> int:
     """How many tokens' keys and values have room beside the weights; 0 where the weights alone are too many."""
-    gpu, shape = replica.gpu, replica.shape
-    room = replica.degree * (_MEMORY_SHARE * gpu.memory_gb * 1e9 - _workspace_bytes(gpu))
-    free = room - shape.weights * shape.weight_bytes
+    shape = replica.shape
+    free = room_bytes(replica) - shape.weights * shape.weight_bytes
     return max(0, int(free / (shape.kv_bytes_per_token * _kv_copies(replica))))
+
+
+def room_bytes(replica: Replica) -> float:
+    """What an engine has for weights and KV together."""
+    return replica.degree * (_MEMORY_SHARE * replica.gpu.memory_gb * 1e9 - _workspace_bytes(replica.gpu))
 
 
 def prefill_seconds(
