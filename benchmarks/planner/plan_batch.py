@@ -72,6 +72,7 @@ class Result:
 
     results: list[Json]
     calls: int
+    distinct_calls: int
     tools: int
     usage: Usage
 
@@ -186,6 +187,7 @@ class Bench:
             seconds=seconds,
             cpu_s=cpu_s,
             calls=result.calls,
+            distinct_calls=result.distinct_calls,
             tools=result.tools,
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,
@@ -235,7 +237,7 @@ async def _client(
         await asyncio.gather(*(engine.close() for engine in engines))
     counts: Counts = client.counts
     kept = [None if isinstance(result, StageFailed) else result for result in results]
-    return Result(kept, counts.calls, counts.tools, counts.usage)
+    return Result(kept, counts.calls, len(set(counts.asked)), counts.tools, counts.usage)
 
 
 async def _halo(workflow: Workflow[..., Any], rows: Sequence[Row], specs: Sequence[EngineSpec]) -> Result:
@@ -250,7 +252,7 @@ async def _halo(workflow: Workflow[..., Any], rows: Sequence[Row], specs: Sequen
             print(line[:300])
     used: Mapping[str, int] = summary.usage
     usage = Usage(used["prompt_tokens"], used["output_tokens"], used["cached_tokens"])
-    return Result(results, used["calls"], used["tools"], usage)
+    return Result(results, used["calls"], 0, used["tools"], usage)
 
 
 async def _best_bounds(cell: Cell, workflow: Workflow[..., Any], specs: Sequence[EngineSpec]) -> Bounds:

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from workloads.text2sql.datasets import DATA_FOLDER, read_questions, read_spider
 
 ROOT = Path(__file__).resolve().parents[2]
 SPIDER = ROOT.parent / "shared" / "data" / "spider_dev"
+MAKE_MODEL = Path(__file__).with_name("make_prompt_dependent_model.py")
 TEXT2SQL = "text2sql"
 WORKFLOWS = ("diamond", "triple-chain", "long-chain", "bridge", "trident", "fan-out", TEXT2SQL)
 MODELS = ("small", "medium", "large", "general", "sql")
@@ -56,16 +58,25 @@ KV = {"ample": Kv(8192, None), "tight": Kv(4096, 130)}
 
 
 def recipe(kv: str, port: int, cores: str | None = None) -> EngineRecipe:
-    """A CPU vLLM with so much KV, whose prefix cache can be emptied between runs."""
-    size = KV[kv]
+    """A CPU vLLM with so much KV, whose answers depend on all of the prompt and whose prefix cache can be emptied."""
+    size, built = KV[kv], recipe_in(ROOT, port=port)
     return replace(
-        recipe_in(ROOT, port=port),
+        built,
+        model=_prompt_dependent(built),
         context_tokens=size.context_tokens,
         kv_blocks=size.blocks,
         block_tokens=size.block_tokens,
         cores=cores,
         settings={"VLLM_SERVER_DEV_MODE": "1"},
     )
+
+
+def _prompt_dependent(built: EngineRecipe) -> Path:
+    """The model of `make_prompt_dependent_model`, made when it is not there."""
+    model = built.model.parent / "prompt-dependent-llama"
+    if not (model / "config.json").exists():
+        subprocess.run([built.python, MAKE_MODEL, built.model, model], check=True, capture_output=True)
+    return model
 
 
 def workflow_of(name: str, answer_tokens: int) -> Workflow[..., Any]:

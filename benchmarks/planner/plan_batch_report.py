@@ -17,15 +17,19 @@ BASE, AGAIN = "client", "client again"
 #: What the interval of a median must cover at least; five rounds can promise no more than 93.75 %.
 COVERAGE = 0.93
 RESAMPLES = 2000
-HEAD = f"{'arm':>14}  rounds  seconds  speed-up  (range)        CPU s   calls  tools  prefilled  same rows  failed rows"
+HEAD = (
+    f"{'arm':>14}  rounds  seconds  speed-up  (range)        CPU s   calls  distinct  tools"
+    "  prefilled  same rows  failed rows"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """One arm on one round's rows. `session` and `round` together say which runs stood side by side.
 
-    `calls` were made at run time, `distinct` of them differ. `same_rows` counts the rows whose result is that of the
-    base arm in the same round. `cpu_s` is this process's and its tool workers', without the engine's.
+    `calls` were made at run time; of a client's, `distinct_calls` differ (0: not counted). `same_rows` counts the rows
+    whose result is that of the base arm in the same round. `cpu_s` is this process's and its tool workers', without
+    the engine's.
     """
 
     cell: Cell
@@ -36,6 +40,7 @@ class Run:
     seconds: float
     cpu_s: float
     calls: int
+    distinct_calls: int
     tools: int
     prompt_tokens: int
     cached_tokens: int
@@ -99,7 +104,8 @@ def _line(runs: Sequence[Run], arm: str) -> str:
     speedup = statistics.median(ratios) if ratios else 0.0
     return (
         f"{arm:>14}  {len(own):6}  {middle('seconds'):7.2f}  {speedup:8.2f}  ({low:.2f}..{high:.2f})"
-        f"  {middle('cpu_s'):6.2f}  {middle('calls'):6.0f}  {middle('tools'):5.0f}  {prefilled:9,.0f}"
+        f"  {middle('cpu_s'):6.2f}  {middle('calls'):6.0f}  {middle('distinct_calls'):8.0f}"
+        f"  {middle('tools'):5.0f}  {prefilled:9,.0f}"
         f"  {middle('same_rows'):5.0f}/{own[0].cell.n:<4}  {middle('failed_rows'):5.0f}"
     )
 
