@@ -54,6 +54,7 @@ def _insert_job(connection: Connection, job: NewJob) -> bool:
         "metadata": encode_json(dict(job.metadata)),
         "idempotency_key": job.idempotency_key,
         "request_hash": job.request_hash,
+        "cache": job.cache,
         "created_at": database_now(),
     }
     insert = _insert_ignoring(connection, jobs).values(values).on_conflict_do_nothing()

@@ -7,7 +7,7 @@ from typing import Any
 
 from executor.commands import Status
 from executor.engines.port import Failure, FailureClass
-from executor.store.port import MADE, SAVED, JobRecord, JobStatus, NodeOutput
+from executor.store.port import MADE, RECALLED, RESULT_CACHE, SAVED, JobRecord, JobStatus, NodeOutput
 from planner.ir.ids import JobId
 from planner.ir.values import Json
 
@@ -32,13 +32,19 @@ def countable(count: int) -> int:
 
 def counted(outputs: Iterable[NodeOutput]) -> dict[str, int]:
     """What these nodes add to the sums of their job."""
-    sums = dict.fromkeys((*MADE, *SAVED), 0)
+    sums = dict.fromkeys((*MADE, *SAVED, *RECALLED), 0)
     for output in outputs:
         for name in MADE:
-            key = name if output.shared_from is None else f"saved_{name}"
-            if key in sums:
-                sums[key] += countable(getattr(output.work, name))
+            for key in _sums_of(name, output):
+                if key in sums:
+                    sums[key] += countable(getattr(output.work, name))
     return sums
+
+
+def _sums_of(name: str, output: NodeOutput) -> tuple[str, ...]:
+    if output.shared_from is None:
+        return (name,)
+    return (f"saved_{name}", f"recalled_{name}") if output.shared_from == RESULT_CACHE else (f"saved_{name}",)
 
 
 def encode_failure(failure: Failure | None) -> str | None:
@@ -74,4 +80,5 @@ def job_record(row: Any) -> JobRecord:
         started_at=None if row.started_at is None else iso_time(row.started_at),
         ended_at=None if row.ended_at is None else iso_time(row.ended_at),
         cancel_requested=row.cancel_requested,
+        cache=row.cache,
     )

@@ -9,20 +9,20 @@ from executor.store import accepting, claims, loading, migrating, reading, writi
 from executor.store.database import LOCK_WAIT_S, Database, database_url
 from executor.store.migrating import upgrade
 from executor.store.port import (
-    CallSpan,
     Claim,
     JobContents,
     JobDefinition,
     JobRecord,
     JobStatus,
     NewJob,
-    PathTally,
     ResultRow,
     SavedProgram,
     StoredEvent,
     Write,
 )
+from executor.store.sql_cache import SqlResultCache
 from planner.ir.ids import JobId
+from planner.measured import CallSpan, Tally
 
 __all__ = ["SqlStore", "open_store", "upgrade"]
 
@@ -51,6 +51,7 @@ class SqlStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.result_cache = SqlResultCache(database)
 
     async def create_job(self, job: NewJob) -> JobRecord:
         rows = await asyncio.to_thread(accepting.program_rows, job)
@@ -110,7 +111,7 @@ class SqlStore:
     async def definition(self, job: JobId) -> JobDefinition:
         return await self._database.read(reading.definition, job)
 
-    async def tallies(self, job: JobId) -> Sequence[PathTally]:
+    async def tallies(self, job: JobId) -> Sequence[Tally]:
         return await self._database.read(reading.tallies, job)
 
     async def call_spans(self, job: JobId) -> Sequence[CallSpan]:

@@ -27,10 +27,10 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-from executor.store.port import MADE, SAVED
+from executor.store.port import MADE, RECALLED, SAVED
 
 #: The newest migration in `migrations/versions`.
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 
 #: Where the nodes keep each part of their work; `tools` are the names a turn asks for.
 WORK_COLUMNS = {name: "tool_runs" if name == "tools" else name for name in MADE}
@@ -143,7 +143,8 @@ jobs = Table(
     _count("succeeded"),
     _count("failed"),
     _count("cancelled"),
-    *(_count(name) for name in (*MADE, *SAVED)),
+    *(_count(name) for name in (*MADE, *SAVED, *RECALLED)),
+    Column("cache", Boolean, nullable=False, server_default=text("true")),
     UniqueConstraint("tenant", "idempotency_key"),
     CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
     CheckConstraint("succeeded + failed + cancelled <= row_count", name="counts"),
@@ -204,3 +205,22 @@ events = Table(
     sqlite_autoincrement=True,
 )
 Index("ix_events_job_id_seq", events.c.job_id, events.c.seq)
+
+cached_results = Table(
+    "cached_results",
+    metadata,
+    Column("number", _grows(), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("tenant", StoredText, nullable=False),
+    Column("made_by", StoredText, nullable=False),
+    Column("output", StoredText, nullable=False),
+    Column("calls", Integer, nullable=False),
+    Column("tool_runs", Integer, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("used_at", Double, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_cached_results_used_at", cached_results.c.used_at)

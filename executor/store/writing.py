@@ -9,7 +9,19 @@ from sqlalchemy import ColumnElement, Connection, Integer, Select, case, func, l
 
 from executor.store.bulk import END_PROGRAMS, INSERT_BEGUN, INSERT_EVENTS, INSERT_OUTPUTS, select_at
 from executor.store.claims import check_fence, end_job
-from executor.store.port import MADE, SAVED, Claim, JobEnded, JobStatus, NodeOutput, ProgramEnded, ToolBegun, Write
+from executor.store.port import (
+    MADE,
+    RECALLED,
+    RESULT_CACHE,
+    SAVED,
+    Claim,
+    JobEnded,
+    JobStatus,
+    NodeOutput,
+    ProgramEnded,
+    ToolBegun,
+    Write,
+)
 from executor.store.records import ENDED, PENDING, countable, counted, encode_failure
 from executor.store.tables import TIMES, WORK_COLUMNS, jobs, nodes, programs, stored_text
 from planner.ir.ids import JobId
@@ -97,12 +109,14 @@ def _count_again(connection: Connection, job: JobId) -> None:
 
 def _sums(job: JobId) -> Select[*tuple[Any, ...]]:
     own = nodes.c.shared_job.is_(None)
-    sums: list[ColumnElement[int]] = [_sum(name, own) for name in MADE] + [_sum(name, ~own) for name in SAVED]
+    recalled = nodes.c.shared_job == RESULT_CACHE[0]
+    sums: list[ColumnElement[int]] = [_sum(name, own) for name in MADE]
+    sums += [_sum(name, ~own) for name in SAVED] + [_sum(name, recalled) for name in RECALLED]
     return select(*sums).where(nodes.c.job_id == job)
 
 
 def _sum(name: str, which: ColumnElement[bool]) -> ColumnElement[int]:
-    column = nodes.c[WORK_COLUMNS[name.removeprefix("saved_")]]
+    column = nodes.c[WORK_COLUMNS[name.removeprefix("saved_").removeprefix("recalled_")]]
     return func.coalesce(func.sum(case((which, column), else_=0)), literal(0, Integer)).label(name)
 
 

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from executor.store.memory import MemoryStore
-from executor.store.port import Store
+from executor.store.result_cache import CachingStore
 from executor.store.sql import open_store
 
 POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
@@ -24,9 +24,9 @@ class Stores:
     def __init__(self, url: str | None) -> None:
         self.url = url
         self._memory = MemoryStore()
-        self._opened: list[Store] = []
+        self._opened: list[CachingStore] = []
 
-    async def open(self, **options: Any) -> Store:
+    async def open(self, **options: Any) -> CachingStore:
         store = self._memory if self.url is None else await open_store(self.url, **options)
         self._opened.append(store)
         return store
@@ -50,7 +50,7 @@ def store_url(request: pytest.FixtureRequest, folder: Path) -> str | None:
 async def fresh_stores(url: str | None) -> AsyncIterator[Stores]:
     """Stores with nothing in them."""
     if url is not None and url.startswith("postgresql"):
-        await administer(url, "TRUNCATE plans, jobs, programs, nodes, events RESTART IDENTITY CASCADE")
+        await administer(url, "TRUNCATE plans, jobs, programs, nodes, events, cached_results RESTART IDENTITY CASCADE")
     stores = Stores(url)
     try:
         yield stores
