@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from executor.clock import Clock, WallClock
 from executor.commands import Status
+from executor.store.memory_cache import MemoryResultCache
 from executor.store.port import (
     MADE,
     NO_WORK,
-    CallSpan,
+    RESULT_CACHE,
     Claim,
     Fenced,
     IdempotencyConflict,
@@ -22,18 +23,17 @@ from executor.store.port import (
     JobUnknown,
     NewJob,
     NodeOutput,
-    PathTally,
     ProgramEnded,
     ResultRow,
     SavedProgram,
     StoredEvent,
     ToolBegun,
-    Work,
     Write,
 )
 from executor.store.records import ENDED, PENDING, countable, counted, iso_time
 from planner.ir.ids import JobId
 from planner.ir.values import Json
+from planner.measured import CallSpan, How, Tally
 
 
 @dataclass(slots=True)
@@ -63,6 +63,7 @@ class MemoryStore:
         self._jobs: dict[JobId, _Job] = {}
         self._keys: dict[tuple[str, str], JobId] = {}
         self._events: list[StoredEvent] = []
+        self.result_cache = MemoryResultCache()
 
     async def create_job(self, job: NewJob) -> JobRecord:
         key = (job.tenant, job.idempotency_key or "")
@@ -210,11 +211,11 @@ class MemoryStore:
         found = self._find(job)
         return JobDefinition(found.new.plan, found.new.rows)
 
-    async def tallies(self, job: JobId) -> Sequence[PathTally]:
-        groups: dict[tuple[str, bool], list[NodeOutput]] = {}
+    async def tallies(self, job: JobId) -> Sequence[Tally]:
+        groups: dict[tuple[str, How], list[NodeOutput]] = {}
         for node in _outputs(self._find(job)):
-            groups.setdefault((node.path, node.shared_from is not None), []).append(node)
-        return [_tally(path, shared, groups[path, shared]) for path, shared in sorted(groups)]
+            groups.setdefault((node.path, _how(node)), []).append(node)
+        return [_tally(path, how, groups[path, how]) for path, how in sorted(groups)]
 
     async def call_spans(self, job: JobId) -> Sequence[CallSpan]:
         spans = [
@@ -273,13 +274,19 @@ def _outputs(job: _Job) -> Iterator[NodeOutput]:
     return (node for nodes in job.nodes.values() for node in nodes.values() if isinstance(node, NodeOutput))
 
 
-def _tally(path: str, shared: bool, nodes: Sequence[NodeOutput]) -> PathTally:
+def _how(node: NodeOutput) -> How:
+    if node.shared_from is None:
+        return How.MADE
+    return How.RECALLED if node.shared_from == RESULT_CACHE else How.SHARED
+
+
+def _tally(path: str, how: How, nodes: Sequence[NodeOutput]) -> Tally:
     times = [node.times for node in nodes if node.times is not None]
-    return PathTally(
+    return Tally(
         path,
-        shared,
+        how,
         len(nodes),
-        Work(*(sum(countable(getattr(node.work, name)) for node in nodes) for name in MADE)),
+        *(sum(countable(getattr(node.work, name)) for node in nodes) for name in MADE),
         sum(at.begun_at - at.ready_at for at in times),
         sum(at.ended_at - at.begun_at for at in times),
         min((at.begun_at for at in times), default=None),
@@ -308,4 +315,5 @@ def _record(job: _Job) -> JobRecord:
         started_at=job.started_at,
         ended_at=job.ended_at,
         cancel_requested=job.cancel_requested,
+        cache=job.new.cache,
     )

@@ -18,10 +18,13 @@ from executor.commands import Status
 from executor.engines.port import Failure, Usage
 from planner.ir.ids import EngineId, JobId
 from planner.ir.values import Json
+from planner.measured import CallSpan, Tally
 
 #: What `Store.usage` tells of: work made, and work saved because somebody else's was the same.
 MADE = ("calls", "tools", "prompt_tokens", "output_tokens", "cached_tokens")
 SAVED = ("saved_calls", "saved_tools", "saved_prompt_tokens", "saved_output_tokens")
+#: Of the work saved, that which an earlier job did: its results came from the result cache.
+RECALLED = ("recalled_calls", "recalled_tools")
 
 
 class JobStatus(StrEnum):
@@ -60,7 +63,8 @@ class IdempotencyConflict(Exception):
 class NewJob:
     """A job to be accepted. `plan` is the codec's text; `rows` are the inputs of its programs, in order.
 
-    `request_hash` identifies the request for the idempotency key: the same key with another hash is a conflict.
+    `request_hash` identifies the request for the idempotency key: the same key with another hash is a conflict. Without
+    `cache` nothing is taken from the result cache for it, and nothing it gives is kept there.
     """
 
     id: JobId
@@ -72,6 +76,7 @@ class NewJob:
     idempotency_key: str | None = None
     request_hash: str = ""
     metadata: Mapping[str, Json] = field(default_factory=dict)
+    cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ class JobRecord:
     started_at: str | None = None
     ended_at: str | None = None
     cancel_requested: bool = False
+    cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,9 @@ class Work:
 
 NO_WORK = Work()
 
+#: Stands in `NodeOutput.shared_from` for the result cache: an earlier job did the work, and may be gone by now.
+RESULT_CACHE = (JobId(""), 0, "")
+
 
 @dataclass(frozen=True, slots=True)
 class Times:
@@ -138,8 +147,8 @@ class NodeOutput:
     """What a finished node gave: its JSON value, or for an agent's turn the reply. `tools` are those the turn asks for.
 
     `shared_from` is the (row, path) of the same or another job's node that did the work; `output` is then None and is
-    read from there, and `work` is what was saved. Otherwise `work` is what the node itself took, without those inside,
-    and `times` when, where it is a call or a tool.
+    read from there, and `work` is what was saved. From `RESULT_CACHE` the output is copied too. Otherwise `work` is what
+    the node itself took, without those inside, and `times` when, where it is a call or a tool.
     """
 
     row: int
@@ -210,33 +219,6 @@ class JobDefinition:
 
     plan: str
     rows: Sequence[Mapping[str, Json]]
-
-
-@dataclass(frozen=True, slots=True)
-class PathTally:
-    """The stored nodes of one path, over all rows, that were done alike: by themselves, or `shared` from another node.
-
-    `waited_s` sums the times from ready to begun, `took_s` those from begun to ended.
-    """
-
-    path: str
-    shared: bool
-    nodes: int
-    work: Work
-    waited_s: float = 0.0
-    took_s: float = 0.0
-    first_begun_at: float | None = None
-    last_ended_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CallSpan:
-    """One call that an engine answered: when it was there."""
-
-    path: str
-    engine: EngineId
-    begun_at: float
-    ended_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,15 +303,15 @@ class Store(Protocol):
     async def events(self, job: JobId, after_seq: int = 0, limit: int = 1000) -> Sequence[StoredEvent]: ...
 
     async def usage(self, job: JobId) -> Mapping[str, int]:
-        """Sums over the stored nodes, by the names in `MADE` and `SAVED`."""
+        """Sums over the stored nodes, by the names in `MADE`, `SAVED` and `RECALLED`."""
         ...
 
     async def definition(self, job: JobId) -> JobDefinition:
         """`JobUnknown` when there is none."""
         ...
 
-    async def tallies(self, job: JobId) -> Sequence[PathTally]:
-        """What the stored nodes took, path by path, in order of (path, shared)."""
+    async def tallies(self, job: JobId) -> Sequence[Tally]:
+        """What the stored nodes took, path by path, in order of (path, how)."""
         ...
 
     async def call_spans(self, job: JobId) -> Sequence[CallSpan]:

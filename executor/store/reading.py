@@ -4,25 +4,25 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Row, case, func, literal, select
 
 from executor.commands import Status
 from executor.store.port import (
     MADE,
+    RECALLED,
+    RESULT_CACHE,
     SAVED,
-    CallSpan,
     JobDefinition,
     JobRecord,
     JobStatus,
     JobUnknown,
-    PathTally,
     ResultRow,
     StoredEvent,
-    Work,
 )
 from executor.store.records import PENDING, decode_failure, decode_page, iso_time, job_record
 from executor.store.tables import WORK_COLUMNS, events, jobs, nodes, plans, programs
 from planner.ir.ids import EngineId, JobId
+from planner.measured import CallSpan, How, Tally
 
 _RESULTS_A_PAGE = 500
 
@@ -82,7 +82,7 @@ def job_events(connection: Connection, job: JobId, after_seq: int, limit: int) -
 
 
 def usage(connection: Connection, job: JobId) -> Mapping[str, int]:
-    counted = [jobs.c[name] for name in (*MADE, *SAVED)]
+    counted = [jobs.c[name] for name in (*MADE, *SAVED, *RECALLED)]
     found = connection.execute(select(*counted).where(jobs.c.id == job)).one_or_none()
     if found is None:
         raise JobUnknown(f"There is no job {job}.")
@@ -99,13 +99,17 @@ def definition(connection: Connection, job: JobId) -> JobDefinition:
     return JobDefinition(plan, rows)
 
 
-def tallies(connection: Connection, job: JobId) -> Sequence[PathTally]:
-    shared = nodes.c.shared_job.is_not(None).label("shared")
+def tallies(connection: Connection, job: JobId) -> Sequence[Tally]:
+    how = case(
+        (nodes.c.shared_job.is_(None), literal(How.MADE.value)),
+        (nodes.c.shared_job == RESULT_CACHE[0], literal(How.RECALLED.value)),
+        else_=literal(How.SHARED.value),
+    ).label("how")
     sums = [func.sum(nodes.c[column]).label(column) for column in WORK_COLUMNS.values()]
     done = nodes.c.job_id == job, nodes.c.status == "done"
-    query = select(nodes.c.path, shared, func.count().label("nodes"), *sums, *_times()).where(*done)
-    rows = connection.execute(query.group_by(nodes.c.path, shared)).all()
-    return sorted(map(_tally, rows), key=lambda tally: (tally.path, tally.shared))
+    query = select(nodes.c.path, how, func.count().label("nodes"), *sums, *_times()).where(*done)
+    rows = connection.execute(query.group_by(nodes.c.path, how)).all()
+    return sorted(map(_tally, rows), key=lambda tally: (tally.path, tally.how))
 
 
 def _times() -> list[ColumnElement[float]]:
@@ -117,10 +121,10 @@ def _times() -> list[ColumnElement[float]]:
     ]
 
 
-def _tally(row: Row[Any]) -> PathTally:
-    work = Work(*(int(row._mapping[column]) for column in WORK_COLUMNS.values()))
+def _tally(row: Row[Any]) -> Tally:
+    work = (int(row._mapping[column]) for column in WORK_COLUMNS.values())
     times = (row.waited_s, row.took_s, row.first_begun_at, row.last_ended_at)
-    return PathTally(row.path, bool(row.shared), row.nodes, work, *times)
+    return Tally(row.path, How(row.how), row.nodes, *work, *times)
 
 
 def call_spans(connection: Connection, job: JobId) -> Sequence[CallSpan]:

@@ -17,6 +17,7 @@ from executor.store.memory import MemoryStore
 from executor.store.port import Claim, Fenced, Store, StoreUnavailable, Write
 from executor.store.sql import open_store
 from planner.ir.ids import EngineId, JobId
+from planner.measured import How
 
 
 @halo.tool(effect="idempotent", timeout=0.2)
@@ -252,15 +253,15 @@ async def test_when_calls_and_tools_were_ready_begun_and_ended_is_stored() -> No
     store = MemoryStore()
     await run_live(asked_then_shouted.plan, [{"text": "a"}, {"text": "a"}], asked_then_shouted.tools, store=store)
 
-    tallies = {(tally.path, tally.shared): tally for tally in await store.tallies(JobId("job"))}
+    tallies = {(tally.path, tally.how): tally for tally in await store.tallies(JobId("job"))}
     spans = await store.call_spans(JobId("job"))
 
-    call, tool = tallies["ask", False], tallies["shout", False]
-    assert (call.nodes, tallies["ask", True].nodes) == (1, 1)
+    call, tool = tallies["ask", How.MADE], tallies["shout", How.MADE]
+    assert (call.nodes, tallies["ask", How.SHARED].nodes) == (1, 1)
     assert call.first_begun_at is not None
     assert tool.first_begun_at is not None
     assert call.first_begun_at <= (call.last_ended_at or 0) <= tool.first_begun_at <= (tool.last_ended_at or 0)
-    assert tallies["ask", True].first_begun_at is None
+    assert tallies["ask", How.SHARED].first_begun_at is None
     assert [(span.path, span.begun_at, span.ended_at) for span in spans] == [
         ("ask", call.first_begun_at, call.last_ended_at)
     ]

@@ -10,7 +10,7 @@ import pytest
 from executor.commands import Status
 from executor.engines.port import Failure, FailureClass
 from executor.store.port import (
-    CallSpan,
+    RESULT_CACHE,
     Claim,
     Fenced,
     IdempotencyConflict,
@@ -19,7 +19,6 @@ from executor.store.port import (
     JobUnknown,
     NewJob,
     NodeOutput,
-    PathTally,
     ProgramEnded,
     ResultRow,
     SavedProgram,
@@ -29,6 +28,7 @@ from executor.store.port import (
     Work,
 )
 from planner.ir.ids import EngineId, JobId
+from planner.measured import CallSpan, How, Tally
 from tests.executor.store_bodies import POSTGRES, Stores, fresh_stores, store_url
 
 FAILURE = Failure(FailureClass.ROW, "context_overflow", "The prompt is too long.", 1.5)
@@ -384,6 +384,8 @@ async def test_usage_sums_what_each_node_took_once_and_what_sharing_saved(store:
         "saved_tools": 0,
         "saved_prompt_tokens": 100,
         "saved_output_tokens": 20,
+        "recalled_calls": 0,
+        "recalled_tools": 0,
     }
 
 
@@ -403,11 +405,13 @@ async def test_what_nodes_took_is_told_path_by_path_apart_for_those_that_shared(
     await store.write(claim, [output(0, "a", work=call, engine=engine, times=first), output(0, "join")])
     await store.write(claim, [output(1, "a", work=call, engine=engine, times=second), ToolBegun(2, "tool", 1)])
     await store.write(claim, [replace(shared(2, "a", (claim.job, 0, "a")), work=call)])
+    await store.write(claim, [replace(output(2, "b"), work=call, shared_from=RESULT_CACHE)])
 
     assert await store.tallies(claim.job) == [
-        PathTally("a", False, 2, Work(2, 0, 200, 40, 100), 5.5, 3.5, 11.5, 15.0),
-        PathTally("a", True, 1, call),
-        PathTally("join", False, 1, Work()),
+        Tally("a", How.MADE, 2, 2, 0, 200, 40, 100, 5.5, 3.5, 11.5, 15.0),
+        Tally("a", How.SHARED, 1, 1, 0, 100, 20, 50),
+        Tally("b", How.RECALLED, 1, 1, 0, 100, 20, 50),
+        Tally("join", How.MADE, 1),
     ]
     assert await store.call_spans(claim.job) == [CallSpan("a", engine, 11.5, 14.0), CallSpan("a", engine, 14.0, 15.0)]
 
@@ -422,6 +426,27 @@ async def test_sums_are_right_when_a_group_is_written_again_with_more_in_it(stor
     told = await store.usage(claim.job)
 
     assert (told["calls"], told["saved_calls"], told["prompt_tokens"], told["saved_prompt_tokens"]) == (1, 1, 10, 10)
+
+
+async def test_what_came_from_the_result_cache_is_saved_work_with_an_output_of_its_own(store: Store) -> None:
+    claim = await running(store)
+    call = Work(1, 0, 10, 2, 0)
+    recalled = output(0, "a", '"known"', work=call, shared_from=RESULT_CACHE)
+    await store.write(claim, [recalled])
+    await store.write(claim, [recalled, replace(shared(1, "a", (claim.job, 0, "a")), work=call)])
+
+    told = await store.usage(claim.job)
+    saved = (await store.load(await again(store, claim))).saved
+
+    assert (told["calls"], told["saved_calls"], told["recalled_calls"], told["recalled_tools"]) == (0, 2, 1, 0)
+    assert told["saved_prompt_tokens"] == 20
+    assert (saved[0].outputs, saved[1].outputs) == ({"a": '"known"'}, {"a": '"known"'})
+
+
+async def test_a_job_may_be_told_to_leave_the_result_cache_alone(store: Store) -> None:
+    assert (await store.create_job(new_job("a"))).cache
+    assert not (await store.create_job(new_job("b", cache=False))).cache
+    assert not (await store.job(JobId("b"))).cache
 
 
 async def test_what_was_done_before_a_crash_comes_with_its_work(store: Store) -> None:
