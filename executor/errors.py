@@ -4,6 +4,7 @@
     ├── FleetInvalid      a fleet file, an engine's URL or an engine's options that cannot work
     ├── AnswersInvalid    a file of recorded answers that cannot be read
     ├── ProfileInvalid    a profile file that cannot be read, or holds no profile
+    ├── NotMeasured       an engine that did not answer while it was to be measured
     └── EngineNotRunning  the CPU engine of this machine is not built, did not start, or died too often
 
 Each carries every problem at once; a problem says where it is, what it is, and what to do.
@@ -35,3 +36,8 @@ class AnswersInvalid(ExecutorError):
 class ProfileInvalid(ExecutorError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("this is not a profile of an engine", problems)
+
+
+class NotMeasured(ExecutorError):
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("the engine cannot be measured", problems)

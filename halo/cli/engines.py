@@ -12,6 +12,7 @@ import typer
 
 from halo.cli.console import print_json, print_table
 from halo.cli.options import AsJson, EngineUrls, Fleet, Models
+from halo.cli.profile import profile
 from planner.ir.values import Json
 
 if TYPE_CHECKING:
@@ -24,15 +25,18 @@ _EXAMPLES = """Examples:
   halo engines list --fleet fleet.toml --json
 
   halo engines start --cpu --port 8100
+
+  halo engines profile --engine http://localhost:8100 --out cpu.toml
 """
 PROBE_S = 10.0
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="List, probe and start engines.", epilog=_EXAMPLES)
+    group = typer.Typer(no_args_is_help=True, help="List, probe, measure and start engines.", epilog=_EXAMPLES)
     group.command("list")(list_engines)
     group.command("probe")(probe)
     group.command("start")(start)
+    group.command("profile")(profile)
     app.add_typer(group, name="engines")
 
 

@@ -1,7 +1,7 @@
 """From measured times to the coefficients of a GPU, and how far off they are.
 
-Gauss-Newton with damping (Levenberg-Marquardt) on the logarithms of the coefficients, against relative errors, weighted
-so that it is their mean absolute value that falls. The same samples always give the same coefficients.
+The search (`planner.cost.descent`) is for the least mean absolute relative error. The same samples always give the same
+coefficients.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,22 +9,15 @@ from dataclasses import dataclass, replace
 from math import exp
 
 import numpy as np
-from numpy.typing import NDArray
 
+from planner.cost.descent import Floats, least_errors
 from planner.cost.gpus import Gpu
 from planner.cost.model import Replica, call_seconds, layer_seconds
 from planner.cost.shapes import ModelShape
 
-_Floats = NDArray[np.float64]
 _OF_LAYERS = ("compute", "memory", "blend", "launch_s")
 _OF_CALLS = ("compute", "memory", "attention", "step_s")
 _MOST_BLEND = 20.0  # the maximum, for all that can be measured
-_ROUNDS = 60
-_TRIALS = 8  # of more damping, before the search ends
-_LEAP = 1.0  # no coefficient moves by more than a factor of e in a round
-_STEP = 1e-4
-_SMALL = 1e-2  # relative errors below this are taken alike
-_PRIOR = 1e-6  # keeps a coefficient that the samples say nothing about where it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +68,7 @@ def calibrate(gpu: Gpu, samples: Samples, held_out: Samples = (), source: str = 
     assert samples
     names = _OF_LAYERS if isinstance(samples[0], LayerSample) else _OF_CALLS
     errors = _errors_of(samples)
-    offsets = _least(lambda offsets: errors(_moved(gpu, names, offsets)), len(names))
+    offsets = least_errors(lambda offsets: errors(_moved(gpu, names, offsets)), len(names))
     fitted = replace(_moved(gpu, names, offsets), calibrated=True, source=source or gpu.source)
     return Fit(fitted, len(samples), mean_error(fitted, samples), mean_error(fitted, held_out) if held_out else None)
 
@@ -85,7 +78,7 @@ def mean_error(gpu: Gpu, samples: Samples) -> float:
     return float(np.abs(_errors_of(samples)(gpu)).mean())
 
 
-def _moved(gpu: Gpu, names: Sequence[str], offsets: _Floats) -> Gpu:
+def _moved(gpu: Gpu, names: Sequence[str], offsets: Floats) -> Gpu:
     """`gpu` with each named coefficient multiplied by the exponential of its offset, within its bounds."""
     before = gpu.efficiency
     factors = zip(names, map(exp, offsets.tolist()), strict=True)
@@ -98,7 +91,7 @@ def _scaled(name: str, coefficient: float, factor: float) -> float:
     return coefficient * factor if name.endswith("_s") else min(1.0, coefficient * factor)
 
 
-def _errors_of(samples: Samples) -> Callable[[Gpu], _Floats]:
+def _errors_of(samples: Samples) -> Callable[[Gpu], Floats]:
     """The relative errors of all samples as a function of the GPU; layers of one shape are predicted at once."""
     assert all(sample.seconds > 0 for sample in samples)
     calls = [sample for sample in samples if isinstance(sample, CallSample)]
@@ -116,51 +109,16 @@ class _Layers:
         self._tokens = np.array([sample.tokens for sample in samples], float)
         self._seconds = np.array([sample.seconds for sample in samples], float)
 
-    def errors(self, gpu: Gpu) -> _Floats:
+    def errors(self, gpu: Gpu) -> Floats:
         predicted = layer_seconds(Replica(gpu, self._shape, self._degree), self._tokens)
-        errors: _Floats = predicted / self._seconds - 1
+        errors: Floats = predicted / self._seconds - 1
         return errors
 
 
-def _call_errors(gpu: Gpu, calls: Sequence[CallSample]) -> _Floats:
+def _call_errors(gpu: Gpu, calls: Sequence[CallSample]) -> Floats:
     return np.array([_predicted(gpu, call) / call.seconds - 1 for call in calls], float)
 
 
 def _predicted(gpu: Gpu, call: CallSample) -> float:
     replica = Replica(gpu, call.shape, call.degree)
     return call_seconds(replica, call.prompt_tokens, call.output_tokens, call.cached_tokens, call.running).p50
-
-
-def _least(errors: Callable[[_Floats], _Floats], coefficients: int) -> _Floats:
-    """The offsets at which the mean absolute error is least, or near it. No round is taken that does not lower it."""
-    found: _Floats = np.zeros(coefficients)
-    damping, least = 1e-2, _cost(errors, found)
-    for _ in range(_ROUNDS):
-        normal, slope = _linear(errors, found)
-        for _ in range(_TRIALS):
-            trial = found + _step(normal, slope, damping)
-            if (cost := _cost(errors, trial)) < least:
-                break
-            damping *= 4
-        else:
-            return found
-        found, least, damping = trial, cost, max(damping / 5, 1e-8)
-    return found
-
-
-def _cost(errors: Callable[[_Floats], _Floats], offsets: _Floats) -> float:
-    return float(np.abs(errors(offsets)).mean() + _PRIOR * offsets @ offsets)
-
-
-def _linear(errors: Callable[[_Floats], _Floats], found: _Floats) -> tuple[_Floats, _Floats]:
-    """The normal matrix and the slope of the weighted squares; the weights turn squares into absolute values."""
-    here = errors(found)
-    jacobian = np.stack([(errors(found + step) - here) / _STEP for step in _STEP * np.eye(len(found))], axis=1)
-    weights = 1 / np.maximum(np.abs(here), _SMALL) / len(here)
-    normal = jacobian.T @ (weights[:, None] * jacobian) + _PRIOR * np.eye(len(found))
-    return normal, jacobian.T @ (weights * here) + _PRIOR * found
-
-
-def _step(normal: _Floats, slope: _Floats, damping: float) -> _Floats:
-    damped = normal + damping * np.diag(np.diag(normal))
-    return np.clip(np.linalg.solve(damped, -slope), -_LEAP, _LEAP)

@@ -14,7 +14,11 @@ class LoadRates:
     output_context_s: float
     call_s: float = 0.0
 
-    def seconds(self, prompt_tokens: float, output_tokens: float) -> float:
-        reading = prompt_tokens * (self.prompt_token_s + prompt_tokens * self.prompt_pair_s)
+    def seconds(self, prompt_tokens: float, output_tokens: float, cached_tokens: float = 0.0) -> float:
+        """Cached tokens are not read again; the others still look back at them."""
+        reading = self._reading_s(prompt_tokens) - self._reading_s(cached_tokens)
         context = prompt_tokens + output_tokens / 2
         return self.call_s + reading + output_tokens * (self.output_token_s + context * self.output_context_s)
+
+    def _reading_s(self, tokens: float) -> float:
+        return tokens * (self.prompt_token_s + tokens * self.prompt_pair_s)

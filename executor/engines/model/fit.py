@@ -1,0 +1,130 @@
+"""From trials of a real engine to the profile of it, and how far that is off."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import exp, gcd
+from statistics import fmean, median
+
+import numpy as np
+
+from executor.engines.model.trials import Trial, TrialRun, predicted_s
+from planner.cost.descent import Floats, least_errors
+from planner.cost.profile import Profile
+
+_FITTED = ("overhead_s", "weights_s", "token_s", "sequence_s", "call_s", "round_trip_s", "kv_read_s", "attend_s")
+#: Where the profile the search begins at says nothing of a coefficient, it begins here: a logarithm needs a start.
+_START = {"sequence_s": 50e-6, "call_s": 1e-3, "round_trip_s": 2e-3, "weights_s": 1e-4, "kv_read_s": 1e-9}
+_START_ELSE = 1e-8
+_PRIOR = 1e-4  # where trials cannot tell two coefficients apart, both stay near where they were
+_BLOCKS = (8, 16, 32, 64, 128, 256)
+_CHARACTERS = (1.0, 8.0)  # of a token, at least and at most
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One trial, measured (the median of its runs) and predicted by the fitted profile."""
+
+    trial: Trial
+    runs: int
+    measured_s: float
+    predicted_s: float
+
+    @property
+    def error(self) -> float:
+        return self.predicted_s / self.measured_s - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileFit:
+    """`profile` with its new coefficients, and every trial against it; errors are mean absolute relative ones."""
+
+    profile: Profile
+    trials: tuple[Checked, ...]
+    error: float
+    held_out_error: float | None
+
+
+def fit_profile(starts: Sequence[Profile], runs: Sequence[TrialRun], max_running: int, source: str) -> ProfileFit:
+    """The coefficients with which the modelled engine comes closest to the runs of trials that are not held out.
+
+    Of each trial the run of median length counts, so one slow run among three moves nothing; trials weigh alike,
+    whatever they take. The search begins once at each of `starts`, which differ in what cannot be fitted (chunked
+    prefill, the tokens of a step), and the closest is taken. `runs` hold at least one trial that is not held out.
+    """
+    groups = _by_trial(runs)
+    middles = [_middle(group) for group in groups.values()]
+    fitted_on = [run for run in middles if not run.trial.held_out]
+    assert fitted_on
+    block = _block_tokens(runs)
+    begun = [replace(start, block_tokens=block or start.block_tokens) for start in starts]
+    found = min((_fitted(start, fitted_on, max_running) for start in begun), key=lambda one: one[0])[1]
+    checked = tuple(
+        Checked(run.trial, len(groups[run.trial.name]), run.seconds, predicted_s(found, run, max_running))
+        for run in middles
+    )
+    error, held_out = (_mean([one for one in checked if one.trial.held_out is held]) for held in (False, True))
+    assert error is not None
+    texts = _text_lengths(runs, found)
+    told = error if held_out is None else held_out
+    return ProfileFit(replace(found, source=source, calibrated=True, error=told, **texts), checked, error, held_out)
+
+
+def _fitted(start: Profile, runs: Sequence[TrialRun], max_running: int) -> tuple[float, Profile]:
+    """The mean error reached from one start, and the profile that has it."""
+    begun = replace(start, **{name: getattr(start, name) or _START.get(name, _START_ELSE) for name in _FITTED})
+
+    def errors(offsets: Floats) -> Floats:
+        profile = _moved(begun, offsets)
+        return np.array([predicted_s(profile, run, max_running) / run.seconds - 1 for run in runs])
+
+    offsets = least_errors(errors, len(_FITTED), _PRIOR)
+    return float(np.abs(errors(offsets)).mean()), _moved(begun, offsets)
+
+
+def _by_trial(runs: Sequence[TrialRun]) -> dict[str, list[TrialRun]]:
+    groups: dict[str, list[TrialRun]] = {}
+    for run in runs:
+        groups.setdefault(run.trial.name, []).append(run)
+    return groups
+
+
+def _middle(runs: Sequence[TrialRun]) -> TrialRun:
+    """The run whose seconds are the (lower) median: its own usage belongs to it."""
+    return sorted(runs, key=lambda run: run.seconds)[(len(runs) - 1) // 2]
+
+
+def _moved(profile: Profile, offsets: Floats) -> Profile:
+    moved = {n: getattr(profile, n) * exp(o) for n, o in zip(_FITTED, offsets.tolist(), strict=True)}
+    return replace(profile, **moved)
+
+
+def _block_tokens(runs: Sequence[TrialRun]) -> int | None:
+    """Prefixes are cached block by block: what divides all that was cached. `None` where nothing was."""
+    found = gcd(*(usage.cached_tokens for run in runs for stream in run.streams for usage in stream))
+    return found if found in _BLOCKS else None
+
+
+def _mean(checked: Sequence[Checked]) -> float | None:
+    return fmean(abs(one.error) for one in checked) if checked else None
+
+
+def _text_lengths(runs: Sequence[TrialRun], start: Profile) -> Mapping[str, float]:
+    """Theil and Sen's line through (characters, tokens): the median of the slopes between short and long prompts."""
+    points = sorted(
+        {
+            (characters, usage.prompt_tokens)
+            for run in runs
+            for usages, texts in zip(run.streams, run.characters, strict=True)
+            for usage, characters in zip(usages, texts, strict=True)
+        }
+    )
+    half = len(points) // 2
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(points[:half], points[-half:], strict=True) if b[0] > a[0]]
+    slope = median(slopes) if slopes else 0.0
+    if slope <= 0:
+        return {"chars_per_token": start.chars_per_token, "template_tokens": start.template_tokens}
+    characters = min(max(1 / slope, _CHARACTERS[0]), _CHARACTERS[1])
+    return {
+        "chars_per_token": characters,
+        "template_tokens": median(tokens - length / characters for length, tokens in points),
+    }

@@ -1,0 +1,106 @@
+"""Measuring an engine through the ordinary port: a designed set of calls, run in turns until the time is used up."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from executor.clock import Clock
+from executor.engines.model.trials import Ask, Trial, TrialRun
+from executor.engines.port import Engine, GenerateRequest, Usage
+from executor.engines.prompts import prompt_text
+from planner.ir.plan import Sampling
+from planner.ir.values import Json
+
+_ROUNDS = 7  # after so many, a median is as good as it gets
+_CALL_S = 120.0
+_VOCABULARY = """
+    table column order customer price total count select where group join date city name value index query plan engine
+    batch prefix cache token stage program result answer question schema database river mountain garden the of and to in
+    is that for it as was with be by on not he his but at are this have from or had an they which one you were her
+"""
+_PROBED_CHARACTERS = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """What measuring needs. `model` is a name the engine's spec knows; `random` makes the prompts, and must not be one
+    that made prompts for this engine before: a prompt it still knows costs it nothing.
+
+    `min_tokens` is whether the engine knows how to be kept from stopping early; else answers end where they end.
+    """
+
+    engine: Engine
+    model: str
+    clock: Clock
+    random: Random
+    min_tokens: bool = True
+
+
+async def run_trials(measuring: Measuring, trials: Sequence[Trial], budget_s: float) -> list[TrialRun]:
+    """Every trial at least once, and all in turns up to seven times while the next round fits into `budget_s`.
+
+    Raises `EngineFailed` as the engine does.
+    """
+    began = measuring.clock.now()
+    tokens_a_word = await _tokens_a_word(measuring)
+    runs: list[TrialRun] = []
+    for _ in range(_ROUNDS):
+        round_began = measuring.clock.now()
+        runs.extend([await _run_trial(measuring, trial, tokens_a_word) for trial in trials])
+        now = measuring.clock.now()
+        if now - began + (now - round_began) > budget_s:
+            break
+    return runs
+
+
+async def _tokens_a_word(measuring: Measuring) -> float:
+    """Of this engine's tokenizer. The calls also wake up what an engine starts only when first asked."""
+    words = _text(measuring.random, _PROBED_CHARACTERS // 6)
+    short, _ = await _call(measuring, "a", 1)
+    long, _ = await _call(measuring, words, 1)
+    await asyncio.gather(*(_call(measuring, _text(measuring.random, 10), 8) for _ in range(8)))
+    return max(0.25, (long.prompt_tokens - short.prompt_tokens) / len(words.split()))
+
+
+async def _run_trial(measuring: Measuring, trial: Trial, tokens_a_word: float) -> TrialRun:
+    shared = {ask.shared_tokens for stream in trial.streams for ask in stream if ask.shared_tokens}
+    prefix = _text(measuring.random, int(max(shared, default=0) / tokens_a_word))
+    texts = [[_prompt(measuring.random, ask, prefix, tokens_a_word) for ask in stream] for stream in trial.streams]
+    began = measuring.clock.now()
+    done = await asyncio.gather(
+        *(_stream(measuring, asks, prompts) for asks, prompts in zip(trial.streams, texts, strict=True))
+    )
+    seconds = measuring.clock.now() - began
+    usages = tuple(tuple(usage for usage, _ in stream) for stream in done)
+    return TrialRun(trial, usages, tuple(tuple(length for _, length in stream) for stream in done), seconds)
+
+
+async def _stream(measuring: Measuring, asks: Sequence[Ask], prompts: Sequence[str]) -> list[tuple[Usage, int]]:
+    return [await _call(measuring, prompt, ask.output_tokens) for ask, prompt in zip(asks, prompts, strict=True)]
+
+
+def _prompt(random: Random, ask: Ask, prefix: str, tokens_a_word: float) -> str:
+    own = _text(random, max(2, int((ask.prompt_tokens - ask.shared_tokens) / tokens_a_word)))
+    return f"{prefix} {own}" if ask.shared_tokens else own
+
+
+async def _call(measuring: Measuring, text: str, output_tokens: int) -> tuple[Usage, int]:
+    """What the call took, and the characters of its prompt."""
+    messages: tuple[Json, ...] = ({"role": "user", "content": text},)
+    request = GenerateRequest(
+        call_id=f"profile-{measuring.random.getrandbits(64):016x}",
+        program="profile",
+        model=measuring.model,
+        messages=messages,
+        sampling=Sampling(max_tokens=output_tokens, temperature=0.0),
+        timeout_s=_CALL_S,
+        min_tokens=output_tokens if measuring.min_tokens else 0,
+    )
+    completion = await measuring.engine.generate(request)
+    return completion.usage, len(prompt_text(messages))
+
+
+def _text(random: Random, words: int) -> str:
+    """Begins with a number of its own, so that no two texts share a prefix."""
+    return " ".join([str(random.getrandbits(40)), *random.choices(_VOCABULARY.split(), k=words)])
