@@ -10,17 +10,19 @@ from planner.ir.keys import content_hash
 from planner.ir.plan import Plan
 from planner.ir.sites import walk
 from planner.job import Change, Grouping, JobPart, PassReport
+from planner.prefix.blocks import StageBlocks
 from planner.table import Table
 
 
 @dataclass(frozen=True, slots=True)
 class DraftPart:
-    """A `PlannedPart` in the making, with its rows."""
+    """A `PlannedPart` in the making, with its rows and what is known of its prompts."""
 
     plan: Plan
     table: Table
     order: Sequence[int]
     groups: Mapping[StageId, Grouping] = field(default_factory=dict)
+    token_blocks: Mapping[str, StageBlocks] = field(default_factory=dict)
 
 
 Draft = tuple[DraftPart, ...]
@@ -39,7 +41,10 @@ class Pass(Protocol):
 
 def begin(parts: Sequence[JobPart]) -> Draft:
     plans = one_object_per_plan([part.plan for part in parts])
-    return tuple(DraftPart(plan, part.table, range(part.table.rows)) for part, plan in zip(parts, plans, strict=True))
+    return tuple(
+        DraftPart(plan, part.table, range(part.table.rows), token_blocks=part.token_blocks)
+        for part, plan in zip(parts, plans, strict=True)
+    )
 
 
 def one_object_per_plan(plans: Sequence[Plan]) -> list[Plan]:

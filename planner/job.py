@@ -2,19 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from planner.ir.ids import ContentKey, StageId
 from planner.ir.plan import Plan
 from planner.table import Table
 
+if TYPE_CHECKING:
+    from planner.prefix.blocks import StageBlocks  # it loads numpy, which the SDK does without
+
 
 @dataclass(frozen=True, slots=True)
 class JobPart:
-    """A valid plan and the rows it shall run on."""
+    """A valid plan and the rows it shall run on.
+
+    `token_blocks` has the prompts of stages, by their paths, as the engine's own tokenizer cut them; of the others,
+    lengths are estimated. They must be of the prompts as they are planned: see `planner.prefix.known`.
+    """
 
     plan: Plan
     table: Table
+    token_blocks: Mapping[str, "StageBlocks"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class Segments:
         self._groups = groups
         self._rows = table.rows
         self._numberings: dict[StageId, Numbering] = {}
+        self._shared_chars: dict[Expr, float] = {}
         self.column_tokens = {given.name: self._mean_tokens(Column(given.name)) for given in plan.inputs}
         self.output_tokens = output_tokens(plan, self.column_tokens)
 
@@ -52,6 +53,12 @@ class Segments:
                 return self._cells.texts(segment)
             case _:
                 return [self._text_at(segment, row) for row in self.number(segment).firsts.tolist()]
+
+    def shared_chars(self, segment: Expr) -> float:
+        """About how many characters of the segment's different texts stand at the beginning of an earlier one, too."""
+        if segment not in self._shared_chars:
+            self._shared_chars[segment] = _shared_chars(self.texts(segment)) if self.is_text(segment) else 0.0
+        return self._shared_chars[segment]
 
     def number(self, segment: Expr) -> Numbering:
         match segment:
@@ -123,3 +130,19 @@ class Segments:
         firsts = self.number(segment).firsts.tolist()
         inputs = [[keys[of_row[row]] for row in firsts] for keys, of_row in columns]
         return [work_key(shape, (of_read[index] for of_read in inputs)) for index in range(len(firsts))]
+
+
+#: What two texts share below this is not worth an order: less than an engine's block.
+_SHORTEST_CHARS = 64
+
+
+def _shared_chars(texts: Sequence[str]) -> float:
+    """Beginnings are compared at lengths that double: wrong by less than a factor of two, and linear in the text."""
+    shared, length, before = 0, _SHORTEST_CHARS, 0
+    while True:
+        texts = [text for text in texts if len(text) >= length]
+        again = len(texts) - len({text[:length] for text in texts})
+        if not again:
+            return float(shared)
+        shared += again * (length - before)
+        length, before = 2 * length, length

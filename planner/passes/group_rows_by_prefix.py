@@ -2,25 +2,31 @@
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from math import inf, log2
 
 import numpy as np
 
+from planner.cost.quantiles import length_prior
 from planner.draft import Draft, DraftPart, parts_of_plans
 from planner.job import PassReport
-from planner.numbering import Numbers
+from planner.prefix.groups import enlarged
+from planner.prefix.texts import Cut, text_pieces
+from planner.prefix.tree import Node, PrefixTree, Rank, dfs_order
 from planner.prompts import Prompt, prompts_of
 from planner.segments import Segments
 
 
 def group_rows_by_prefix(draft: Draft) -> tuple[Draft, PassReport]:
-    """Orders the rows of each part as a walk through the trie of the prompts of one stage, depth first.
+    """Orders the rows of each part as a walk through the prefix tree of the prompts of one stage, depth first.
 
-    That stage decides whose prompts give the most tokens to share by standing together. Groups stand in the order in
-    which their first rows came, on each level of the trie; rows with equal prefixes keep their order. Rows keep their
-    order altogether where no order shares more than any other.
+    That stage decides whose prompts give the most tokens to share by standing together. The tree is one of token blocks
+    where the part brings them, else one of segments and of the texts in them. What decodes much for what it reads comes
+    first; groups that are alike in that stand in the order in which their first rows came, those that share nothing
+    come last, and rows with equal prefixes keep their order. Rows keep their order altogether where no order shares
+    more than any other.
 
-    Source: BatchLLM (arXiv 2412.03594, sections 4-5), with the whole trie in place of its single level: engines cache
+    Source: BatchLLM (arXiv 2412.03594, sections 4-5), with the whole tree in place of its single level: engines cache
     all levels. Sorting by prefix alone gave 58 % of its gain.
 
         db    question          |  order 0 2 1 3
@@ -34,47 +40,50 @@ def group_rows_by_prefix(draft: Draft) -> tuple[Draft, PassReport]:
     for plan, shared_by in parts_of_plans(draft):
         prompts = prompts_of(plan)
         for index in shared_by:
-            levels = _deciding_levels(prompts, parts[index])
-            parts[index] = replace(parts[index], order=_walk(levels, parts[index].table.rows))
-            groups += _count(levels)
+            tree, rank = _deciding(prompts, parts[index])
+            if tree is not None:
+                parts[index] = replace(parts[index], order=array("q", dfs_order(tree, rank)))
+                groups += len(enlarged(tree))
     return tuple(parts), PassReport("group_rows_by_prefix", {"prefix_groups": groups})
 
 
-@dataclass(frozen=True, slots=True)
-class _Trie:
-    """Levels that tell rows apart; `gain_chars` is what an order of the rows can share and another cannot."""
-
-    levels: tuple[Numbers, ...]
-    gain_chars: float
-
-
-def _deciding_levels(prompts: Sequence[Prompt], part: DraftPart) -> tuple[Numbers, ...]:
-    """Those of the trie with the most to gain; the earlier stage wins a tie."""
+def _deciding(prompts: Sequence[Prompt], part: DraftPart) -> tuple[PrefixTree | None, Rank]:
+    """The tree of the stage with the most to gain, and how its siblings rank; the earlier stage wins a tie."""
     segments = Segments(part.plan, part.table, part.groups)
-    tries = [_trie(prompt, segments) for prompt in prompts]
-    best = max(tries, key=lambda trie: trie.gain_chars, default=None)
-    return best.levels if best is not None and best.gain_chars > 0 else ()
+    gains = [_gain_chars(prompt, segments, part.table.rows) for prompt in prompts]
+    if max(gains, default=0.0) <= 0:
+        return None, _decode_heavy(0.0)
+    prompt = prompts[gains.index(max(gains))]
+    blocks = part.token_blocks.get(prompt.path) or text_pieces(prompt, segments, part.table.rows, Cut())
+    tree = PrefixTree(blocks.of_rows(np.arange(part.table.rows)))
+    return tree if _has_groups(tree) else None, _decode_heavy(length_prior(prompt.stage.sampling.max_tokens).mean)
 
 
-def _trie(prompt: Prompt, segments: Segments) -> _Trie:
-    levels: list[Numbers] = []
+def _gain_chars(prompt: Prompt, segments: Segments, rows: int) -> float:
+    """About what an order of the rows can share of the prompt and another cannot."""
     gain_chars, groups = 0.0, 1
-    for node, chars in segments.descend(prompt.segments):
-        if node.count > groups:
-            levels.append(node.of_row)
-            groups = node.count
-        if groups == len(node.of_row):
+    for segment, (node, chars) in zip(prompt.segments, segments.descend(prompt.segments), strict=False):
+        if node.count > groups and segment is not None:
+            gain_chars += segments.shared_chars(segment)
+        groups = node.count
+        if groups == rows:
             break
         if groups > 1:
             gain_chars += chars[node.of_row].sum() - chars.sum()
-    return _Trie(tuple(levels), float(gain_chars))
+    return float(gain_chars)
 
 
-def _walk(levels: Sequence[Numbers], rows: int) -> Sequence[int]:
-    if not levels:
-        return range(rows)
-    return array("q", np.lexsort(tuple(reversed(levels))).astype(np.int64).tobytes())
+def _has_groups(tree: PrefixTree) -> bool:
+    """True when some prompts, and not all, share something."""
+    return any(1 < node.leaves < len(tree.blocks) for node in tree.walk())
 
 
-def _count(levels: Sequence[Numbers]) -> int:
-    return int(levels[0].max()) + 1 if levels else 0
+def _decode_heavy(output_tokens: float) -> Rank:
+    """By tokens written for each token read, in steps of a half octave: they are estimates (BatchLLM, section 5.2)."""
+
+    def rank(node: Node) -> float:
+        if node.leaves == 1:
+            return -inf
+        return round(2 * log2(max(1.0, node.leaves * output_tokens) / max(1.0, node.below_tokens)))
+
+    return rank

@@ -48,6 +48,17 @@ class PromptBlocks:
         return PromptBlocks(self.ids[at], self.tokens[at], starts, self.private_tokens[prompts])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StageBlocks:
+    """The prompts of one stage over the rows of a part, equal ones once: row `r` has prompt `of_row[r]` of `blocks`."""
+
+    blocks: PromptBlocks
+    of_row: Ids
+
+    def of_rows(self, rows: Ids) -> PromptBlocks:
+        return self.blocks.taken(self.of_row[rows])
+
+
 def prompt_blocks(prompts: Sequence[Sequence[int] | Ids], block_tokens: float) -> PromptBlocks:
     """Prompts whose blocks are named already and are all of one size, as traces give them."""
     starts = _starts([len(prompt) for prompt in prompts])

@@ -11,16 +11,13 @@ from planner.ir.ids import ContentKey, StageId
 from planner.ir.plan import Agent, Generate
 from planner.job import JobPart, JobPlan, PlannedPart
 from planner.numbering import number_groups
-from planner.prefix.blocks import Ids, joined
+from planner.prefix.blocks import Ids, StageBlocks, joined
 from planner.prefix.groups import Group, enlarged, first_level, groups_at_once
 from planner.prefix.replay import replay
-from planner.prefix.texts import Cut, StageBlocks, text_blocks
+from planner.prefix.texts import Cut, text_blocks
 from planner.prefix.tree import PrefixTree
 from planner.prompts import prompts_of
 from planner.segments import Segments
-
-#: Of stages whose prompts a tokenizer has counted: by the number of the part and the path of the stage.
-TokenBlocks = Mapping[tuple[int, str], StageBlocks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +51,14 @@ class PrefixSaving:
 
 
 def prefix_savings(
-    parts: Sequence[JobPart],
-    job_plan: JobPlan,
-    kv_tokens: Mapping[str, float],
-    cut: Cut | None = None,
-    counted: TokenBlocks | None = None,
+    parts: Sequence[JobPart], job_plan: JobPlan, kv_tokens: Mapping[str, float], cut: Cut | None = None
 ) -> tuple[PrefixSaving, ...]:
     """One saving for each model that the job calls, in the order of the plan.
 
-    `kv_tokens` is the room of one engine of the model (its calls run on one, or prefixes are kept apart). `counted` has
-    what a tokenizer gave for prompts known before the run; `cut` says how the text of the others becomes blocks.
+    `kv_tokens` is the room of one engine of the model (its calls run on one, or prefixes are kept apart). Prompts are
+    measured in the blocks that the parts bring (`JobPart.token_blocks`); `cut` says how the text of others is cut.
     """
-    stages = list(_called(parts, job_plan, cut or Cut(), counted or {}))
+    stages = list(_called(parts, job_plan, cut or Cut()))
     models = dict.fromkeys(stage.model for stage in stages)
     return tuple(
         _saving(model, [stage for stage in stages if stage.model == model], kv_tokens.get(model)) for model in models
@@ -85,16 +78,16 @@ class _Stage:
     by_tokenizer: bool
 
 
-def _called(parts: Sequence[JobPart], job_plan: JobPlan, cut: Cut, counted: TokenBlocks) -> Iterator[_Stage]:
+def _called(parts: Sequence[JobPart], job_plan: JobPlan, cut: Cut) -> Iterator[_Stage]:
     """The stages of all parts; the rows of one part come after those of the parts before it."""
     seen: set[ContentKey] = set()
     before = 0
-    for number, (part, planned) in enumerate(zip(parts, job_plan.parts, strict=True)):
+    for part, planned in zip(parts, job_plan.parts, strict=True):
         segments = Segments(planned.plan, part.table, planned.groups)
         outermost = {stage.id for stage in planned.plan.stages}
         for prompt in prompts_of(planned.plan):
             if prompt.path in outermost:
-                known = counted.get((number, prompt.path))
+                known = part.token_blocks.get(prompt.path)
                 blocks = known or text_blocks(prompt, segments, part.table.rows, cut)
                 yield _stage(prompt.stage, planned, before, blocks, known is not None, seen)
         before += part.table.rows
@@ -129,7 +122,7 @@ def _calls(planned: PlannedPart, stage: StageId, seen: set[ContentKey]) -> tuple
 
 
 def _saving(model: str, stages: Sequence[_Stage], kv_tokens: float | None) -> PrefixSaving:
-    blocks = joined([stage.blocks.blocks.taken(stage.blocks.of_row[stage.rows]) for stage in stages])
+    blocks = joined([stage.blocks.of_rows(stage.rows) for stage in stages])
     tree = PrefixTree(blocks)
     groups = enlarged(tree)
     room = float("inf") if kv_tokens is None else kv_tokens

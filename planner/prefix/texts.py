@@ -2,17 +2,20 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
+from typing import TypeVar
 
 import numpy as np
 
-from planner.estimate import expression_tokens
+from planner.estimate import ITEM_TOKENS, expression_tokens
 from planner.ir.expressions import Expr
 from planner.ir.tokens import CHARS_PER_TOKEN
 from planner.numbering import Numbering, Numbers, number_together
-from planner.prefix.blocks import Ids, PromptBlocks
+from planner.prefix.blocks import PromptBlocks, StageBlocks
 from planner.prompts import Prompt, Segment
 from planner.segments import Segments
+
+T = TypeVar("T")
 
 #: vLLM's default on GPUs.
 BLOCK_TOKENS = 16
@@ -30,14 +33,6 @@ class Cut:
         return max(1, round(self.block_tokens * self.chars_per_token))
 
 
-@dataclass(frozen=True, slots=True)
-class StageBlocks:
-    """The prompts of one stage over the rows of a part, equal ones once: row `r` has prompt `of_row[r]` of `blocks`."""
-
-    blocks: PromptBlocks
-    of_row: Ids
-
-
 def text_blocks(prompt: Prompt, segments: Segments, rows: int, cut: Cut) -> StageBlocks:
     """The beginning of the prompt that is known before the run, as blocks; the rest is private, as long as estimated.
 
@@ -47,9 +42,24 @@ def text_blocks(prompt: Prompt, segments: Segments, rows: int, cut: Cut) -> Stag
     numbering = number_together([segments.number(segment) for segment in known], rows)
     runs = [_run(list(run), segments, numbering.firsts) for _, run in groupby(known, segments.is_text)]
     prompts = zip(*runs, strict=True) if runs else (() for _ in range(numbering.count))
-    unknown = prompt.segments[len(known) :]
-    tail_tokens = sum(_unknown_tokens(segment, segments) for segment in unknown)
-    return StageBlocks(_put_together([_cut(pieces, cut) for pieces in prompts], tail_tokens), numbering.of_row)
+    cuts = [_whole_blocks(pieces, cut) for pieces in prompts]
+    return StageBlocks(_put_together(cuts, _tail_tokens(prompt, len(known), segments)), numbering.of_row)
+
+
+def text_pieces(prompt: Prompt, segments: Segments, rows: int, cut: Cut) -> StageBlocks:
+    """The same with smaller blocks where segments meet: each begins a block, and its end is one, however short.
+
+    For ordering: finds all that segments share and all that their texts do, though an engine shares whole blocks only.
+    """
+    known = list(_known(prompt, segments))
+    numbering = number_together([segments.number(segment) for segment in known], rows)
+    columns = [_at(_pieces(segment, segments, cut), segments.number(segment), numbering.firsts) for segment in known]
+    pieces = [piece for prompt_pieces in zip(*columns, strict=True) for piece in prompt_pieces]
+    pieces += [_Cut([], [], 0.0)] * (0 if known else numbering.count)
+    blocks = _put_together(pieces, 0.0)
+    starts = blocks.starts[:: max(1, len(known))]
+    tail_tokens = np.full(numbering.count, _tail_tokens(prompt, len(known), segments))
+    return StageBlocks(PromptBlocks(blocks.ids, blocks.tokens, starts, tail_tokens), numbering.of_row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +72,27 @@ class _Opaque:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
+    """One prompt while it is being cut. Python's hash will do for names: they order nothing and are not kept."""
+
     ids: list[int]
     tokens: list[float]
     private_tokens: float
+
+    def add(self, block: int, tokens: float) -> None:
+        self.ids.append(block)
+        self.tokens.append(tokens)
+
+    def add_text(self, text: str, cut: Cut) -> str:
+        """The whole blocks of the text; gives back what is left of it."""
+        size = cut.block_chars
+        whole = len(text) - len(text) % size
+        self.ids.extend([hash(text[at : at + size]) for at in range(0, whole, size)])
+        self.tokens.extend([float(cut.block_tokens)] * (whole // size))
+        return text[whole:]
+
+    def add_rest(self, text: str, cut: Cut) -> None:
+        if text:
+            self.add(hash(text), len(text) / cut.chars_per_token)
 
 
 def _known(prompt: Prompt, segments: Segments) -> Iterator[Expr]:
@@ -74,8 +102,13 @@ def _known(prompt: Prompt, segments: Segments) -> Iterator[Expr]:
         yield segment
 
 
+def _tail_tokens(prompt: Prompt, known: int, segments: Segments) -> float:
+    return sum(_unknown_tokens(segment, segments) for segment in prompt.segments[known:])
+
+
 def _unknown_tokens(segment: Segment, segments: Segments) -> float:
-    assert segment is not None, "only stages of the outermost plan are asked for"
+    if segment is None:
+        return ITEM_TOKENS
     return expression_tokens(segment, segments.column_tokens, segments.output_tokens)
 
 
@@ -92,34 +125,44 @@ def _run(run: Sequence[Expr], segments: Segments, rows: Numbers) -> Iterator[str
     )
 
 
-def _at(of_number: Sequence[str], numbering: Numbering, rows: Numbers) -> list[str]:
+def _at(of_number: Sequence[T], numbering: Numbering, rows: Numbers) -> list[T]:
     return [of_number[number] for number in numbering.of_row[rows].tolist()]
 
 
-def _cut(pieces: Iterable[str | _Opaque], cut: Cut) -> _Cut:
-    """Blocks begin anew after what is not known yet. Python's hash will do: it names blocks and orders nothing."""
-    ids: list[int] = []
-    tokens: list[float] = []
+def _whole_blocks(pieces: Iterable[str | _Opaque], cut: Cut) -> _Cut:
+    """Blocks begin anew after what is not known yet; the rest at the end is private."""
+    blocks = _Cut([], [], 0.0)
     rest = ""
     for piece in pieces:
         if isinstance(piece, _Opaque):
-            ids += [hash(rest), piece.id] if rest else [piece.id]
-            tokens += [len(rest) / cut.chars_per_token, piece.tokens] if rest else [piece.tokens]
+            blocks.add_rest(rest, cut)
+            blocks.add(piece.id, piece.tokens)
             rest = ""
-            continue
-        whole = len(piece) - len(piece) % cut.block_chars
-        blocks = [hash(piece[at : at + cut.block_chars]) for at in range(0, whole, cut.block_chars)]
-        ids += blocks
-        tokens += [float(cut.block_tokens)] * len(blocks)
-        rest = piece[whole:]
-    return _Cut(ids, tokens, len(rest) / cut.chars_per_token)
+        else:
+            rest = blocks.add_text(piece, cut)
+    return _Cut(blocks.ids, blocks.tokens, len(rest) / cut.chars_per_token)
+
+
+def _pieces(segment: Expr, segments: Segments, cut: Cut) -> list[_Cut]:
+    """The segment for each of its numbers, cut once each."""
+    rows = segments.number(segment).firsts
+    return [_all_blocks(piece, cut) for piece in _run([segment], segments, rows)]
+
+
+def _all_blocks(piece: str | _Opaque, cut: Cut) -> _Cut:
+    blocks = _Cut([], [], 0.0)
+    if isinstance(piece, _Opaque):
+        blocks.add(piece.id, piece.tokens)
+    else:
+        blocks.add_rest(blocks.add_text(piece, cut), cut)
+    return blocks
 
 
 def _put_together(cuts: Sequence[_Cut], tail_tokens: float) -> PromptBlocks:
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(cut.ids) for cut in cuts], dtype=np.int64)])
     return PromptBlocks(
-        np.fromiter((block for cut in cuts for block in cut.ids), np.int64, int(starts[-1])),
-        np.fromiter((tokens for cut in cuts for tokens in cut.tokens), np.float64, int(starts[-1])),
+        np.fromiter(chain.from_iterable(cut.ids for cut in cuts), np.int64, int(starts[-1])),
+        np.fromiter(chain.from_iterable(cut.tokens for cut in cuts), np.float64, int(starts[-1])),
         starts,
         np.asarray([cut.private_tokens for cut in cuts], np.float64) + tail_tokens,
     )
