@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,8 @@ from executor.engines.port import Failure, FailureClass
 from planner.ir.values import Json
 
 MEBIBYTE = 1024 * 1024
+#: What a batch's frame holds besides each of its answers.
+BYTES_AROUND_ANSWER = 16
 WORKER_SCRIPT = str(Path(child_worker.__file__).resolve())
 #: What a worker sees of this process's environment: no keys, no tokens, no addresses.
 PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "XDG_CACHE_HOME")
@@ -80,12 +82,27 @@ class ChildPool:
         kills the worker at once. A function behind a decorator is found by the decorator's `__wrapped__`. Raises
         `TypeError` or `ValueError` for arguments JSON cannot hold.
         """
-        request = json.dumps({"call": function, "arguments": dict(arguments)}, allow_nan=False).encode()
+        return await self._ask(function, {"call": function, "arguments": dict(arguments)}, timeout_s, 1)
+
+    async def run_many(
+        self, function: str, calls: Sequence[Mapping[str, Json]], *, timeout_s: float
+    ) -> list[Json | ToolFailed]:
+        """Give `function` the arguments of many calls as one list: a result or a failure for each, in their order.
+
+        All as in `run`; `output_bytes` bounds each result, `timeout_s` all calls together. Raises `ToolFailed` when the
+        batch failed as a whole.
+        """
+        request = {"batch": function, "calls": [dict(call) for call in calls]}
+        outcomes = await self._ask(function, request, timeout_s, len(calls))
+        return _outcomes(outcomes, len(calls))
+
+    async def _ask(self, function: str, request: Json, timeout_s: float, answers: int) -> Json:
+        body = json.dumps(request, allow_nan=False).encode()
         async with self._free:
             worker = await self._take()
             try:
                 await worker.load(function, self._start_timeout_s)
-                return await worker.ask(request, timeout_s, "its call")
+                return await worker.ask(body, timeout_s, "its call", answers)
             finally:
                 self._put_back(worker)
 
@@ -171,7 +188,7 @@ class _Worker(asyncio.SubprocessProtocol):
     def __init__(self, output_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
         self.gone: asyncio.Future[None] = loop.create_future()
         self._loop = loop
-        self._largest_frame = max(output_bytes, 16 * child_worker.MESSAGE_CHARACTERS)
+        self._largest_answer = self._largest_frame = max(output_bytes, 16 * child_worker.MESSAGE_CHARACTERS)
         self._received = bytearray()
         self._answer: asyncio.Future[bytes] | None = None
         self._loaded: set[str] = set()
@@ -191,11 +208,13 @@ class _Worker(asyncio.SubprocessProtocol):
         await self.ask(json.dumps({"load": function}).encode(), timeout_s, "the import of its module")
         self._loaded.add(function)
 
-    async def ask(self, request: bytes, timeout_s: float, purpose: str) -> Json:
-        """Send one frame, wait for one. After anything but a whole answer in time the worker is dead."""
+    async def ask(self, request: bytes, timeout_s: float, purpose: str, answers: int = 1) -> Json:
+        """Send one frame, wait for one, which holds so many answers. After anything but a whole one in time the worker
+        is dead."""
         assert self._answer is None
         if self._killed_because:
             raise _killed(self._killed_because)
+        self._largest_frame = answers * (self._largest_answer + BYTES_AROUND_ANSWER)
         self._answer = self._loop.create_future()
         self._requests.write(child_worker.HEADER.pack(len(request)) + request)
         try:
@@ -260,10 +279,10 @@ class _Worker(asyncio.SubprocessProtocol):
 
     def _result(self, body: bytes) -> Json:
         try:
-            answer = json.loads(body)
-            if "ok" in answer:
-                return answer["ok"]
-            refusal = failed(ToolFailureCode(answer["failed"][0]), str(answer["failed"][1]))
+            answer = _outcome(json.loads(body))
+            if not isinstance(answer, ToolFailed):
+                return answer
+            refusal = answer
         except (ValueError, TypeError, LookupError, RecursionError):
             refusal = failed(ToolFailureCode.BAD_OUTPUT, "the tool's worker wrote what is not an answer")
             self.kill(refusal.failure.message)
@@ -289,6 +308,23 @@ class _Worker(asyncio.SubprocessProtocol):
 
 def failed(code: str, message: str, failure_class: FailureClass = FailureClass.TOOL) -> ToolFailed:
     return ToolFailed(Failure(failure_class, code, message))
+
+
+def _outcome(answer: Json) -> Json | ToolFailed:
+    """Raises `ValueError`, `TypeError` or `LookupError` for what is no answer."""
+    if "ok" in answer:
+        return answer["ok"]
+    return failed(ToolFailureCode(answer["failed"][0]), str(answer["failed"][1]))
+
+
+def _outcomes(answers: Json, asked: int) -> list[Json | ToolFailed]:
+    try:
+        outcomes = [_outcome(answer) for answer in answers]
+    except (ValueError, TypeError, LookupError):
+        outcomes = []
+    if len(outcomes) != asked:
+        raise failed(ToolFailureCode.BAD_OUTPUT, f"the tool's worker did not answer each of {asked} calls")
+    return outcomes
 
 
 def _killed(because: str) -> ToolFailed:

@@ -6,7 +6,8 @@ length and that many bytes of JSON. The first frame configures the worker, each 
     {"sys_path": [...], "memory_bytes": n, "output_bytes": n, "parent": pid}  ->  {"ok": null}
     {"load": "module:qualname"}                                               ->  {"ok": null}
     {"call": "module:qualname", "arguments": {...}}                           ->  {"ok": result}
-                                                              any of them     ->  {"failed": [code, message]}
+    {"batch": "module:qualname", "calls": [{...}, ...]}                       ->  {"ok": [{"ok": result}, ...]}
+                                         any of them, and each of a batch     ->  {"failed": [code, message]}
 """
 
 import functools
@@ -35,7 +36,7 @@ def main() -> None:
     _write_frame(answers, _attempt(functools.partial(_configure, configuration), output_bytes))
     tools: dict[str, Tool] = {}
     while (frame := _read_frame(requests)) is not None:
-        _write_frame(answers, _attempt(functools.partial(_serve, tools, json.loads(frame)), output_bytes))
+        _write_frame(answers, _answer(tools, json.loads(frame), output_bytes))
 
 
 def _take_pipes() -> tuple[BinaryIO, int]:
@@ -91,15 +92,31 @@ def _bound_memory(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _attempt(action: Callable[[], Any], output_bytes: int) -> bytes:
+def _answer(tools: dict[str, Tool], request: dict[str, Any], output_bytes: int) -> bytes:
+    if "batch" not in request:
+        return _attempt(functools.partial(_serve, tools, request), output_bytes)
+    return _attempt(functools.partial(tools[request["batch"]], request["calls"]), output_bytes, many=True)
+
+
+def _attempt(action: Callable[[], Any], output_bytes: int, many: bool = False) -> bytes:
     """The answer to one request, whatever the foreign code in it does short of killing this process."""
     try:
         result = action()
+        return _each_encoded(result, output_bytes) if many else _encoded(result, output_bytes)
     except MemoryError:
         return MEMORY_GONE
     except BaseException as error:  # noqa: BLE001 - foreign code may raise anything, `SystemExit` included
-        return _failed("tool_raised", f"{type(error).__name__}: {text_of(error)}")
-    return _encoded(result, output_bytes)
+        return _raised(error)
+
+
+def _each_encoded(results: list[Any], output_bytes: int) -> bytes:
+    """The answers to a batch; exceptions stand for calls that failed."""
+    answers = (_raised(one) if isinstance(one, BaseException) else _encoded(one, output_bytes) for one in results)
+    return b'{"ok": [' + b", ".join(answers) + b"]}"
+
+
+def _raised(error: BaseException) -> bytes:
+    return _failed("tool_raised", f"{type(error).__name__}: {text_of(error)}")
 
 
 def _encoded(result: Any, output_bytes: int) -> bytes:

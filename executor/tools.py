@@ -1,9 +1,10 @@
 """Runs tools: with a deadline, a bound on what they return, and every failure as a value."""
 
 import asyncio
+import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio.to_thread
@@ -12,6 +13,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from executor.child_process import ChildPool, ToolFailed, ToolFailureCode, failed
 from executor.child_worker import MESSAGE_CHARACTERS, text_of
 from executor.engines.port import FailureClass
+from executor.tool_batches import ToolBatches
 from planner.ir.plan import ToolSpec
 from planner.ir.values import Json
 
@@ -22,7 +24,11 @@ MAX_ABANDONED = 64
 
 class ToolBody(Protocol):
     """A tool as it is registered: what the SDK's `@tool` makes. An isolated one is named by `target`, `module:name`,
-    and runs in a process of its own that can be killed; the others run in this process."""
+    and runs in a process of its own that can be killed; the others run in this process.
+
+    `batch_function`, where there is one, takes the arguments of many calls as one list and gives as many results, in
+    that order, or the exceptions of those that failed; `batch_target` names it.
+    """
 
     @property
     def spec(self) -> ToolSpec: ...
@@ -34,16 +40,25 @@ class ToolBody(Protocol):
     def target(self) -> str: ...
     @property
     def memory_bytes(self) -> int: ...
+    @property
+    def batch_function(self) -> Callable[..., Any] | None: ...
+    @property
+    def batch_target(self) -> str: ...
 
 
 class ToolRunner:
-    """Tools by name. Processes and threads start when first needed; `close` ends them."""
+    """Tools by name. Processes and threads start when first needed; `close` ends them.
+
+    Each tool has processes or threads of its own, so that no tool waits for another: at most `processes` for one that
+    is isolated, and as many threads as its `concurrency` says for one that runs here.
+    """
 
     def __init__(self, tools: Mapping[str, ToolBody], processes: int = 2) -> None:
         self._tools = dict(tools)
         self._processes = processes
-        self._pools: dict[int, ChildPool] = {}
-        self._threads: anyio.CapacityLimiter | None = None
+        self._pools: dict[str, ChildPool] = {}
+        self._threads: dict[str, anyio.CapacityLimiter] = {}
+        self._batches: dict[str, ToolBatches] = {}
         self._abandoned: list[_ThreadCall] = []
 
     def add(self, tools: Mapping[str, ToolBody]) -> None:
@@ -51,62 +66,98 @@ class ToolRunner:
         self._tools = dict(tools) | self._tools
 
     async def run(self, spec: ToolSpec, arguments: Mapping[str, Json]) -> Json:
-        """What the tool returns, as JSON. Raises `ToolFailed`."""
+        """What the tool returns, as JSON. Raises `ToolFailed`.
+
+        Calls of a tool that takes many at once are gathered while its slots are taken (see `executor.tool_batches`).
+        """
         tool = self._tools.get(spec.name)
         if tool is None:
             known = ", ".join(sorted(self._tools)) or "none"
             message = f"no tool {spec.name!r} is registered here; registered: {known}"
             raise failed("unknown_tool", message, FailureClass.ROW)
+        if spec.max_batch > 1 and tool.batch_function is not None:
+            return await self._batches_of(tool).run(spec, arguments)
+        return await self._one(tool, spec, arguments)
+
+    async def close(self) -> None:
+        for batches in self._batches.values():
+            await batches.close()
+        for pool in self._pools.values():
+            await pool.close()
+        self._batches.clear()
+        self._pools.clear()
+
+    async def _one(self, tool: ToolBody, spec: ToolSpec, arguments: Mapping[str, Json]) -> Json:
         if tool.isolated:
-            return await self._pool(tool.memory_bytes).run(tool.target, arguments, timeout_s=spec.timeout_s)
+            return await self._pool(tool).run(tool.target, arguments, timeout_s=spec.timeout_s)
+        result = await self._here(tool.function, spec, functools.partial(tool.function, **arguments))
+        return _checked(spec.name, result)
+
+    async def _many(
+        self, tool: ToolBody, spec: ToolSpec, calls: Sequence[Mapping[str, Json]]
+    ) -> list[Json | ToolFailed]:
+        assert tool.batch_function is not None
+        if tool.isolated:
+            return await self._pool(tool).run_many(tool.batch_target, calls, timeout_s=spec.timeout_s)
+        given = [dict(call) for call in calls]
+        results = await self._here(tool.batch_function, spec, functools.partial(tool.batch_function, given))
+        return [_outcome(spec.name, result) for result in results]
+
+    async def _here(self, function: Callable[..., Any], spec: ToolSpec, call: Callable[[], Any]) -> Any:
+        """What `call`, which calls `function`, gives in this process within the tool's deadline."""
         try:
             async with asyncio.timeout(spec.timeout_s):
-                result = await self._run_here(tool, arguments)
+                return await (_awaited(spec.name, call) if _is_async(function) else self._in_thread(spec, call))
         except TimeoutError:
             text = f"{spec.name} took longer than its {spec.timeout_s:g} s"
             raise failed(ToolFailureCode.TIMEOUT, text) from None
-        return _checked(spec.name, result)
 
-    async def close(self) -> None:
-        for pool in self._pools.values():
-            await pool.close()
-        self._pools.clear()
-
-    async def _run_here(self, tool: ToolBody, arguments: Mapping[str, Json]) -> Any:
-        try:
-            if inspect.iscoroutinefunction(tool.function):
-                return await tool.function(**arguments)
-            return await self._in_thread(tool, arguments)
-        except ToolFailed:
-            raise
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                raise
-            raise _raised(tool.spec.name, error) from None
-
-    async def _in_thread(self, tool: ToolBody, arguments: Mapping[str, Json]) -> Any:
+    async def _in_thread(self, spec: ToolSpec, call: Callable[[], Any]) -> Any:
         """A thread cannot be killed: past its deadline it is abandoned, and only so many may be."""
         self._abandoned = [call for call in self._abandoned if not call.ended]
         if len(self._abandoned) >= MAX_ABANDONED:
             text = f"{MAX_ABANDONED} tools hang past their deadlines; declare them isolated, so that they can be killed"
             raise failed("tool_threads_exhausted", text)
-        call = _ThreadCall(tool.spec.name, tool.function, dict(arguments))
+        running = _ThreadCall(spec.name, call)
         try:
-            return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter())
+            return await anyio.to_thread.run_sync(running, abandon_on_cancel=True, limiter=self._limiter(spec))
         except asyncio.CancelledError:
-            self._abandoned.append(call)
+            self._abandoned.append(running)
             raise
 
-    def _limiter(self) -> anyio.CapacityLimiter:
-        if self._threads is None:
-            self._threads = anyio.CapacityLimiter(MAX_THREADS)
-        return self._threads
+    def _limiter(self, spec: ToolSpec) -> anyio.CapacityLimiter:
+        if spec.name not in self._threads:
+            self._threads[spec.name] = anyio.CapacityLimiter(min(spec.concurrency, MAX_THREADS))
+        return self._threads[spec.name]
 
-    def _pool(self, memory_bytes: int) -> ChildPool:
-        pool = self._pools.get(memory_bytes)
-        if pool is None:
-            pool = self._pools[memory_bytes] = ChildPool(self._processes, memory_bytes=memory_bytes)
-        return pool
+    def _pool(self, tool: ToolBody) -> ChildPool:
+        name = tool.spec.name
+        if name not in self._pools:
+            size = min(self._processes, tool.spec.concurrency)
+            self._pools[name] = ChildPool(size, memory_bytes=tool.memory_bytes)
+        return self._pools[name]
+
+    def _batches_of(self, tool: ToolBody) -> ToolBatches:
+        """Batches beyond what its processes take would wait there, where no call can join them any more."""
+        name = tool.spec.name
+        if name not in self._batches:
+            slots = self._processes if tool.isolated else MAX_THREADS
+            one, many = functools.partial(self._one, tool), functools.partial(self._many, tool)
+            self._batches[name] = ToolBatches(one, many, slots)
+        return self._batches[name]
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function)
+
+
+async def _awaited(name: str, call: Callable[[], Any]) -> Any:
+    try:
+        return await call()
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            raise
+        raise _raised(name, error) from None
 
 
 class _ThreadCall:
@@ -115,13 +166,13 @@ class _ThreadCall:
     It raises `ToolFailed` and nothing else, because futures treat some of what a tool may raise in ways of their own.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any], arguments: dict[str, Json]) -> None:
-        self._name, self._function, self._arguments = name, function, arguments
+    def __init__(self, name: str, call: Callable[[], Any]) -> None:
+        self._name, self._call = name, call
         self.ended = False
 
     def __call__(self) -> Any:
         try:
-            return self._function(**self._arguments)
+            return self._call()
         except BaseException as error:  # noqa: BLE001 - foreign code: `sys.exit` is its failure, not the end of ours
             raise _raised(self._name, error) from None
         finally:
@@ -132,6 +183,16 @@ def _is_cancelled() -> bool:
     """Whether somebody else wants this task to end; else a `CancelledError` in it is the tool's own."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _outcome(name: str, result: Any) -> Json | ToolFailed:
+    """One of a batch: a result as JSON, or why there is none."""
+    if isinstance(result, BaseException):
+        return _raised(name, result)
+    try:
+        return _checked(name, result)
+    except ToolFailed as refused:
+        return refused
 
 
 def _checked(name: str, result: Any) -> Json:

@@ -108,6 +108,9 @@ class Trace:
         known = self.tools.setdefault(tool.name, tool)
         if known.original is not tool.original or known.spec != tool.spec:
             self.report(f"two different tools are called {tool.name!r}", "rename one: @halo.tool(name=...)")
+        if tool.spec.max_batch > 1 and tool.batch_function is None:
+            what = f"`{tool.name}` takes up to {tool.spec.max_batch} calls at once, but has no body for many"
+            self.report(what, f"write one under @{tool.name}.batched, or drop max_batch=")
 
 
 class Scope:

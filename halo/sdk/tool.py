@@ -12,6 +12,7 @@ from halo.sdk.schemas import Misfit, NoJsonForm
 from halo.sdk.scope import Scope, current_scope
 from halo.sdk.shapes import kind_name, shape_of
 from halo.sdk.symbolic import Symbolic, anything
+from halo.sdk.tool_batch import BatchBody, BatchFunction, batch_function
 from halo.sdk.tool_definition import UNSET, ToolDefinition, ToolOptions, define
 from planner.ir.expressions import Const, Field, Object
 from planner.ir.plan import Tool as ToolStage
@@ -19,6 +20,7 @@ from planner.ir.values import Json
 
 P = ParamSpec("P")
 R = TypeVar("R")
+B = TypeVar("B", bound=BatchBody)
 
 
 class Tool(Generic[P, R]):
@@ -28,9 +30,11 @@ class Tool(Generic[P, R]):
     if the tool is; raises `ArgumentsInvalid`, or what the tool itself raises. A result that JSON cannot hold is handed
     on as it is, for the runner to refuse. `isolated` tools run in a child process of at most `memory_bytes`, which
     imports `function` by `target` ("module:qualified.name"). `step` is what a workflow calls a stage that runs it.
+    `batch_function`, where there is one, runs many calls at once (see `batched`); its target is `batch_target`.
     """
 
     function: Callable[..., Any]
+    batch_function: BatchFunction | None = None
 
     def __init__(self, original: Callable[..., Any], definition: ToolDefinition) -> None:
         update_wrapper(self, original)
@@ -42,7 +46,9 @@ class Tool(Generic[P, R]):
         self.isolated = definition.isolated
         self.memory_bytes = definition.memory_bytes
         self.target = f"{original.__module__}:{original.__qualname__}.function"
+        self.batch_target = f"{original.__module__}:{original.__qualname__}.batch_function"
         self.function = _json_function(original, definition)
+        self._definition = definition
         self._arguments = definition.arguments
         self._result = definition.result
 
@@ -66,6 +72,19 @@ class Tool(Generic[P, R]):
         renamed = copy(self)
         renamed.step = step
         return renamed
+
+    def batched(self, body: B) -> B:
+        """Register the body for many calls at once; at most `max_batch` of them.
+
+            @look_up.batched
+            def look_up_many(calls: list[dict[str, Any]]) -> list[str | Exception]: ...
+
+        It takes the arguments of each call by name, and returns as many results, in that order; the exception of a call
+        that failed stands in its place. When it raises, or misses the tool's `timeout`, the calls are run one by one.
+        Raises `ToolInvalid` with everything that is wrong.
+        """
+        self.batch_function = batch_function(self.original, self._definition, body)
+        return body
 
     def __repr__(self) -> str:
         return f"<halo tool {self.name}{_written(inspect.signature(self.original))}>"
@@ -117,6 +136,7 @@ def tool(
     timeout: str | float = ...,
     retries: int = ...,
     concurrency: int = ...,
+    max_batch: int = ...,
     isolated: bool = ...,
     memory_mb: int | None = ...,
     name: str | None = ...,
@@ -132,6 +152,7 @@ def tool(
     timeout: str | float = 30.0,
     retries: int = 0,
     concurrency: int = 8,
+    max_batch: int = 1,
     isolated: bool = False,
     memory_mb: int | None = None,
     name: str | None = None,
@@ -141,11 +162,14 @@ def tool(
 
     `effect` says what running it twice does: "pure" (same arguments, same result, so equal calls are run once),
     "idempotent" (running again does no harm), "unsafe" (never silently run again). `timeout` bounds one call: seconds,
-    or a text like "5s". `concurrency` bounds the calls at once in one process. `isolated` runs it in a child process
-    that can be killed, with at most `memory_mb` (1024 unless told). `fallback` is its result when it failed for good.
+    or a text like "5s". `concurrency` bounds the calls at once in one process. `max_batch` is how many calls its body
+    for many takes (see `Tool.batched`); `concurrency` and `timeout` then bound batches. `isolated` runs it in a child
+    process that can be killed, with at most `memory_mb` (1024 unless told). `fallback` is its result when it failed for
+    good.
     Raises `ToolInvalid` with everything that is wrong.
     """
-    decorate = ToolDecorator(ToolOptions(effect, timeout, retries, concurrency, isolated, memory_mb, name, fallback))
+    options = ToolOptions(effect, timeout, retries, concurrency, max_batch, isolated, memory_mb, name, fallback)
+    decorate = ToolDecorator(options)
     return decorate if function is None else decorate(function)
 
 

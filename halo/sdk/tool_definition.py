@@ -28,6 +28,7 @@ class ToolOptions:
     timeout: str | float
     retries: int
     concurrency: int
+    max_batch: int
     isolated: bool
     memory_mb: int | None
     name: str | None
@@ -94,6 +95,7 @@ class _Check:
             timeout_s=read_timeout(options.timeout, self.report),
             retries=read_count("retries", options.retries, self.report),
             concurrency=read_count("concurrency", options.concurrency, self.report),
+            max_batch=read_count("max_batch", options.max_batch, self.report),
         )
         for problem in tool_problems(spec, "tool"):
             self.report(f"{problem.where.removeprefix('tool.')} {problem.what}", problem.fix)

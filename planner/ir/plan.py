@@ -53,7 +53,7 @@ class ToolSpec:
     timeout_s: float = 30.0
     retries: int = 0
     concurrency: int = 8
-    max_batch: int = added_later(1)
+    max_batch: int = added_later(default=1)
 
     @property
     def most_in_flight(self) -> int:

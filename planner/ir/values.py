@@ -11,7 +11,7 @@ T = TypeVar("T")
 Json = Any
 
 
-def added_later(default: Json) -> Any:
+def added_later(*, default: Json) -> Any:
     """A field that plans did not have from the start. At its default it is not written, so that plans made before keep
     their text and their names."""
     return field(default=default, metadata={ADDED_LATER: True})

@@ -221,3 +221,108 @@ def test_isolated_tools_of_the_started_script_are_refused() -> None:
     (problem,) = problems(lambda: halo.tool(isolated=True)(look), "look")
     assert "cannot import the script that was started" in problem.what
     assert problem.fix == "move it into a module of its own and import it from there"
+
+
+@halo.tool(max_batch=8, concurrency=2)
+def measure(text: str, unit: str = "cm") -> Rows:
+    return Rows([[len(text)]], unit)
+
+
+@measure.batched
+def measure_many(calls: list[dict[str, Any]]) -> list[Rows | Exception]:
+    return [measure(**call) if call["text"] else ValueError("empty") for call in calls]
+
+
+def test_a_body_for_many_takes_and_gives_json_and_failures_as_values() -> None:
+    assert (measure.spec.max_batch, measure.spec.most_in_flight) == (8, 16)
+    assert measure.batch_function is not None
+    given = measure.batch_function([{"text": "abc"}, {"text": ""}, {"txt": "x"}, {"text": "a", "unit": "m"}])
+    assert (given[0], given[3]) == ({"rows": [[3]], "error": "cm"}, {"rows": [[1]], "error": "m"})
+    assert repr(given[1]) == "ValueError('empty')"
+    assert isinstance(given[2], ArgumentsInvalid)
+    assert measure_many([{"text": "plain", "unit": "m"}]) == [Rows([[5]], "m")], "it stays a plain function"
+
+
+def test_a_body_for_many_that_loses_calls_is_told() -> None:
+    @halo.tool(max_batch=8)
+    def look(text: str) -> str:
+        return text
+
+    @look.batched
+    def look_many(calls: list[dict[str, Any]]) -> list[str]:
+        return []
+
+    assert look.batch_function is not None
+    with pytest.raises(ValueError, match="returned 0 results for 1 calls"):
+        look.batch_function([{"text": "a"}])
+
+
+def test_a_body_for_many_that_cannot_be_one_is_refused_with_everything_that_is_wrong(line_of: LineOf) -> None:
+    @halo.tool
+    def look(text: str) -> str:
+        return text
+
+    def define() -> object:
+        @look.batched
+        async def look_many(text: str, unit: str) -> list[str]:  # many
+            return [text]
+
+        return look_many
+
+    told = {problem.what: problem.fix for problem in problems(define, "look")}
+    assert told == {
+        "look has a body for many calls, but runs one at a time": (
+            "say how many calls it takes: @halo.tool(max_batch=64) over look"
+        ),
+        "one of look and its body for many calls is async, the other is not": "make both async, or neither",
+        "a body for many calls takes one argument, the list of calls": (
+            "def look_many(calls: list[dict[str, Any]]) -> list[...]:"
+        ),
+    }
+    assert {problem.where for problem in problems(define, "look")} == {line_of("many")}
+
+
+def test_an_isolated_tool_has_its_body_for_many_beside_it() -> None:
+    def body(calls: list[dict[str, Any]]) -> list[str]:
+        return []
+
+    body.__module__ = "elsewhere"
+    tool = halo.tool(isolated=True, max_batch=2)(plain_look)
+    (problem,) = problems(lambda: tool.batched(body), "plain_look")
+    assert problem.fix == "define its body for many calls there, beside plain_look"
+
+
+def plain_look(text: str) -> str:
+    return text
+
+
+def test_an_unsafe_tool_takes_no_batches() -> None:
+    def define() -> object:
+        @halo.tool(effect="unsafe", max_batch=4)
+        def send(text: str) -> None:
+            return None
+
+        return send
+
+    (problem,) = problems(define, "send")
+    assert problem.what.startswith("max_batch is 4, but a batch that fails is run again call by call")
+    assert problem.fix == "leave it at 1, or declare another effect"
+
+
+def test_a_workflow_tells_of_a_tool_without_its_body_for_many() -> None:
+    @halo.tool(max_batch=8)
+    def look(text: str) -> str:
+        return text
+
+    def define() -> object:
+        @halo.workflow
+        def ask(text: str) -> str:
+            return look(text)
+
+        return ask
+
+    with pytest.raises(halo.WorkflowInvalid) as caught:
+        define()
+    (problem,) = caught.value.problems
+    assert problem.what == "`look` takes up to 8 calls at once, but has no body for many"
+    assert problem.fix == "write one under @look.batched, or drop max_batch="
