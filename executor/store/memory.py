@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from executor.clock import Clock, WallClock
 from executor.commands import Status
@@ -31,6 +32,7 @@ from executor.store.port import (
     Write,
 )
 from executor.store.records import ENDED, PENDING, countable, counted, iso_time
+from planner.cost.history import Seen
 from planner.ir.ids import JobId
 from planner.ir.values import Json
 from planner.measured import CallSpan, How, Tally
@@ -225,6 +227,11 @@ class MemoryStore:
         ]
         return sorted(spans, key=lambda span: (span.begun_at, span.ended_at, span.path))
 
+    async def seen(self, workflow: str, tenant: str = "default", limit: int = 5000) -> Sequence[Seen]:
+        jobs = [job for job in self._jobs.values() if (job.new.workflow, job.new.tenant) == (workflow, tenant)]
+        newest = sorted(jobs, key=lambda job: -job.number)
+        return list(islice((found for job in newest for found in _seen(job)), limit))
+
     async def ping(self) -> None:
         """It is always there."""
 
@@ -268,6 +275,14 @@ def _keep_output(job: _Job, node: NodeOutput) -> None:
     nodes[node.path] = node
     for name, count in counted((node,)).items():
         job.usage[name] += count
+
+
+def _seen(job: _Job) -> Iterator[Seen]:
+    for row in sorted(job.nodes):
+        for path, node in sorted(job.nodes[row].items()):
+            if isinstance(node, NodeOutput) and node.times is not None and node.output is not None:
+                seconds, work = node.times.ended_at - node.times.begun_at, node.work
+                yield Seen(path, node.output, seconds, work.prompt_tokens, work.output_tokens, work.cached_tokens)
 
 
 def _outputs(job: _Job) -> Iterator[NodeOutput]:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from executor.commands import Status
 from executor.engines.port import Failure, Usage
+from planner.cost.history import Seen
 from planner.ir.ids import EngineId, JobId
 from planner.ir.values import Json
 from planner.measured import CallSpan, Tally
@@ -316,6 +317,13 @@ class Store(Protocol):
 
     async def call_spans(self, job: JobId) -> Sequence[CallSpan]:
         """The calls made, in order of (begun, ended, path); those of which no time is stored are left out."""
+        ...
+
+    async def seen(self, workflow: str, tenant: str = "default", limit: int = 5000) -> Sequence[Seen]:
+        """The calls and runs of tools that the newest jobs of the tenant's workflow made, newest jobs first.
+
+        What was shared or recalled took nothing and is left out, as is that of which no time is stored.
+        """
         ...
 
     async def ping(self) -> None:

@@ -21,10 +21,12 @@ from executor.store.port import (
 )
 from executor.store.records import PENDING, decode_failure, decode_page, iso_time, job_record
 from executor.store.tables import WORK_COLUMNS, events, jobs, nodes, plans, programs
+from planner.cost.history import Seen
 from planner.ir.ids import EngineId, JobId
 from planner.measured import CallSpan, How, Tally
 
 _RESULTS_A_PAGE = 500
+_JOBS_SEEN = 50
 
 
 def job(connection: Connection, job: JobId, tenant: str | None) -> JobRecord:
@@ -132,3 +134,25 @@ def call_spans(connection: Connection, job: JobId) -> Sequence[CallSpan]:
     query = select(*columns).where(nodes.c.job_id == job, nodes.c.engine.is_not(None), nodes.c.begun_at.is_not(None))
     spans = [CallSpan(path, EngineId(engine), begun, ended) for path, engine, begun, ended in connection.execute(query)]
     return sorted(spans, key=lambda span: (span.begun_at, span.ended_at, span.path))
+
+
+def seen(connection: Connection, workflow: str, tenant: str, limit: int) -> Sequence[Seen]:
+    """Job by job, so that old ones are not read once there is enough."""
+    found: list[Seen] = []
+    newest = select(jobs.c.id).where(jobs.c.workflow == workflow, jobs.c.tenant == tenant)
+    for job in connection.execute(newest.order_by(jobs.c.number.desc()).limit(_JOBS_SEEN)).scalars().all():
+        if len(found) < limit:
+            found.extend(_seen_in(connection, job, limit - len(found)))
+    return found
+
+
+def _seen_in(connection: Connection, job: str, limit: int) -> list[Seen]:
+    query = select(
+        nodes.c.path,
+        nodes.c.output,
+        nodes.c.ended_at - nodes.c.begun_at,
+        nodes.c.prompt_tokens,
+        nodes.c.output_tokens,
+        nodes.c.cached_tokens,
+    ).where(nodes.c.job_id == job, nodes.c.output.is_not(None), nodes.c.begun_at.is_not(None))
+    return [Seen(*row) for row in connection.execute(query.order_by(nodes.c.row_index, nodes.c.path).limit(limit))]

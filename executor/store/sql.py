@@ -21,6 +21,7 @@ from executor.store.port import (
     Write,
 )
 from executor.store.sql_cache import SqlResultCache
+from planner.cost.history import Seen
 from planner.ir.ids import JobId
 from planner.measured import CallSpan, Tally
 
@@ -116,6 +117,9 @@ class SqlStore:
 
     async def call_spans(self, job: JobId) -> Sequence[CallSpan]:
         return await self._database.read(reading.call_spans, job)
+
+    async def seen(self, workflow: str, tenant: str = "default", limit: int = 5000) -> Sequence[Seen]:
+        return await self._database.read(reading.seen, workflow, tenant, limit)
 
     async def ping(self) -> None:
         await self._database.read(_ping)

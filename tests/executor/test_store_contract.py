@@ -27,6 +27,7 @@ from executor.store.port import (
     ToolBegun,
     Work,
 )
+from planner.cost.history import Seen
 from planner.ir.ids import EngineId, JobId
 from planner.measured import CallSpan, How, Tally
 from tests.executor.store_bodies import POSTGRES, Stores, fresh_stores, store_url
@@ -414,6 +415,24 @@ async def test_what_nodes_took_is_told_path_by_path_apart_for_those_that_shared(
         Tally("join", How.MADE, 1),
     ]
     assert await store.call_spans(claim.job) == [CallSpan("a", engine, 11.5, 14.0), CallSpan("a", engine, 14.0, 15.0)]
+
+
+async def test_what_a_workflow_took_before_is_seen_newest_jobs_first_and_only_what_was_done(store: Store) -> None:
+    call, times = Work(1, 0, 100, 20, 50), Times(10.0, 11.5, 14.0)
+    old = await running(store)
+    await store.write(old, [replace(output(0, "a", work=call, times=times), output='"old"'), output(0, "join")])
+    await store.write(old, [replace(shared(1, "a", (old.job, 0, "a")), work=call)])
+    await store.create_job(replace(new_job(), id=JobId("newer")))
+    newer = await store.claim("w", 60.0, JobId("newer"))
+    assert newer is not None
+    await store.write(newer, [replace(output(0, "b", times=times), output="{}"), ToolBegun(1, "tool", 1)])
+
+    workflow = (await store.job(newer.job)).workflow
+    made = [Seen("b", "{}", 2.5), Seen("a", '"old"', 2.5, 100, 20, 50)]
+    assert await store.seen(workflow) == made
+    assert await store.seen(workflow, limit=1) == made[:1]
+    assert await store.seen("another") == []
+    assert await store.seen(workflow, tenant="another") == []
 
 
 async def test_sums_are_right_when_a_group_is_written_again_with_more_in_it(store: Store) -> None:
