@@ -14,6 +14,7 @@
 what would be done.
 """
 
+from halo.sdk.blocks import blocks
 from halo.sdk.client import RunHandle
 from halo.sdk.errors import (
     DefinitionInvalid,
@@ -64,6 +65,7 @@ __all__ = [
     "WorkflowNotFound",
     "agent",
     "assistant",
+    "blocks",
     "choose",
     "find_workflow",
     "join",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from planner.ir.evaluate import EvaluationFailed, evaluate, format_value, no_output
-from planner.ir.expressions import Column, Concat, Const, Expr, Output, leaves
+from planner.ir.expressions import Blocks, Column, Concat, Const, Expr, Output, leaves
 from planner.ir.plan import Agent, Body, Generate, Message, Plan
 from planner.ir.rewrite import replace_leaves
 from planner.ir.sites import bodies_at
@@ -14,7 +14,7 @@ from planner.ir.values import Json
 UNKNOWN = None
 
 Segment = Expr | None
-_Scope = Mapping[str, Segment]
+Scope = Mapping[str, Segment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +39,33 @@ def role_marker(message: Message) -> Const:
     return Const(f"\n{message.role}\n")
 
 
-def _prompts(plan: Plan, prefix: str, scope: _Scope | None) -> Iterator[Prompt]:
+def _prompts(plan: Plan, prefix: str, scope: Scope | None) -> Iterator[Prompt]:
     for stage in plan.stages:
         path = prefix + stage.id
         if isinstance(stage, Generate | Agent):
             yield Prompt(path, stage, tuple(_join_literals(_segments(stage, scope))))
         for at, body in bodies_at(path, stage):
-            yield from _prompts(body.plan, at, _bind(body, scope))
+            yield from _prompts(body.plan, at, bind(body, scope))
 
 
-def _segments(stage: Generate | Agent, scope: _Scope | None) -> Iterator[Segment]:
+def _segments(stage: Generate | Agent, scope: Scope | None) -> Iterator[Segment]:
     for message in stage.messages:
         yield role_marker(message)
         for part in _flatten(message.content):
-            yield from _flatten(_resolve(part, scope))
+            yield from _flatten(resolve(part, scope))
 
 
 def _flatten(segment: Segment) -> Iterator[Segment]:
-    if not isinstance(segment, Concat):
-        yield segment
-        return
-    for inner in segment.segments:
-        yield from _flatten(inner)
+    match segment:
+        case Concat(segments=segments):
+            inner = segments
+        case Blocks(blocks=blocks, separator=separator):
+            inner = tuple(part for block in blocks for part in (Const(separator), block))[1:]
+        case _:
+            yield segment
+            return
+    for part in inner:
+        yield from _flatten(part)
 
 
 def _join_literals(segments: Iterator[Segment]) -> Iterator[Segment]:
@@ -77,12 +82,12 @@ def _join_literals(segments: Iterator[Segment]) -> Iterator[Segment]:
         yield Const(literal)
 
 
-def _bind(body: Body, scope: _Scope | None) -> _Scope:
+def bind(body: Body, scope: Scope | None) -> Scope:
     """What the body's columns are, seen from the outermost plan; what its stage gives it is not among them."""
-    return {binding.name: _resolve(binding.value, scope) for binding in body.bindings}
+    return {binding.name: resolve(binding.value, scope) for binding in body.bindings}
 
 
-def _resolve(expr: Segment, scope: _Scope | None) -> Segment:
+def resolve(expr: Segment, scope: Scope | None) -> Segment:
     """The expression with the columns of a body replaced by what they are bound to. The outermost plan has no scope."""
     if scope is None or expr is UNKNOWN:
         return expr
@@ -93,7 +98,7 @@ def _resolve(expr: Segment, scope: _Scope | None) -> Segment:
     return replace_leaves(expr, lambda leaf: leaf if isinstance(leaf, Const) else known[leaf])
 
 
-def _resolve_leaf(leaf: Column | Output, scope: _Scope) -> Segment:
+def _resolve_leaf(leaf: Column | Output, scope: Scope) -> Segment:
     if isinstance(leaf, Output):
         return UNKNOWN
     match scope.get(leaf.name, UNKNOWN):

@@ -9,7 +9,7 @@ from planner.advice import advice
 from planner.errors import PlanInvalid, Problem
 from planner.ir.bounds import default_problems, json_problems, schema_problems, stage_problems
 from planner.ir.codec import MAX_DEPTH
-from planner.ir.expressions import Column, Const, Expr, Object, Output, children, leaves
+from planner.ir.expressions import Blocks, Column, Const, Expr, Object, Output, children, leaves
 from planner.ir.ids import StageId
 from planner.ir.needs import stage_tools
 from planner.ir.plan import Agent, Body, Choose, Generate, Join, Loop, Map, Plan, Stage, Tool, ToolSpec
@@ -138,6 +138,8 @@ def _field_problems(expr: Expr, where: str) -> Iterator[Problem]:
     if isinstance(expr, Object):
         for name in _repeated(field.name for field in expr.fields):
             yield Problem(where, f"gives the field {name!r} twice", "keep one")
+    if isinstance(expr, Blocks):
+        yield from json_problems(expr.separator, where)
     for child in children(expr):
         yield from _field_problems(child, where)
 

@@ -4,7 +4,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from planner.ir.expressions import Array, Column, Compare, Concat, Const, Expr, Object, Output, Path
+from planner.ir.expressions import Array, Blocks, Column, Compare, Concat, Const, Expr, Object, Output, Path
 from planner.ir.ids import StageId
 from planner.ir.values import Json, canonical_json
 
@@ -27,6 +27,8 @@ def evaluate(expr: Expr, columns: Mapping[str, Json], output: Callable[[StageId]
             return _follow(output(stage), path, stage)
         case Concat(segments=segments):
             return "".join(format_value(evaluate(segment, columns, output)) for segment in segments)
+        case Blocks(blocks=blocks, separator=separator):
+            return separator.join(format_value(evaluate(block, columns, output)) for block in blocks)
         case Array(items=items):
             return [evaluate(item, columns, output) for item in items]
         case Object(fields=fields):

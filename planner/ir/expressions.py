@@ -74,7 +74,20 @@ class Concat:
     kind: Literal["concat"] = "concat"
 
 
-Expr = Annotated[Const | Column | Output | Array | Object | Compare | Concat, Tagged(discriminator="kind")]
+@value
+class Blocks:
+    """Text made of blocks whose order is free, with `separator` between them; each keeps what stands inside it.
+
+    Written order holds wherever a program runs as it was written. In a prompt, planning a job may put first what more
+    rows have in common (`planner.passes.reorder_prompt_blocks`).
+    """
+
+    blocks: "tuple[Expr, ...]"
+    separator: str = "\n\n"
+    kind: Literal["blocks"] = "blocks"
+
+
+Expr = Annotated[Const | Column | Output | Array | Object | Compare | Concat | Blocks, Tagged(discriminator="kind")]
 
 
 def children(expr: Expr) -> "tuple[Expr, ...]":
@@ -87,6 +100,8 @@ def children(expr: Expr) -> "tuple[Expr, ...]":
             return (left, right)
         case Concat(segments=segments):
             return segments
+        case Blocks(blocks=blocks):
+            return blocks
         case _:
             return ()
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 
-from planner.ir.expressions import Array, Column, Compare, Concat, Const, Expr, Object, Output, Path
+from planner.ir.expressions import Array, Blocks, Column, Compare, Concat, Const, Expr, Object, Output, Path
 from planner.ir.plan import Agent, Body, Choose, Generate, Input, Join, Loop, Map, Plan, Sampling, Stage, Tool, ToolSpec
 from planner.ir.values import canonical_json
 
@@ -40,6 +40,9 @@ def render_expression(expr: Expr) -> str:
             return f"({render_expression(left)} {operator} {render_expression(right)})"
         case Concat(segments=segments):
             return f"<{' + '.join(map(render_expression, segments))}>"
+        case Blocks(blocks=blocks, separator=separator):
+            between = "" if separator == "\n\n" else f", separator={canonical_json(separator)}"
+            return f"any_order({', '.join(map(render_expression, blocks))}{between})"
 
 
 def _plan_lines(plan: Plan) -> Iterator[str]:

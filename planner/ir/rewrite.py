@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from planner.ir.expressions import Array, Column, Compare, Concat, Const, Expr, Object, Output
+from planner.ir.expressions import Array, Blocks, Column, Compare, Concat, Const, Expr, Object, Output
 from planner.ir.plan import Agent, Body, Choose, Generate, Join, Loop, Map, Stage, Tool
 from planner.ir.reads import bodies_of
 
@@ -23,6 +23,8 @@ def replace_leaves(expr: Expr, change: Callable[[Leaf], Expr]) -> Expr:
             return Compare(operator, replace_leaves(left, change), replace_leaves(right, change))
         case Concat():
             return _in_concat(expr, change)
+        case Blocks(blocks=blocks):
+            return replace(expr, blocks=tuple(replace_leaves(block, change) for block in blocks))
 
 
 def replace_reads(stage: Stage, change: Callable[[Leaf], Expr]) -> Stage:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from planner.interpret import StageFailed
 from planner.ir.conversation import Reply, ToolCall
-from planner.ir.expressions import Array, Column, Compare, Concat, Const, Expr, Field, Object, Output
+from planner.ir.expressions import Array, Blocks, Column, Compare, Concat, Const, Expr, Field, Object, Output
 from planner.ir.ids import StageId
 from planner.ir.plan import (
     Agent,
@@ -216,6 +216,7 @@ def _exprs(scope: _Scope) -> st.SearchStrategy[Expr]:
             inner.map(lambda value: Object((Field("k", value),))),
             st.tuples(st.sampled_from(["==", "!=", "and", "or", "<"]), inner, inner).map(lambda c: Compare(*c)),
             st.lists(inner, max_size=2).map(lambda segments: Concat(tuple(segments))),
+            st.lists(inner, max_size=2).map(lambda blocks: Blocks(tuple(blocks))),
         ),
         max_leaves=3,
     )
