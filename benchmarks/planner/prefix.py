@@ -1,12 +1,15 @@
 """Shared prefixes on a small KV cache: Halo's order against a plain client's, on the real CPU vLLM.
 
     python -m benchmarks.planner.prefix [--prefixes 10] [--suffixes 40] [--rounds 5] [--out FILE.json]
+    python -m benchmarks.planner.prefix --mooncake ../shared/data/mooncake_fast25 [--out FILE.json]
 
 Prompts are `prefixes` long beginnings x `suffixes` short ends, in a random order. Arms, interleaved, each round with
 prefixes of its own so that no cache outlives it: `client` sends them as they come, with vLLM's prefix cache on and the
 concurrency that was best for it in a trial; `sorted` is the same client with its prompts sorted; `halo` runs the job;
-`client again` is the noise. `prefilled` counts prompt tokens the engine computed, against the least it could
-(each prefix once). Needs `make engine`.
+`client again` is the noise. `prefilled` counts prompt tokens the engine computed; `optimum` is the least it could: each
+block of the prefix tree of all prompts once, in the engine's own tokens and blocks. Needs `make engine`.
+
+With `--mooncake`, no engine: what the traces in that folder share (see `prefix_traces`).
 """
 
 import argparse
@@ -20,16 +23,20 @@ from pathlib import Path
 from random import Random
 
 import halo
+from benchmarks.planner.prefix_traces import measure_trace, trace_lines, trace_report
 from executor.engines.local_recipe import recipe_in
 from executor.engines.local_vllm import LocalVllm
 from executor.engines.port import EngineSpec, GenerateRequest, Usage
 from executor.engines.vllm_http import VllmHttp
 from executor.store.port import NewJob
+from executor.tokenization.vllm import VllmTokenizer
 from halo.wiring import open_runtime
 from planner.ir.codec import encode
 from planner.ir.ids import JobId
 from planner.ir.plan import Sampling
 from planner.ir.values import Json
+from planner.prefix.blocks import token_blocks
+from planner.prefix.tree import PrefixTree
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "tiny-llama"
@@ -58,10 +65,13 @@ class Run:
     seconds: float
     prompt_tokens: int
     prefilled_tokens: int
+    optimum_tokens: float
 
 
 def main() -> None:
     arguments = _arguments()
+    if arguments.mooncake:
+        return _measure_traces(arguments.mooncake, arguments.out)
     runs = asyncio.run(measure(arguments.prefixes, arguments.suffixes, arguments.rounds))
     report = summarise(runs, arguments.prefixes, arguments.suffixes)
     for line in table(report):
@@ -69,6 +79,16 @@ def main() -> None:
     print(json.dumps(report))
     if arguments.out:
         arguments.out.write_text(json.dumps(report | {"runs": [asdict(run) for run in runs]}, indent=1))
+    return None
+
+
+def _measure_traces(folder: Path, out: Path | None) -> None:
+    savings = [measure_trace(path) for path in sorted(folder.glob("*.jsonl"))]
+    for saving in savings:
+        print("\n".join(trace_lines(saving)))
+    print(json.dumps(trace_report(savings)))
+    if out:
+        out.write_text(json.dumps(trace_report(savings), indent=1))
 
 
 async def measure(prefixes: int, suffixes: int, rounds: int) -> list[Run]:
@@ -88,10 +108,12 @@ async def measure(prefixes: int, suffixes: int, rounds: int) -> list[Run]:
             order = list(arms) if number % 2 == 0 else list(reversed(arms))
             for arm in order:
                 rows = make_rows(f"{number} {arm}", prefixes, suffixes)
+                optimum = await _optimum_tokens(spec, rows)
                 begun = time.perf_counter()
                 usage = await arms[arm](rows)
                 seconds = time.perf_counter() - begun
-                runs.append(Run(arm, number, seconds, usage.prompt_tokens, usage.prompt_tokens - usage.cached_tokens))
+                prefilled = usage.prompt_tokens - usage.cached_tokens
+                runs.append(Run(arm, number, seconds, usage.prompt_tokens, prefilled, optimum))
         return runs
 
 
@@ -121,18 +143,21 @@ def summarise(runs: Sequence[Run], prefixes: int, suffixes: int) -> dict[str, Js
             "speedup_range": [min(ratios), max(ratios)],
             "prefilled_tokens": statistics.median(run.prefilled_tokens for run in of_arm),
             "prompt_tokens": statistics.median(run.prompt_tokens for run in of_arm),
+            "optimum_tokens": statistics.median(run.optimum_tokens for run in of_arm),
+            "over_optimum": statistics.median(run.prefilled_tokens / run.optimum_tokens - 1 for run in of_arm),
         }
     return {"prefixes": prefixes, "suffixes": suffixes, "rounds": len(base), "arms": arms}
 
 
 def table(report: dict[str, Json]) -> list[str]:
-    head = f"{'arm':>12}  seconds  speed-up  (range)          prefilled  of prompt tokens"
+    head = f"{'arm':>12}  seconds  speed-up  (range)          prefilled   optimum  over it  of prompt tokens"
     lines = [f"{report['prefixes']} prefixes x {report['suffixes']} suffixes, {report['rounds']} rounds", head]
     for arm, found in report["arms"].items():
         low, high = found["speedup_range"]
         lines.append(
             f"{arm:>12}  {found['seconds']:7.1f}  {found['speedup']:8.2f}  ({low:.2f}..{high:.2f})"
-            f"  {found['prefilled_tokens']:14,.0f}  {found['prompt_tokens']:,.0f}"
+            f"  {found['prefilled_tokens']:14,.0f}  {found['optimum_tokens']:8,.0f}  {found['over_optimum']:7.1%}"
+            f"  {found['prompt_tokens']:,.0f}"
         )
     return lines
 
@@ -151,14 +176,27 @@ async def _client(spec: EngineSpec, rows: Sequence[Row], concurrency: int) -> Us
     engine, free = VllmHttp(spec), asyncio.Semaphore(concurrency)
 
     async def call(number: int, row: Row) -> Usage:
-        prompt = {"role": "user", "content": f"{row['document']}\n\n{row['question']}"}
-        request = GenerateRequest(str(number), "client", MODEL, (prompt,), Sampling(max_tokens=ANSWER_TOKENS))
+        request = GenerateRequest(str(number), "client", MODEL, _messages(row), Sampling(max_tokens=ANSWER_TOKENS))
         async with free:
             return (await engine.generate(request)).usage
 
     usages = await asyncio.gather(*(call(number, row) for number, row in enumerate(rows)))
     await engine.close()
     return Usage(sum(usage.prompt_tokens for usage in usages), 0, sum(usage.cached_tokens for usage in usages))
+
+
+def _messages(row: Row) -> tuple[Json, ...]:
+    """What `answer` sends."""
+    return ({"role": "user", "content": f"{row['document']}\n\n{row['question']}"},)
+
+
+async def _optimum_tokens(spec: EngineSpec, rows: Sequence[Row]) -> float:
+    """What the engine must compute of these prompts at least, by its own tokenizer and in its own blocks."""
+    async with VllmTokenizer(spec.url, MODEL) as tokenize:
+        tokens = await tokenize([_messages(row) for row in rows])
+        block_tokens = await tokenize.block_tokens()
+    assert block_tokens is not None
+    return PrefixTree(token_blocks(tokens, block_tokens)).distinct_tokens
 
 
 async def _halo(spec: EngineSpec, rows: Sequence[Row]) -> Usage:
@@ -187,6 +225,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--prefixes", type=int, default=10)
     parser.add_argument("--suffixes", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--mooncake", type=Path, metavar="FOLDER", help="measure the traces there, not an engine")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 

@@ -36,7 +36,8 @@ class Cut:
 def text_blocks(prompt: Prompt, segments: Segments, rows: int, cut: Cut) -> StageBlocks:
     """The beginning of the prompt that is known before the run, as blocks; the rest is private, as long as estimated.
 
-    An output that is not known yet but is known to be equal for some rows is one block for those.
+    An output that is not known yet but is known to be equal for some rows is one block for those, with what is left of
+    a block before it.
     """
     known = list(_known(prompt, segments))
     numbering = number_together([segments.number(segment) for segment in known], rows)
@@ -135,8 +136,7 @@ def _whole_blocks(pieces: Iterable[str | _Opaque], cut: Cut) -> _Cut:
     rest = ""
     for piece in pieces:
         if isinstance(piece, _Opaque):
-            blocks.add_rest(rest, cut)
-            blocks.add(piece.id, piece.tokens)
+            blocks.add(hash((rest, piece.id)), len(rest) / cut.chars_per_token + piece.tokens)
             rest = ""
         else:
             rest = blocks.add_text(piece, cut)

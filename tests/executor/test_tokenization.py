@@ -1,0 +1,154 @@
+"""Prompts in an engine's own tokens: asked over HTTP, remembered, and counted as far as that is cheap."""
+
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from example_plans import generate, output
+
+from executor.engines.local_vllm import LocalVllm
+from executor.tokenization.counting import count_tokens
+from executor.tokenization.port import NotTokenized, TokenIds
+from executor.tokenization.vllm import VllmTokenizer
+from planner.ir.expressions import Column, Const
+from planner.ir.plan import Input, Plan
+from planner.ir.values import Json
+from planner.job import JobPart
+from planner.optimize import optimize
+from planner.prefix.saving import prefix_savings
+from planner.table import Table
+
+METRICS = """# TYPE vllm:cache_config_info gauge
+vllm:cache_config_info{block_size="32",cache_dtype="auto",engine="0",num_gpu_blocks="136"} 1.0
+"""
+
+
+class Server:
+    """A server with a token for each character; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Json] = []
+        self.metrics = METRICS
+        self.answer: Json = None
+        self.status = 200
+        app = web.Application()
+        app.router.add_post("/tokenize", self._tokenize)
+        app.router.add_get("/metrics", self._metrics)
+        self.http = TestServer(app)
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.asked.append(body)
+        text = "".join(message["content"] for message in body["messages"])
+        return web.json_response(
+            self.answer or {"tokens": list(map(ord, text)), "count": len(text)}, status=self.status
+        )
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(text=self.metrics)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server()
+    await made.http.start_server()
+    yield made
+    await made.http.close()
+
+
+def prompt(text: str) -> list[Json]:
+    return [{"role": "user", "content": text}]
+
+
+async def test_the_engine_is_asked_once_for_each_prompt(server: Server) -> None:
+    async with VllmTokenizer(str(server.http.make_url("/v1")), "served") as tokenize:
+        tokens = await tokenize([prompt("ab"), prompt("c")])
+        again = await tokenize([prompt("c")])
+
+    assert [found.tolist() for found in tokens] == [[97, 98], [99]]
+    assert [found.tolist() for found in again] == [[99]]
+    assert server.asked == [{"model": "served", "messages": prompt(text)} for text in ("ab", "c")]
+
+
+async def test_the_engine_tells_the_size_of_its_blocks_or_nothing(server: Server) -> None:
+    async with VllmTokenizer(str(server.http.make_url("")), "m") as tokenize:
+        assert await tokenize.block_tokens() == 32
+        server.metrics = "up 1\n"
+        assert await tokenize.block_tokens() is None
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "what"),
+    [
+        (404, {"detail": "Not Found"}, "status 404"),
+        (200, {"tokens": [-1]}, "something else"),
+        (200, [1], "something else"),
+    ],
+)
+async def test_a_server_without_it_is_told(server: Server, status: int, answer: Json, what: str) -> None:
+    server.status, server.answer = status, answer
+    async with VllmTokenizer(str(server.http.make_url("")), "m") as tokenize:
+        with pytest.raises(NotTokenized, match=what):
+            await tokenize([prompt("ab"), prompt("c")])
+
+
+async def test_a_server_that_is_not_there_is_told(server: Server) -> None:
+    url = str(server.http.make_url(""))
+    await server.http.close()
+    async with VllmTokenizer(url, "m") as tokenize:
+        with pytest.raises(NotTokenized, match="does not answer"):
+            await tokenize([prompt("ab")])
+
+
+async def two_chars_a_token(prompts: Sequence[Sequence[Json]]) -> list[TokenIds]:
+    texts = ["".join(message["content"] for message in each) for each in prompts]
+    return [np.asarray([hash(text[at : at + 2]) & 0xFFFF for at in range(0, len(text), 2)]) for text in texts]
+
+
+def job(rows: int) -> JobPart:
+    known = generate("ask", Const("t" * 64), Column("x"))
+    reads = generate("again", output("ask"))
+    plan = Plan("p", (Input("x"),), (known, reads), output("again"))
+    return JobPart(plan, Table({"x": [f"{number:02}" for number in range(rows)]}, rows))
+
+
+async def test_prompts_known_before_the_run_are_counted_in_the_tokens_of_their_model() -> None:
+    part = job(4)
+    counted = await count_tokens([part], optimize([part]), {"small": two_chars_a_token}, 16)
+
+    assert list(counted.parts[0].token_blocks) == ["ask"]
+    assert counted.cut.chars_per_token == 2
+    (saving,) = prefix_savings(counted.parts, optimize(counted.parts), {}, counted.cut)
+    assert (saving.counted, saving.optimum_tokens) == ("both", 3 * 32)
+
+
+async def test_too_many_prompts_are_sampled_to_learn_how_long_tokens_are() -> None:
+    part, asked = job(50), []
+
+    async def remembers(prompts: Sequence[Sequence[Json]]) -> list[TokenIds]:
+        asked.extend(prompts)
+        return await two_chars_a_token(prompts)
+
+    counted = await count_tokens([part], optimize([part]), {"small": remembers}, 16, at_most=49)
+
+    assert counted.parts[0].token_blocks == {}
+    assert counted.cut.chars_per_token == 2
+    assert len(asked) == 50
+
+
+async def test_a_model_without_a_tokenizer_is_estimated() -> None:
+    part = job(4)
+    counted = await count_tokens([part], optimize([part]), {})
+
+    assert (counted.parts, counted.cut.chars_per_token) == ((part,), 4)
+
+
+@pytest.mark.engine
+async def test_the_real_engine_counts_as_it_computes(real_engine: LocalVllm) -> None:
+    async with VllmTokenizer(real_engine.spec.url, "tiny-llama") as tokenize:
+        (tokens,) = await tokenize([prompt("How many rows are there?")])
+        assert await tokenize.block_tokens() == 32
+
+    assert len(tokens) > 5
