@@ -102,7 +102,7 @@ async def test_engines_that_fail_now_and_then_lose_no_row() -> None:
 async def test_a_job_taken_over_by_another_is_dropped_here() -> None:
     store = MemoryStore()
     job = await submit(store, two_calls.plan, ROWS)
-    async with live_driver(scripted_fleet(), TakenOver(store, after=3)) as driver:
+    async with live_driver(scripted_fleet(), TakenOver(store, after=1)) as driver:
         claim = await store.claim("test", 60.0, job)
         assert claim is not None
         with pytest.raises(Fenced):
