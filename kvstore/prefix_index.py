@@ -46,10 +46,13 @@ class PrefixIndex:
 
     def match(self, blocks: Sequence[BlockName]) -> int:
         """How many leading blocks are warm."""
+        used, idle = self._used, self._idle
+        coming = () if self._shares_in_flight else self._coming
         least, most = 0, len(blocks)
         while least < most:
             middle = (least + most) // 2
-            if self.warm(blocks[middle]):
+            block = blocks[middle]
+            if (block in used and block not in coming) or block in idle:
                 least = middle + 1
             else:
                 most = middle

@@ -1,48 +1,84 @@
 """Ready calls go to engines and ready tools to their slots, as far as there is room."""
 
+from collections.abc import Sequence
+
 from executor.commands import CallMeAt, Dispatch, RunTool, SaveProgram
 from executor.core.failing import give_up
 from executor.core.life import Life
-from executor.core.queues import ReadyQueue
+from executor.core.ready_calls import Frontier, ReadyCalls
 from executor.core.state import State
+from executor.core.warm_order import Ready
 from executor.core.work import Work
 from executor.engines.port import Failure, FailureClass
-from executor.policy.routing import CallView, Choice, choose_engine
+from executor.policy.routing import EngineView, choose_engine
 from planner.ir.plan import Agent, Generate
+
+#: Calls that are being prepared may be better than those that are ready: a program's next one, while its prompt is
+#: warm. Preparing takes microseconds, but for answers that are looked up in a store.
+HOLD_S = 0.005
 
 
 def dispatch(state: State) -> None:
-    for model, queue in state.calls.items():
-        _dispatch_calls(state, model, queue)
+    if not _holds(state):
+        for model, calls in state.calls.items():
+            _dispatch_calls(state, model, calls)
     for name in state.tools.queues:
         while (work := state.tools.next(name)) is not None:
             _run_tool(state, work)
 
 
-def _dispatch_calls(state: State, model: str, queue: ReadyQueue) -> None:
-    while (work := queue.first()) is not None:
-        choice = choose_engine(_view(work), tuple(state.fleet.views.values()))
-        if choice is not None:
-            queue.pop()
-            _send(state, work, choice)
-        elif state.fleet.knows(model):
-            _note_stranded(state, model)
+def _holds(state: State) -> bool:
+    """Whether more calls will be ready at once. Whatever makes them so is an event, so nothing is held for ever."""
+    preparing = state.preparing
+    while preparing and preparing[0].life is not Life.PREPARING:
+        preparing.popleft()
+    if not preparing:
+        state.held_since = None
+        return False
+    if state.held_since is None:
+        state.held_since = state.now
+    return state.now < state.held_since + HOLD_S
+
+
+def _dispatch_calls(state: State, model: str, calls: ReadyCalls) -> None:
+    while (views := state.fleet.with_room(model)) and (frontier := calls.frontier()) is not None:
+        if not _send_one(state, model, frontier, views):
             return
-        else:
-            queue.pop()
-            give_up(state, work, _unknown_model(state, model))
+    if not state.fleet.serves(model):
+        _wait_for_engines(state, model, calls)
 
 
-def _view(work: Work) -> CallView:
+def _send_one(state: State, model: str, frontier: Frontier, views: Sequence[EngineView]) -> bool:
+    """Send the best call of the job; False where no engine can take any now."""
+    choosy = frontier.choosy()
+    if choosy is not None:
+        if _send(state, frontier, choosy, state.fleet.serving(model)):
+            return True
+        if choosy.work.suspect:  # some engine must run empty for it
+            return False
+    for view in views:
+        ready = frontier.best(view.spec.id)
+        if ready is not None and _send(state, frontier, ready, views):
+            return True
+    return False
+
+
+def _send(state: State, frontier: Frontier, ready: Ready, views: Sequence[EngineView]) -> bool:
+    """Send the call to the best of these engines. The one with the least load has chosen it, but another may be done
+    with it earlier."""
+    work = ready.work
     assert isinstance(work.stage, Generate | Agent)
-    return CallView(work.stage.model, work.prompt_tokens, work.output_tokens, work.avoid, work.suspect)
-
-
-def _send(state: State, work: Work, choice: Choice) -> None:
+    work.output_tokens = min(work.output_tokens, state.lengths.expected(work.stage))
+    choice = choose_engine(state.fleet.offers(work, views), work.avoid, suspect=work.suspect)
+    if choice is None:
+        return False
+    reason = f"{choice.reason}; waited for long enough" if frontier.is_overdue(ready) else choice.reason
+    frontier.take(ready)
     work.become(Life.RUNNING)
     state.fleet.enter(work, choice)
-    state.tell(Dispatch(work.ref, work.attempt, choice.engine, choice.reason))
+    state.tell(Dispatch(work.ref, work.attempt, choice.engine, reason))
     _save_program(state, work, "call")
+    return True
 
 
 def _run_tool(state: State, work: Work) -> None:
@@ -59,11 +95,19 @@ def _save_program(state: State, work: Work, doing: str) -> None:
     )
 
 
+def _wait_for_engines(state: State, model: str, calls: ReadyCalls) -> None:
+    """No engine that answers serves the model. One may come back, if there is one at all."""
+    while (frontier := calls.frontier()) is not None:
+        if state.fleet.knows(model):
+            _note_stranded(state, model)
+            return
+        give_up(state, frontier.take(frontier.any()), _unknown_model(state, model))
+
+
 def _note_stranded(state: State, model: str) -> None:
-    if state.fleet.serves(model) or model in state.stranded:
-        return
-    state.stranded[model] = state.now
-    state.tell(CallMeAt(state.now + state.limits.no_engine_s))
+    if model not in state.stranded:
+        state.stranded[model] = state.now
+        state.tell(CallMeAt(state.now + state.limits.no_engine_s))
 
 
 def _unknown_model(state: State, model: str) -> Failure:

@@ -84,9 +84,8 @@ def fail_stranded(state: State) -> None:
             continue
         del state.stranded[model]
         message = f"no engine that serves {model!r} answered for {state.limits.no_engine_s:g} s"
-        while (work := state.calls[model].first()) is not None:
-            state.calls[model].pop()
-            give_up(state, work, Failure(FailureClass.ENGINE, "no_engine", message))
+        while (frontier := state.calls[model].frontier()) is not None:
+            give_up(state, frontier.take(frontier.any()), Failure(FailureClass.ENGINE, "no_engine", message))
 
 
 def free_slot(state: State, work: Work) -> None:

@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from executor.core.engine_cache import EngineCache
 from executor.core.work import Work
-from executor.engines.port import EngineSpec, FailureClass
-from executor.policy.routing import Choice, EngineView
+from executor.engines.port import EngineSpec, FailureClass, Usage
+from executor.policy.routing import Choice, EngineView, Offer, has_room
+from kvstore.prefix_index import BlockName
+from planner.cost.load import rates_for, rates_of
+from planner.cost.rates import LoadRates
 from planner.ir.ids import EngineId
+from planner.ir.plan import Agent, Generate
 
 #: A retry after an engine's fault costs one token; each fresh call earns a tenth (retries stay within 10 % of calls).
 RETRY_EARNED = 0.1
@@ -19,21 +24,48 @@ class Fleet:
 
     def __init__(self, engines: Sequence[EngineSpec], breaker_failures: int) -> None:
         self.views = {spec.id: EngineView(spec) for spec in engines}
+        self.caches = {spec.id: EngineCache(spec) for spec in engines}
+        self._serving = _by_model(engines)
+        self._rates: dict[tuple[EngineId, str], LoadRates] = {}
         self.inside: dict[EngineId, dict[Work, None]] = {spec.id: {} for spec in engines}
         self._breaker_failures = breaker_failures
         self._retry_tokens = RETRY_TOKENS
         assert len(self.views) == len(engines), "two engines with one id"
 
     def knows(self, model: str) -> bool:
-        return any(model in view.spec.models for view in self.views.values())
+        return model in self._serving
 
     def serves(self, model: str) -> bool:
-        return any(view.up and model in view.spec.models for view in self.views.values())
+        return bool(self.serving(model))
+
+    def serving(self, model: str) -> list[EngineView]:
+        """The engines that answer and serve the model."""
+        views = self.views
+        return [views[engine] for engine in self._serving.get(model, ()) if views[engine].up]
+
+    def with_room(self, model: str) -> list[EngineView]:
+        """Those that have room for one more call, the least loaded first."""
+        views = [view for view in self.serving(model) if has_room(view)]
+        if len(views) > 1:
+            views.sort(key=lambda view: (view.load_s, view.spec.id))
+        return views
+
+    def offers(self, work: Work, views: Sequence[EngineView]) -> list[Offer]:
+        return [self._offer(work, view) for view in views]
+
+    def warmer_elsewhere(self, engine: EngineId, model: str, blocks: Sequence[BlockName], warm: int) -> bool:
+        """Whether another engine has more than the `warm` leading blocks of a prompt that this one has."""
+        others = self._serving[model]
+        if len(others) == 1 or warm == len(blocks):
+            return False
+        block = blocks[warm]
+        return any(other != engine and self.views[other].up and self.caches[other].warm(block) for other in others)
 
     def enter(self, work: Work, choice: Choice) -> None:
         view = self.views[choice.engine]
         work.engine, work.load_s = choice.engine, choice.load_s
         self.inside[choice.engine][work] = None
+        self.caches[choice.engine].enter(work)
         self._put(replace(view, running=view.running + 1, load_s=view.load_s + work.load_s, exclusive=work.suspect))
         self._retry_tokens = min(RETRY_TOKENS, self._retry_tokens + RETRY_EARNED)
 
@@ -41,9 +73,16 @@ class Fleet:
         assert work.engine is not None
         view = self.views[work.engine]
         del self.inside[work.engine][work]
+        self.caches[work.engine].leave(work)
         load_s = view.load_s - work.load_s if view.running > 1 else 0.0
         work.engine = None
         return self._put(replace(view, running=view.running - 1, load_s=load_s, exclusive=False))
+
+    def learn(self, work: Work, usage: Usage) -> None:
+        """The engine counted the prompt's tokens."""
+        assert work.engine is not None
+        if usage.prompt_tokens and work.prompt_tokens:
+            self.caches[work.engine].learn(work.prompt_tokens, usage.prompt_tokens)
 
     def answered(self, view: EngineView) -> None:
         if view.failures or view.trips:
@@ -62,7 +101,8 @@ class Fleet:
         view = self.views[engine]
         self._put(replace(view, up=False, trips=view.trips + 1))
 
-    def back(self, engine: EngineId) -> None:
+    def back(self, engine: EngineId, kv_tokens: int | None) -> None:
+        self.caches[engine].start_anew(kv_tokens)
         self._put(replace(self.views[engine], up=True, failures=0))
 
     def probe_delay_s(self, engine: EngineId) -> float:
@@ -76,6 +116,36 @@ class Fleet:
         self._retry_tokens -= 1
         return True
 
+    def _offer(self, work: Work, view: EngineView) -> Offer:
+        cache, engine = self.caches[view.spec.id], view.spec.id
+        warm_tokens = cache.warm_tokens(work) if work.prefix else 0
+        prompt_tokens = round(work.prompt_tokens * cache.scale)
+        load_s = self._rates_of(engine, model_of(work)).seconds(prompt_tokens, work.output_tokens, warm_tokens)
+        has_kv = cache.fits(work) and not cache.comes_warm(work.prefix)
+        return Offer(view, load_s, prompt_tokens, warm_tokens, has_kv)
+
+    def _rates_of(self, engine: EngineId, model: str) -> LoadRates:
+        rates = self._rates.get((engine, model))
+        if rates is None:
+            spec = self.views[engine].spec
+            served = spec.served_names.get(model, model)
+            rates = rates_of(spec.profile) if spec.profile else rates_for(spec.gpu, served, spec.tensor_parallel)
+            self._rates[engine, model] = rates
+        return rates
+
     def _put(self, view: EngineView) -> EngineView:
         self.views[view.spec.id] = view
         return view
+
+
+def model_of(work: Work) -> str:
+    assert isinstance(work.stage, Generate | Agent)
+    return work.stage.model
+
+
+def _by_model(engines: Sequence[EngineSpec]) -> dict[str, list[EngineId]]:
+    serving: dict[str, list[EngineId]] = {}
+    for spec in engines:
+        for model in dict.fromkeys(spec.models):
+            serving.setdefault(model, []).append(spec.id)
+    return serving

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 class Limits:
     """`active_programs` may run at once; `shared_outputs` bounds the answers kept for programs still to come.
 
+    At most `most_passes` calls of its job are preferred to one that waits.
+
     A call waits at most `no_engine_s` for an engine of its model to come back. An engine that fails `breaker_failures`
     times in a row is taken out until it answers a probe.
     """
@@ -15,3 +17,4 @@ class Limits:
     shared_outputs: int = 10_000
     no_engine_s: float = 300.0
     breaker_failures: int = 5
+    most_passes: int = 512

@@ -14,7 +14,6 @@ from executor.commands import (
     TakeShared,
 )
 from executor.core.life import Life
-from executor.core.queues import ReadyQueue
 from executor.core.sharing import Entry
 from executor.core.state import Job, State
 from executor.core.work import Frame, Program, Role, Work, open_frame
@@ -60,6 +59,7 @@ def start(state: State, work: Work) -> None:
         case Role.CALL | Role.TOOL:
             work.attempt += 1
             work.become(Life.PREPARING)
+            state.preparing.append(work)
             state.tell(Prepare(work.ref, work.attempt, work.scope, work.turn))
         case Role.CONTAINER:
             _decide(state, work)
@@ -98,7 +98,7 @@ def enqueue(state: State, work: Work) -> None:
         state.tools.push(work)
     else:
         assert isinstance(work.stage, Generate | Agent)
-        state.calls.setdefault(work.stage.model, ReadyQueue()).push(work)
+        state.calls_of(work.stage.model).push(work)
 
 
 def decided(state: State, work: Work, choice: int) -> None:

@@ -28,6 +28,7 @@ from executor.events import (
     WakeUp,
 )
 from planner.ir.ids import EngineId, NodeRef
+from planner.ir.plan import Agent, Generate
 
 
 class Scheduler:
@@ -120,7 +121,7 @@ class Scheduler:
         work = self._current(event.node, event.attempt, Life.PREPARING)
         if work is None:
             return
-        work.prompt_tokens, work.output_tokens = event.prompt_tokens, event.output_tokens
+        work.prompt_tokens, work.output_tokens, work.prefix = event.prompt_tokens, event.output_tokens, event.prefix
         if event.key is not None and progress.share(self._state, work, event.key, None):
             return
         progress.enqueue(self._state, work)
@@ -130,12 +131,15 @@ class Scheduler:
         if work is None:
             return
         assert work.role is Role.CALL
+        self._state.fleet.learn(work, event.usage)
         self._state.fleet.answered(self._state.fleet.leave(work))
+        assert isinstance(work.stage, Generate | Agent)
+        self._state.lengths.learn(work.stage, event.usage.output_tokens)
         work.program.turns += 1
         work.program.attained_tokens += event.usage.prompt_tokens + event.usage.output_tokens
         progress.finish(self._state, work, event.tools)
 
     def _engine_back(self, event: EngineBack) -> None:
-        self._state.fleet.back(event.engine)
+        self._state.fleet.back(event.engine, event.kv_tokens)
         for model in self._state.fleet.views[event.engine].spec.models:
             self._state.stranded.pop(model, None)

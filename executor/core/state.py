@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 from executor.commands import Command
 from executor.core.fleet import Fleet
+from executor.core.lengths import AnswerLengths
 from executor.core.limits import Limits
-from executor.core.queues import DelayedWork, ReadyQueue, ToolSlots
+from executor.core.queues import DelayedWork, ToolSlots
+from executor.core.ready_calls import ReadyCalls
 from executor.core.sharing import SharedWork
 from executor.core.template import Templates
 from executor.core.work import Frame, Program, Work
@@ -61,10 +63,18 @@ class State:
         self.programs: dict[ProgramId, Program] = {}
         self.shared = SharedWork(limits.shared_outputs)
         self.fleet = Fleet(engines, limits.breaker_failures)
-        self.calls: dict[str, ReadyQueue] = {}
+        self.lengths = AnswerLengths()
+        self.calls: dict[str, ReadyCalls] = {}
+        self.preparing: deque[Work] = deque()  # and those that were, behind one that is
+        self.held_since: float | None = None
         self.tools = ToolSlots()
         self.delayed = DelayedWork()
         self.stranded: dict[str, float] = {}
+
+    def calls_of(self, model: str) -> ReadyCalls:
+        if model not in self.calls:
+            self.calls[model] = ReadyCalls(model, self.fleet, self.limits.most_passes)
+        return self.calls[model]
 
     def tell(self, command: Command) -> None:
         self.out.append(command)

@@ -70,6 +70,8 @@ class Work:
     # calls and tools
     prompt_tokens: int = 0
     output_tokens: int = 0
+    prefix: tuple[int, ...] = ()
+    own_kv_tokens: float = 0.0  # beside the blocks of `prefix`, while it is in an engine
     engine: EngineId | None = None
     avoid: tuple[EngineId, ...] = ()
     load_s: float = 0.0

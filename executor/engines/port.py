@@ -22,7 +22,8 @@ class EngineSpec:
     `models` are the names workflows use; `served_names` has the server's own name of each that it knows by another.
     `tensor_parallel` GPUs hold one copy of the model; without it, as few as do. `profile` says how fast the engine was
     measured to be; without it, it is believed to be as fast as its GPU kind. `kv_tokens` is the room of its KV cache; 0
-    is not known.
+    is not known. With `warm_first` a beginning of prompts that is not in its cache is computed by one call alone, and
+    the others follow when that has ended: for engines that do not share what a running call computes.
     """
 
     id: EngineId
@@ -38,6 +39,7 @@ class EngineSpec:
     tensor_parallel: int | None = None
     profile: Profile | None = None
     kv_tokens: int = 0
+    warm_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

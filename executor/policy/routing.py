@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from executor.engines.port import EngineSpec
-from planner.cost.load import load_seconds
 from planner.ir.ids import EngineId
 
 
@@ -22,14 +21,20 @@ class EngineView:
 
 
 @dataclass(frozen=True, slots=True)
-class CallView:
-    """What routing may know of a call. A `suspect` was in flight on engines that died: it must run alone."""
+class Offer:
+    """What one engine would do for one call: `warm_tokens` of its `prompt_tokens` are in the cache there, and the call
+    takes `load_s` seconds of the engine's time; `has_kv` tells whether its KV has room for the call now."""
 
-    model: str
+    view: EngineView
+    load_s: float
     prompt_tokens: int
-    output_tokens: int
-    avoid: tuple[EngineId, ...] = ()
-    suspect: bool = False
+    warm_tokens: int = 0
+    has_kv: bool = True
+
+    @property
+    def done_s(self) -> float:
+        """When the call would be done: the work before it, the prompt that is not warm, and the answer."""
+        return self.view.load_s + self.load_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +44,28 @@ class Choice:
     reason: str
 
 
-def choose_engine(call: CallView, fleet: Sequence[EngineView]) -> Choice | None:
-    """The engine with the least predicted load that has room; `None` means not now.
+def choose_engine(offers: Sequence[Offer], avoid: Sequence[EngineId] = (), *, suspect: bool = False) -> Choice | None:
+    """The engine with the earliest predicted completion that has room; `None` means not now.
 
-    Engines the call should avoid are taken only when no other serves its model. Ties go to the smaller id.
+    `offers` are of the engines that answer and serve the model. Those to `avoid` are taken only where there are no
+    others; a `suspect` call was in flight on engines that died, and must run alone. Ties go to the smaller id.
     """
-    serving = [view for view in fleet if view.up and call.model in view.spec.models]
-    preferred = [view for view in serving if view.spec.id not in call.avoid] or serving
-    open_now = [view for view in preferred if _has_room(view, call)]
+    preferred = [offer for offer in offers if offer.view.spec.id not in avoid] or offers
+    open_now = [offer for offer in preferred if offer.has_kv and has_room(offer.view, suspect=suspect)]
     if not open_now:
         return None
-    loads = {view.spec.id: view.load_s + _seconds(call, view) for view in open_now}
-    best = min(open_now, key=lambda view: (loads[view.spec.id], view.spec.id))
-    reason = f"least predicted load: {loads[best.spec.id]:.3f} s of {len(open_now)} with room"
-    return Choice(best.spec.id, _seconds(call, best), reason)
+    best = min(open_now, key=lambda offer: (offer.done_s, offer.view.spec.id))
+    return Choice(best.view.spec.id, best.load_s, _reason(best, len(open_now)))
 
 
-def _has_room(view: EngineView, call: CallView) -> bool:
-    if view.exclusive or (call.suspect and view.running > 0):
+def has_room(view: EngineView, *, suspect: bool = False) -> bool:
+    """Whether one more call may be inside; a suspect only alone."""
+    if view.exclusive or (suspect and view.running > 0):
         return False
     return view.running < view.spec.max_running
 
 
-def _seconds(call: CallView, view: EngineView) -> float:
-    model = view.spec.served_names.get(call.model, call.model)
-    spec = view.spec
-    return load_seconds(spec.gpu, model, call.prompt_tokens, call.output_tokens, spec.tensor_parallel, spec.profile)
+def _reason(offer: Offer, open_now: int) -> str:
+    if not offer.warm_tokens:
+        return f"least predicted load: {offer.done_s:.3f} s of {open_now} with room"
+    return f"{offer.warm_tokens:,} of {offer.prompt_tokens:,} prompt tokens warm; predicted {offer.done_s:.2f} s"

@@ -1,0 +1,139 @@
+"""What is believed of one engine's KV cache: what is warm, what the calls in flight take, and what room is left."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from executor.core.work import Work
+from executor.engines.port import EngineSpec
+from executor.prompt_blocks import BLOCK_TOKENS
+from kvstore.prefix_index import BlockName, PrefixIndex
+from planner.ir.tokens import CHARS_PER_TOKEN
+
+#: The room of an engine that does not tell.
+ASSUMED_KV_TOKENS = 400_000
+#: What of the KV the calls in flight may take together: answers grow, and estimates err.
+KV_SHARE = 0.9
+#: A call waits for one that computes its beginning where that is at least so many blocks more than are there.
+WORTH_WAITING_BLOCKS = 4
+#: How far estimates are believed before the engine counted any prompt, and how soon old counts are forgotten.
+PRIOR_TOKENS = 1_000.0
+REMEMBERED_TOKENS = 200_000.0
+#: By how much the tokens of a block must change before the room is counted anew.
+WORTH_RESIZING = 0.02
+
+
+class Watcher(Protocol):
+    def warmed(self) -> None:
+        """The block became warm. Whoever wants to hear of another must say so again."""
+
+
+class EngineCache:
+    """Counts in the engine's own tokens: estimates, times what its counts so far were to their estimates."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        profile = spec.profile
+        self._told = spec.kv_tokens > 0
+        self.kv_tokens = spec.kv_tokens or (profile.kv_tokens if profile else 0)
+        self.warm_first = spec.warm_first
+        self._estimated = PRIOR_TOKENS
+        self._counted = PRIOR_TOKENS * CHARS_PER_TOKEN / (profile.chars_per_token if profile else CHARS_PER_TOKEN)
+        self._inside = 0
+        self._own_tokens = 0.0  # of the calls inside, beside the full blocks of their prompts
+        self._watchers: dict[BlockName, dict[Watcher, None]] = {}
+        self._index = PrefixIndex(self._capacity(), shares_in_flight=not spec.warm_first)
+
+    @property
+    def scale(self) -> float:
+        """The engine's tokens for each estimated one."""
+        return self._counted / self._estimated
+
+    @property
+    def in_flight_tokens(self) -> float:
+        """What the calls inside take, with the answers expected of them; what they share counts once."""
+        return self._index.used * self._block_tokens + self._own_tokens
+
+    def match(self, blocks: Sequence[BlockName]) -> int:
+        """How many leading blocks are warm."""
+        return self._index.match(blocks)
+
+    def warm(self, block: BlockName) -> bool:
+        return self._index.warm(block)
+
+    def warm_tokens(self, work: Work) -> int:
+        """How much of the prompt need not be read again; its last token always is."""
+        return int(min(self.match(work.prefix) * BLOCK_TOKENS, max(0, work.prompt_tokens - 1)) * self.scale)
+
+    def comes_warm(self, blocks: Sequence[BlockName]) -> bool:
+        """Whether it is better to wait: a call inside computes the beginning, and the engine shares it when that has
+        ended."""
+        return self.warm_first and self._index.in_use(blocks) - self.match(blocks) >= WORTH_WAITING_BLOCKS
+
+    def fits(self, work: Work) -> bool:
+        """Whether the call fits beside those inside. One call alone always may."""
+        if not self.kv_tokens or not self._inside:
+            return True
+        new_blocks = len(work.prefix) - self._index.in_use(work.prefix)
+        added = new_blocks * self._block_tokens + self._own(work)
+        return self.in_flight_tokens + added <= KV_SHARE * self.kv_tokens
+
+    def holds(self, blocks: int) -> bool:
+        """Whether so many blocks fit beside the calls inside, so that nothing that is warm must give way to them."""
+        return bool(self.kv_tokens) and self.in_flight_tokens + blocks * self._block_tokens <= KV_SHARE * self.kv_tokens
+
+    def enter(self, work: Work) -> None:
+        self._inside += 1
+        work.own_kv_tokens = self._own(work)
+        self._own_tokens += work.own_kv_tokens
+        if work.prefix:
+            self._tell(self._index.enter(work.prefix))
+
+    def leave(self, work: Work) -> None:
+        self._inside -= 1
+        self._own_tokens = self._own_tokens - work.own_kv_tokens if self._inside else 0.0
+        if work.prefix:
+            self._tell(self._index.leave(work.prefix))
+
+    def learn(self, estimated: int, counted: int) -> None:
+        """A prompt that was estimated so long was counted so long by the engine."""
+        self._estimated += estimated
+        self._counted += counted
+        if self._estimated > REMEMBERED_TOKENS:
+            self._estimated, self._counted = self._estimated / 2, self._counted / 2
+        if abs(self._index.capacity - self._capacity()) > WORTH_RESIZING * self._index.capacity:
+            self._index.resize(self._capacity())
+
+    def start_anew(self, kv_tokens: int | None) -> None:
+        """The engine is there (again) with an empty cache, and told its room if it can. The fleet file knows better."""
+        self._index.forget()
+        if kv_tokens and not self._told:
+            self.kv_tokens = kv_tokens
+            self._index.resize(self._capacity())
+
+    def watch(self, block: BlockName, watcher: Watcher) -> None:
+        """Tell `watcher` once, when the block becomes warm."""
+        self._watchers.setdefault(block, {})[watcher] = None
+
+    def unwatch(self, block: BlockName, watcher: Watcher) -> None:
+        watchers = self._watchers.get(block)
+        if watchers is not None:
+            watchers.pop(watcher, None)
+            if not watchers:
+                del self._watchers[block]
+
+    @property
+    def _block_tokens(self) -> float:
+        return BLOCK_TOKENS * self.scale
+
+    def _capacity(self) -> int:
+        return max(1, int((self.kv_tokens or ASSUMED_KV_TOKENS) / self._block_tokens))
+
+    def _own(self, work: Work) -> float:
+        tail = max(0, work.prompt_tokens - len(work.prefix) * BLOCK_TOKENS)
+        return tail * self.scale + work.output_tokens
+
+    def _tell(self, blocks: Sequence[BlockName]) -> None:
+        if not self._watchers:
+            return
+        for block in blocks:
+            for watcher in self._watchers.pop(block, ()):
+                watcher.warmed()

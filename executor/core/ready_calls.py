@@ -1,0 +1,186 @@
+"""Calls that are ready and wait for an engine: by job, and of each job the first few hundred to be chosen among."""
+
+import heapq
+from collections import deque
+from itertools import count
+
+from executor.core.fleet import Fleet
+from executor.core.warm_order import Ready, WarmOrder
+from executor.core.work import Work
+from executor.policy.ordering import QueueKey, passed_over
+from kvstore.prefix_index import BlockName
+from planner.ir.ids import EngineId
+
+#: Among how many calls of a job, the first in program order, the next one is chosen.
+LOOK_AHEAD = 256
+_TIDY_AT = 4 * LOOK_AHEAD
+
+_JobKey = tuple[int, int]
+
+
+class ReadyCalls:
+    """The ready calls of one model: jobs by priority, then by age. Works dropped meanwhile are passed over."""
+
+    def __init__(self, model: str, fleet: Fleet, most_passes: int) -> None:
+        self._model, self._fleet, self._most_passes = model, fleet, most_passes
+        self._frontiers: dict[_JobKey, Frontier] = {}
+        self._keys: list[_JobKey] = []
+
+    def push(self, work: Work) -> None:
+        key = work.program.order.priority, work.program.order.job
+        if key not in self._frontiers:
+            self._frontiers[key] = Frontier(self._model, self._fleet, self._most_passes)
+            heapq.heappush(self._keys, key)
+        self._frontiers[key].push(work)
+
+    def frontier(self) -> "Frontier | None":
+        """The ready calls of the job that goes first, or None where no call waits."""
+        while self._keys:
+            frontier = self._frontiers[self._keys[0]]
+            if not frontier.empty:
+                return frontier
+            del self._frontiers[heapq.heappop(self._keys)]
+        return None
+
+
+class Frontier:
+    """The ready calls of one job. All are ready: whichever goes first, nothing is done before what it depends on."""
+
+    def __init__(self, model: str, fleet: Fleet, most_passes: int) -> None:
+        self._model, self._fleet, self._most_passes = model, fleet, most_passes
+        self._arrivals = count()
+        self._sent = 0
+        self._choosy: list[tuple[QueueKey, int, Ready]] = []
+        self._rest: list[tuple[QueueKey, int, Ready]] = []
+        self._near = 0
+        self._near_blocks: dict[BlockName, int] = {}
+        self._by_path: list[tuple[float, int, int, Ready]] = []
+        self._by_age: deque[Ready] = deque()
+        self._warm: dict[EngineId, WarmOrder] = {}
+
+    def push(self, work: Work) -> None:
+        ready = Ready(work, self._model, _left_s(work), next(self._arrivals))
+        if work.avoid or work.suspect:
+            heapq.heappush(self._choosy, (work.program.order, ready.arrival, ready))
+        elif self._rest or self._near >= LOOK_AHEAD:
+            heapq.heappush(self._rest, (work.program.order, ready.arrival, ready))
+        else:
+            self._come_near(ready)
+
+    @property
+    def empty(self) -> bool:
+        return self.choosy() is None and self._first_by_path() is None
+
+    def choosy(self) -> Ready | None:
+        """The first call that failed before, and so cannot go to every engine, or must be alone there."""
+        return _first(self._choosy)
+
+    def best(self, engine: EngineId) -> Ready | None:
+        """The call that engine should take next; None where each had better wait. It stays here until it is sent."""
+        longest, oldest = self._first_by_path(), self._oldest()
+        if oldest is None:
+            return None
+        if self.is_overdue(oldest) and not self._fleet.caches[engine].comes_warm(oldest.work.prefix):
+            return oldest
+        if not self._near_blocks or self._all_fits(engine):
+            return longest
+        return self._order(engine).first()
+
+    def is_overdue(self, ready: Ready) -> bool:
+        """Whether as many others went before it as may."""
+        return ready.near and passed_over(self._sent - ready.entered, self._most_passes)
+
+    def take(self, ready: Ready) -> Work:
+        """It is sent, or given up."""
+        self._sent += 1
+        self._leave(ready)
+        return ready.work
+
+    def any(self) -> Ready:
+        ready = self.choosy() or self._first_by_path()
+        assert ready is not None, "no call waits"
+        return ready
+
+    def _oldest(self) -> Ready | None:
+        while self._by_age and not self._by_age[0].waits:
+            self._by_age.popleft()
+        return self._by_age[0] if self._by_age else None
+
+    def _first_by_path(self) -> Ready | None:
+        self._refill()
+        while self._by_path and not self._by_path[0][3].waits:
+            self._leave(heapq.heappop(self._by_path)[3])
+            self._refill()
+        return self._by_path[0][3] if self._by_path else None
+
+    def _refill(self) -> None:
+        while self._near < LOOK_AHEAD and _first(self._rest) is not None:
+            self._come_near(heapq.heappop(self._rest)[2])
+
+    def _come_near(self, ready: Ready) -> None:
+        ready.near, ready.entered = True, self._sent
+        self._near += 1
+        for block in ready.work.prefix:
+            self._near_blocks[block] = self._near_blocks.get(block, 0) + 1
+        position = ready.work.program.order.position
+        heapq.heappush(self._by_path, (-ready.left_s, position, ready.arrival, ready))
+        self._by_age.append(ready)
+        for order in self._warm.values():
+            order.add(ready)
+            order.tidy(_TIDY_AT)
+        if len(self._by_path) > _TIDY_AT:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        for entry in self._by_path:
+            if not entry[3].waits:
+                self._leave(entry[3])
+        self._by_path = [entry for entry in self._by_path if not entry[3].gone]
+        heapq.heapify(self._by_path)
+
+    def _leave(self, ready: Ready) -> None:
+        if ready.gone:
+            return
+        ready.leave()
+        if not ready.near:
+            return
+        self._near -= 1
+        for block in ready.work.prefix:
+            users = self._near_blocks[block] - 1
+            if users:
+                self._near_blocks[block] = users
+            else:
+                del self._near_blocks[block]
+
+    def _all_fits(self, engine: EngineId) -> bool:
+        """Whether no order among these calls could change what is warm for them: then programs go by what is left of
+        them. With several engines the order also decides where a beginning is computed."""
+        if len(self._fleet.serving(self._model)) > 1 or self._fleet.caches[engine].warm_first:
+            return False
+        return self._fleet.caches[engine].holds(len(self._near_blocks))
+
+    def _order(self, engine: EngineId) -> WarmOrder:
+        order = self._warm.get(engine)
+        if order is None:
+            order = self._warm[engine] = WarmOrder(engine, self._fleet)
+            for *_, ready in sorted(self._by_path):
+                if ready.waits:
+                    order.add(ready)
+        return order
+
+
+def _first(heap: list[tuple[QueueKey, int, Ready]]) -> Ready | None:
+    while heap and not heap[0][2].waits:
+        heapq.heappop(heap)
+    return heap[0][2] if heap else None
+
+
+def _left_s(work: Work) -> float:
+    """From the beginning of this call to the end of its program, along the longest path."""
+    frame = work.frame
+    index = work.agent.index if work.agent is not None else work.index
+    left = frame.template.took_s[index] + frame.template.behind_s[index]
+    while frame.owner is not None:
+        left += frame.owner.frame.template.behind_s[frame.owner.index]
+        frame = frame.owner.frame
+    return left
