@@ -44,6 +44,8 @@ def priced(specs: Sequence[EngineSpec], prices: Mapping[str, float]) -> tuple[Pr
             usd_per_hour=spec.price_per_hour,
             tensor_parallel=spec.tensor_parallel,
             profile=spec.profile,
+            name=spec.id,
+            kv_room_tokens=spec.kv_tokens,
         )
         for spec in specs
     )

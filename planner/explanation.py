@@ -1,13 +1,18 @@
 """What a job will ask for, told before anything runs: as values, text, JSON, a picture, a notebook's table."""
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from planner.ir.plan import Plan
 from planner.ir.values import Json
 from planner.job import PassReport
 from planner.mermaid import mermaid
+from planner.placement.placement import Placement
+from planner.prefix.saving import PrefixSaving
+from planner.sections import placement_lines, prefix_lines
+from planner.text_tables import aligned, three_digits
+from planner.tree import tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,11 @@ class Span:
 
     def __str__(self) -> str:
         low, high = f"{round(self.low):,}", f"{round(self.high):,}"
+        return low if low == high else f"{low}..{high}"
+
+    def short(self) -> str:
+        """With three digits: times and money are not known any better."""
+        low, high = three_digits(self.low), three_digits(self.high)
         return low if low == high else f"{low}..{high}"
 
     def __add__(self, other: "Span") -> "Span":
@@ -64,7 +74,8 @@ class StageForecast:
 class Explanation:
     """`plans[i]` runs on `rows[i]` rows; `stages` are all their stages, in the order of `planner.ir.sites.walk`.
 
-    `engines` describe those that the times of stages are for; without times there are none.
+    `engines` describe those that the times of stages are for; without times there are none. `prefixes` tell what
+    prompts share, model by model; `placement` where stages would run. `planner.foretell` adds all of them.
     """
 
     plans: tuple[Plan, ...]
@@ -73,6 +84,8 @@ class Explanation:
     passes: tuple[PassReport, ...]
     assumptions: tuple[str, ...]
     engines: tuple[str, ...] = ()
+    prefixes: tuple[PrefixSaving, ...] = ()
+    placement: Placement | None = None
 
     @property
     def calls(self) -> Span:
@@ -106,9 +119,9 @@ class Explanation:
         return sum((stage.usd or NOTHING for stage in self.stages), NOTHING)
 
     def to_text(self) -> str:
-        return (
-            "\n".join([*self._tables(), "", *self.summary(), "", *self._pass_lines(), *self._assumption_lines()]) + "\n"
-        )
+        sections = (self._tables(), self.summary(), prefix_lines(self.prefixes), placement_lines(self.placement))
+        told = [[*section] for section in (*sections, [*self._pass_lines(), *self.assumption_lines()])]
+        return "\n\n".join("\n".join(lines) for lines in told if lines) + "\n"
 
     def to_json(self) -> Json:
         """Plain data, ready for `json.dumps`; spans are `{"low", "high"}`."""
@@ -124,17 +137,27 @@ class Explanation:
             "engines": list(self.engines),
             "stages": [asdict(stage) for stage in self.stages],
             "passes": [_report(report) for report in self.passes],
+            "prefixes": [asdict(saving) for saving in self.prefixes],
+            "placement": None if self.placement is None else self.placement.to_json(),
             "assumptions": list(self.assumptions),
         }
 
     def to_mermaid(self) -> str:
         """A flowchart of all plans, each stage with its calls."""
-        labels = [{s.path: _label(s) for s in self.stages if s.plan == number} for number in range(len(self.plans))]
-        return mermaid(self.plans, labels)
+        return mermaid(self.plans, self.labels(stage_label))
+
+    def to_tree(self) -> str:
+        """All plans as trees, each stage with its calls, tokens and times."""
+        return tree(self.plans, [self.title(number) for number in range(len(self.plans))], self.labels(_branch_label))
+
+    def labels(self, label: Callable[[StageForecast], str]) -> list[dict[str, str]]:
+        """For each plan, what `label` says of its stages, by path."""
+        numbers = range(len(self.plans))
+        return [{stage.path: label(stage) for stage in self.stages if stage.plan == number} for number in numbers]
 
     def _repr_html_(self) -> str:
         tables = "".join(self._html_table(number) for number in range(len(self.plans)))
-        told = "<br>".join(html.escape(line) for line in (*self.summary(), *self._assumption_lines()))
+        told = "<br>".join(html.escape(line) for line in (*self.summary(), *self.assumption_lines()))
         return f"{tables}<p>{told}</p>"
 
     def summary(self) -> tuple[str, ...]:
@@ -149,30 +172,31 @@ class Explanation:
 
     def _time_lines(self) -> Iterator[str]:
         if self.engines:
-            yield f"engine time (estimate): {_figures(self.engine_seconds)} s, {_figures(self.usd)} USD"
+            yield f"engine time (estimate): {self.engine_seconds.short()} s, {self.usd.short()} USD"
             yield f"on {'; '.join(self.engines)}"
 
     def _tables(self) -> Iterator[str]:
         for number in range(len(self.plans)):
-            yield self._title(number)
-            yield from _aligned([self._headings(), *self._cells(number)])
+            yield self.title(number)
+            yield from aligned([self.headings(), *self.cells(number)], first_figure=3)
 
     def _html_table(self, plan: int) -> str:
-        title = html.escape(self._title(plan))
-        rows = "".join(_html_row(cells) for cells in self._cells(plan))
-        head = f"<caption>{title}</caption><thead>{_html_row(self._headings(), 'th')}</thead>"
+        title = html.escape(self.title(plan))
+        rows = "".join(_html_row(cells) for cells in self.cells(plan))
+        head = f"<caption>{title}</caption><thead>{_html_row(self.headings(), 'th')}</thead>"
         return f"<table>{head}<tbody>{rows}</tbody></table>"
 
-    def _title(self, plan: int) -> str:
-        return f"plan {self.plans[plan].name}, {self.rows[plan]:,} rows"
+    def title(self, plan: int) -> str:
+        rows = self.rows[plan]
+        return f"plan {self.plans[plan].name}, {rows:,} {'row' if rows == 1 else 'rows'}"
 
-    def _cells(self, plan: int) -> list[tuple[str, ...]]:
+    def cells(self, plan: int) -> list[tuple[str, ...]]:
         stages = [stage for stage in self.stages if stage.plan == plan]
         if not self.engines:
             return [(*_stage_cells(stage), stage.note) for stage in stages]
         return [(*_stage_cells(stage), *_cost_cells(stage), stage.note) for stage in stages]
 
-    def _headings(self) -> tuple[str, ...]:
+    def headings(self) -> tuple[str, ...]:
         return (*_HEADINGS, *(_COST_HEADINGS if self.engines else ()), "")
 
     def _pass_lines(self) -> Iterator[str]:
@@ -180,7 +204,7 @@ class Explanation:
             counts = ", ".join(f"{name} {count:,}" for name, count in report.counts.items())
             yield f"pass {report.name}: {counts or 'nothing to do'}"
 
-    def _assumption_lines(self) -> Iterator[str]:
+    def assumption_lines(self) -> Iterator[str]:
         yield "tokens are estimates; shared are those in prefixes that the best prefix cache computes once"
         yield f"estimates assume: {'; '.join(self.assumptions)}"
 
@@ -205,30 +229,21 @@ def _stage_cells(stage: StageForecast) -> tuple[str, ...]:
 
 
 def _cost_cells(stage: StageForecast) -> tuple[str, ...]:
-    return tuple("" if span is None else _figures(span) for span in (stage.engine_seconds, stage.usd))
+    return tuple("" if span is None else span.short() for span in (stage.engine_seconds, stage.usd))
 
 
-def _figures(span: Span) -> str:
-    """Three digits: times and money are not known any better."""
-    low, high = (f"{end:,.0f}" if end >= 100 else f"{end:.3g}" for end in (span.low, span.high))
-    return low if low == high else f"{low}..{high}"
-
-
-_FIRST_FIGURE = 3
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (
-            cell.rjust(width) if _FIRST_FIGURE <= column < len(row) - 1 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield ("  " + "  ".join(cells)).rstrip()
-
-
-def _label(stage: StageForecast) -> str:
+def stage_label(stage: StageForecast) -> str:
     return f"{stage.kind} {stage.does}".strip() + f"\n{stage.distinct} of {stage.calls}"
+
+
+def _branch_label(stage: StageForecast) -> str:
+    unit = "calls" if stage.asks_model else "times"
+    said = [f"{stage.kind} {stage.does}".strip(), f"{stage.distinct} of {stage.calls} {unit}"]
+    if stage.asks_model:
+        said.append(f"{stage.merged_tokens} prompt tokens")
+    if stage.engine_seconds is not None:
+        said.append(f"{stage.engine_seconds.short()} s")
+    return ", ".join([*said, stage.note] if stage.note else said)
 
 
 def _html_row(cells: Sequence[str], tag: str = "td") -> str:

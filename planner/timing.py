@@ -23,6 +23,7 @@ class PricedEngine:
 
     `tensor_parallel` GPUs hold one copy of a model; without it, as few as do. With a `profile`, it is as fast as that.
     `usd_per_hour` is for the whole engine; without it, it pays `usd_per_gpu_hour` for each GPU its model needs.
+    `kv_room_tokens` is what its KV cache holds; 0 where that is not known, and it is worked out. `name` is for people.
     """
 
     gpu: str
@@ -31,6 +32,8 @@ class PricedEngine:
     usd_per_hour: float = 0.0
     tensor_parallel: int | None = None
     profile: Profile | None = None
+    name: str = ""
+    kv_room_tokens: int = 0
 
     def serves(self, model: str) -> bool:
         return not self.models or model in self.models
@@ -39,6 +42,8 @@ class PricedEngine:
         return replica_for(self.gpu, self.models.get(model, model), self.tensor_parallel)
 
     def kv_tokens(self, model: str) -> int:
+        if self.kv_room_tokens:
+            return self.kv_room_tokens
         return self.profile.kv_tokens if self.profile is not None else kv_tokens(self.replica(model))
 
     def load_rates(self, model: str, running: float) -> LoadRates:

@@ -298,14 +298,14 @@ def _how(node: NodeOutput) -> How:
 def _tally(path: str, how: How, nodes: Sequence[NodeOutput]) -> Tally:
     times = [node.times for node in nodes if node.times is not None]
     return Tally(
-        path,
-        how,
-        len(nodes),
-        *(sum(countable(getattr(node.work, name)) for node in nodes) for name in MADE),
-        sum(at.begun_at - at.ready_at for at in times),
-        sum(at.ended_at - at.begun_at for at in times),
-        min((at.begun_at for at in times), default=None),
-        max((at.ended_at for at in times), default=None),
+        path=path,
+        how=how,
+        nodes=len(nodes),
+        **{name: sum(countable(getattr(node.work, name)) for node in nodes) for name in MADE},
+        waited_s=sum(at.begun_at - at.ready_at for at in times),
+        took_s=sum(at.ended_at - at.begun_at for at in times),
+        first_begun_at=min((at.begun_at for at in times), default=None),
+        last_ended_at=max((at.ended_at for at in times), default=None),
     )
 
 

@@ -124,9 +124,16 @@ def _times() -> list[ColumnElement[float]]:
 
 
 def _tally(row: Row[Any]) -> Tally:
-    work = (int(row._mapping[column]) for column in WORK_COLUMNS.values())
-    times = (row.waited_s, row.took_s, row.first_begun_at, row.last_ended_at)
-    return Tally(row.path, How(row.how), row.nodes, *work, *times)
+    return Tally(
+        path=row.path,
+        how=How(row.how),
+        nodes=row.nodes,
+        **{name: int(row._mapping[column]) for name, column in WORK_COLUMNS.items()},
+        waited_s=row.waited_s,
+        took_s=row.took_s,
+        first_begun_at=row.first_begun_at,
+        last_ended_at=row.last_ended_at,
+    )
 
 
 def call_spans(connection: Connection, job: JobId) -> Sequence[CallSpan]:

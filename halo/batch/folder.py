@@ -12,6 +12,7 @@ from halo.batch.errors import FolderRefused
 from planner.ir.values import Json
 
 DATABASE, RESULTS, ERRORS, SUMMARY = "job.db", "results.jsonl", "errors.jsonl", "summary.json"
+ANALYSIS = "analyze.json"
 _LOCK = ".lock"
 _SCAFFOLDING = {_LOCK, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"}
 

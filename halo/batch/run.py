@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -12,12 +13,14 @@ from typing import Any, overload
 from executor.core.limits import Limits
 from executor.engines.port import EngineSpec
 from executor.store.port import Claim, JobRecord, NewJob, Store
+from halo.analysis import FLEET, Fleet, analyze_job, fleet_as_json
 from halo.batch.errors import BatchStopped, FolderRefused
 from halo.batch.fitness import check_models
-from halo.batch.folder import SUMMARY, Folder
+from halo.batch.folder import ANALYSIS, SUMMARY, Folder
 from halo.batch.intake import Intake, Rows, rows_digest, take_in
 from halo.batch.outcome import write_outcomes
 from halo.batch.summary import Summary, Timing, summarise
+from halo.prices import read_prices
 from halo.sdk.workflow import Workflow
 from halo.wiring import Runtime, open_runtime
 from planner.ir.codec import encode
@@ -32,7 +35,10 @@ LEASE_S = 365 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is to be run. `limit` takes only so many rows of the file; `journal` gets every event of the scheduler."""
+    """What is to be run. `limit` takes only so many rows of the file; `journal` gets every event of the scheduler.
+
+    With `analyze`, what was predicted and what became of it is written beside the summary.
+    """
 
     workflow: Workflow[..., Any]
     rows: Rows
@@ -42,6 +48,7 @@ class Batch:
     limit: int | None = None
     limits: Limits | None = None
     journal: Path | None = None
+    analyze: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,7 @@ class _Run:
         batch = self._batch
         table, intake = await asyncio.to_thread(take_in, batch.rows, batch.workflow.plan.inputs, batch.limit)
         identity = await asyncio.to_thread(_identity, batch)
+        fleet = fleet_as_json(batch.engines, read_prices(os.environ))
         async with open_runtime(
             batch.engines,
             batch.workflow.tools,
@@ -97,7 +105,7 @@ class _Run:
             await check_models(batch.workflow.plan, runtime.engines)
             self._check_stop()
             if record is None:
-                record = await runtime.store.create_job(_new_job(batch, identity, table))
+                record = await runtime.store.create_job(_new_job(batch, identity, table, fleet))
             self.accepted = True
             del table  # the store gives the rows again
             await self._run_job(Running(record.id, intake, runtime))
@@ -142,7 +150,14 @@ class _Run:
         )
         with self._folder.writing(SUMMARY) as file:
             file.add_page(summary.as_json())
+        if self._batch.analyze:
+            await self._write_analysis(runtime, before.id)
         return summary
+
+    async def _write_analysis(self, runtime: Runtime, job: JobId) -> None:
+        analysis = await analyze_job(runtime.store, job, Fleet(()))
+        with self._folder.writing(ANALYSIS) as file:
+            file.add_page(analysis.to_json())
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
@@ -178,7 +193,7 @@ _CHANGES = {
 }
 
 
-def _new_job(batch: Batch, identity: Mapping[str, Json], table: Table) -> NewJob:
+def _new_job(batch: Batch, identity: Mapping[str, Json], table: Table, fleet: Json) -> NewJob:
     """Its id comes from what it is, so that the same batch makes the same calls wherever it runs."""
     named = {key: identity[key] for key in _CHANGES}
     digest = hashlib.blake2b(canonical_json(named).encode(), digest_size=8).hexdigest()
@@ -188,7 +203,7 @@ def _new_job(batch: Batch, identity: Mapping[str, Json], table: Table) -> NewJob
         plan=encode(batch.workflow.plan),
         rows=TableRows(table),
         request_hash=digest,
-        metadata=identity,
+        metadata={**identity, FLEET: fleet},
     )
 
 

@@ -33,6 +33,11 @@ _Journal = Annotated[
 ]
 
 
+_Explain = Annotated[
+    bool, typer.Option("--explain", help="Also tell what was predicted and what became of it; it goes to analyze.json.")
+]
+
+
 def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Run a workflow over a file of rows.")
     group.command("run", epilog=_EXAMPLES)(run)
@@ -50,6 +55,7 @@ def run(
     limit: _Limit = None,
     max_active: _MaxActive = None,
     journal: _Journal = None,
+    explain: _Explain = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a workflow on every row of a file.
@@ -70,7 +76,7 @@ def run(
         with prints_aside():
             found = find_workflow(workflow)
             engines = engines_for(found, engine, model, fleet)
-            summary = run_async(_run(Batch(found, rows, out, engines, resume, limit, limits, journal)))
+            summary = run_async(_run(Batch(found, rows, out, engines, resume, limit, limits, journal, explain)))
     except BatchStopped as stopped:
         say(f"{stopped}; to go on:\n  {resume_command(sys.argv)}")
         raise typer.Exit(INTERRUPTED) from None
@@ -78,6 +84,8 @@ def run(
         print_json(summary.as_json())
     else:
         _print(summary, out)
+        if explain:
+            typer.echo(f"\n{_analysis(out)}")
     raise typer.Exit(summary.exit_code)
 
 
@@ -101,6 +109,13 @@ async def _run(batch: "Batch") -> "Summary":
 
     with stop_on_interrupt(lambda: say("stopping: what runs is given up, what is finished is kept")) as stop:
         return await run_batch(batch, stop=stop, watch=watch)
+
+
+def _analysis(out: Path) -> str:
+    from halo.analysis import Fleet, analyze_folder
+    from halo.event_loop import run_async
+
+    return run_async(analyze_folder(out, Fleet(()))).to_text().rstrip()
 
 
 def _beginning(running: "Running") -> str:

@@ -1,4 +1,4 @@
-"""`halo explain`: what would be run, without running it."""
+"""`halo explain`: what would be run, without running it; and after a run, what was predicted against what was."""
 
 import json
 import os
@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halo.cli.console import prints_aside, warn
-from halo.cli.options import EngineUrls, Fleet, InputJson, Inputs, Models, WorkflowName
+from halo.cli.options import EngineUrls, Fleet, InputJson, Inputs, Models, complete_workflow
 
 if TYPE_CHECKING:
+    from halo.analysis import Fleet as PredictedFor
     from halo.sdk.workflow import Workflow
+    from planner.analysis import Analysis
     from planner.explanation import Explanation
     from planner.ir.plan import Plan
     from planner.table import Table
@@ -23,9 +25,11 @@ _EXAMPLES = """Examples:
 
   halo explain flows.py:answer -i question="How many?" --format json
 
-  halo explain text2sql --rows questions.jsonl --fleet fleet.toml
+  halo explain text2sql --rows questions.jsonl --fleet fleet.toml --format html > plan.html
 
-  halo explain flows.py:answer --format mermaid
+  halo explain --analyze out/
+
+  halo explain --job run_0198c --database postgresql://halo@db-host/halo
 """
 
 
@@ -37,12 +41,34 @@ class Format(StrEnum):
     HTML = "html"
 
 
+_Workflow = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[WORKFLOW]",
+        help="module:name, path/to/file.py:name, or the name of an installed workflow.",
+        autocompletion=complete_workflow,
+        show_default=False,
+    ),
+]
 _Rows = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The rows: .jsonl, .csv or .parquet.", show_default=False)
 ]
-_Format = Annotated[Format, typer.Option("--format", "-f", help="How to show it.")]
+_Format = Annotated[Format, typer.Option("--format", "-f", help="How to show it; html is one page by itself.")]
 _Limit = Annotated[int | None, typer.Option(min=1, help="Take only the first rows.", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
+_Analyze = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="After a run: the output folder of halo batch run.", show_default=False),
+]
+_Job = Annotated[
+    str | None, typer.Option(metavar="ID", help="After a run: a run or job of the service.", show_default=False)
+]
+_Database = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Where --job is kept; sqlite:///halo.db unless told otherwise.", show_default=False
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +76,7 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    workflow: WorkflowName,
+    workflow: _Workflow = None,
     rows: _Rows = None,
     inputs: Inputs = None,
     input_json: InputJson = None,
@@ -59,25 +85,62 @@ def explain(
     engine: EngineUrls = None,
     model: Models = None,
     fleet: Fleet = None,
+    analyze: _Analyze = None,
+    job: _Job = None,
+    database: _Database = None,
     as_json: _Json = False,
 ) -> None:
     """Show what a workflow would do: its stages, how often each runs, what is shared, engine time and money.
 
     No model is called and no tool is run. Without rows and inputs, the plan itself is shown. Time and money are
     estimates for the engines named; where none is, for one A100 with 80 GB. HALO_PRICES names a file with your prices.
+
+    With --analyze or --job, a job that was run is shown instead: what was predicted of each stage, what became of it,
+    and what each pass of the planner saved.
     """
+    output = Format.JSON if as_json else output
+    if analyze is not None or job is not None:
+        if workflow is not None or (analyze is not None and job is not None):
+            raise typer.BadParameter("name a workflow, or --analyze DIR, or --job ID", param_hint="--analyze")
+        typer.echo(_shown_analysis(_analyzed(analyze, job, database, _fleet(engine, model, fleet)), output))
+        return
+    if workflow is None:
+        raise typer.BadParameter("name a workflow, or a job that was run with --analyze DIR", param_hint="WORKFLOW")
+    typer.echo(_foretold(workflow, rows, inputs, input_json, limit, _fleet(engine, model, fleet), output))
+
+
+def _foretold(
+    workflow: str,
+    rows: Path | None,
+    inputs: list[str] | None,
+    input_json: Path | None,
+    limit: int | None,
+    fleet: "PredictedFor",
+    output: Format,
+) -> str:
     from halo.sdk.find import find_workflow
+    from planner.foretell import foretell
+    from planner.job import JobPart
 
     with prints_aside():
         found = find_workflow(workflow)
-    output = Format.JSON if as_json else output
     if rows is not None and (inputs or input_json):
         raise typer.BadParameter("give either --rows or --input", param_hint="--rows")
     if rows is None and not inputs and input_json is None:
-        typer.echo(_plan_alone(found.plan, output))
-    else:
-        explanation = _explained(found.plan, _table(found, rows, inputs or [], input_json, limit))
-        typer.echo(_shown(_with_times(explanation, engine, model, fleet), output))
+        return _plan_alone(found.plan, output)
+    part = JobPart(found.plan, _table(found, rows, inputs or [], input_json, limit))
+    return _shown(foretell([part], fleet.engines, fleet.origin).explanation, output)
+
+
+def _analyzed(folder: Path | None, job: str | None, database: str | None, fleet: "PredictedFor") -> "Analysis":
+    from halo.analysis import analyze_folder, analyze_stored
+    from halo.event_loop import run_async
+
+    if folder is not None:
+        return run_async(analyze_folder(folder, fleet))
+    from halo.settings import read_settings
+
+    return run_async(analyze_stored(database or read_settings().database_url, job or "", fleet))
 
 
 def _table(
@@ -98,43 +161,43 @@ def _table(
     return table
 
 
-def _explained(plan: "Plan", table: "Table") -> "Explanation":
-    from planner.explain import explain
-    from planner.job import JobPart
-    from planner.optimize import optimize
+def _fleet(urls: list[str] | None, models: list[str] | None, fleet: Path | None) -> "PredictedFor":
+    """The engines that are named, on the command line or in the environment; else the reference."""
+    from halo.analysis import named_or_reference
 
-    part = JobPart(plan, table)
-    return explain([part], optimize([part]))
-
-
-def _with_times(
-    explanation: "Explanation", urls: list[str] | None, models: list[str] | None, fleet: Path | None
-) -> "Explanation":
-    """For the engines that are named, on the command line or in the environment; else for the reference."""
-    from halo.batch.engines import ENGINE_URL, FLEET, named_engines
-    from halo.prices import priced, read_prices, reference_engine
-    from planner.timing import with_times
-
-    prices = read_prices(os.environ)
-    if urls or models or fleet or os.environ.get(ENGINE_URL) or os.environ.get(FLEET):
-        return with_times(explanation, priced(named_engines(urls or (), models or (), fleet, os.environ), prices))
-    return with_times(explanation, [reference_engine(prices)], "the reference, for no engine is named")
+    return named_or_reference(urls or (), models or (), fleet, os.environ)
 
 
 def _shown(explanation: "Explanation", output: Format) -> str:
-    from planner.ir.render import render
+    from planner.page import page
 
     match output:
         case Format.TREE:
-            return "\n".join(render(plan).rstrip() for plan in explanation.plans)
+            return explanation.to_tree().rstrip()
         case Format.JSON:
             return json.dumps(explanation.to_json(), indent=2, ensure_ascii=False)
         case Format.MERMAID:
             return explanation.to_mermaid().rstrip()
         case Format.HTML:
-            return explanation._repr_html_()
+            return page(explanation)
         case _:
             return explanation.to_text().rstrip()
+
+
+def _shown_analysis(analysis: "Analysis", output: Format) -> str:
+    from planner.page import analysis_page
+
+    match output:
+        case Format.TREE:
+            return analysis.to_tree().rstrip()
+        case Format.JSON:
+            return json.dumps(analysis.to_json(), indent=2, ensure_ascii=False)
+        case Format.MERMAID:
+            return analysis.to_mermaid().rstrip()
+        case Format.HTML:
+            return analysis_page(analysis)
+        case _:
+            return analysis.to_text().rstrip()
 
 
 def _plan_alone(plan: "Plan", output: Format) -> str:

@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from executor.store.tables import SCHEMA_REVISION
 from halo.cli.main import add_installed, make_app
 
 TRIAGE = str(Path(__file__).parent / "workflows" / "triage.py")
@@ -109,10 +110,10 @@ def test_explain_counts_calls_without_making_any(halo: Halo, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("form", "beginning"),
     [
-        ("table", "plan triage, 1 rows"),
-        ("tree", "plan triage version 1"),
+        ("table", "plan triage, 1 row"),
+        ("tree", "plan triage, 1 row\n├─ topic: generate test-model, 1 of 1 calls, "),
         ("mermaid", "flowchart"),
-        ("html", "<table>"),
+        ("html", "<!doctype html>"),
     ],
 )
 def test_explain_has_many_forms(halo: Halo, form: str, beginning: str) -> None:
@@ -226,7 +227,7 @@ def test_an_engine_that_is_not_built_is_told_with_the_fix(halo: Halo) -> None:
 
 def test_a_database_is_brought_up_to_date(halo: Halo, tmp_path: Path) -> None:
     result = halo("db", "upgrade", f"sqlite:///{tmp_path / 'halo.db'}")
-    assert (result.exit_code, result.stdout) == (0, "the database is up to date (schema 0001)\n")
+    assert (result.exit_code, result.stdout) == (0, f"the database is up to date (schema {SCHEMA_REVISION})\n")
     assert (tmp_path / "halo.db").exists()
 
 

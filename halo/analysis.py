@@ -1,0 +1,128 @@
+"""EXPLAIN ANALYZE of a stored job: the prediction made again from its plan and rows, beside what the store recorded."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from executor.engines.port import EngineSpec
+from executor.store.port import JobRecord, Store, StoreRefused
+from executor.store.sql import open_store
+from halo.batch.engines import ENGINE_URL, named_engines
+from halo.batch.engines import FLEET as FLEET_FILE
+from halo.batch.errors import FolderRefused
+from halo.batch.folder import DATABASE
+from halo.prices import priced, read_prices, reference_engine
+from planner.analyse import analyse
+from planner.analysis import Analysis
+from planner.foretell import foretell
+from planner.ir.codec import decode
+from planner.ir.ids import JobId
+from planner.ir.values import Json
+from planner.job import JobPart
+from planner.table import Table
+from planner.timing import PricedEngine
+
+#: Where a job's metadata keep the engines it was accepted for, and what they cost then.
+FLEET = "fleet"
+_SQLITE = "sqlite:///"
+_ENGINES = TypeAdapter(tuple[PricedEngine, ...])
+
+RECOMPUTED = (
+    "the prediction is made again from the stored plan and rows, as EXPLAIN makes it before a run;"
+    " nothing that was measured goes into it"
+)
+_NOT_COUNTED = "calls that failed are not counted; calls that are on an engine together divide its time"
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Engines to predict for, and in words where they come from."""
+
+    engines: Sequence[PricedEngine]
+    origin: str = ""
+
+
+def named_or_reference(
+    urls: Sequence[str], models: Sequence[str], fleet: Path | None, environment: Mapping[str, str]
+) -> Fleet:
+    """The engines that are named, in the arguments or in the environment; else the reference.
+
+    Raises `EnginesUnnamed`, `FleetInvalid` or `PricesInvalid`.
+    """
+    prices = read_prices(environment)
+    if urls or models or fleet or environment.get(ENGINE_URL) or environment.get(FLEET_FILE):
+        return Fleet(priced(named_engines(urls, models, fleet, environment), prices))
+    return Fleet([reference_engine(prices)], "the reference, for no engine is named")
+
+
+def fleet_as_json(engines: Sequence[EngineSpec], prices: Mapping[str, float]) -> Json:
+    """To be kept with a job when it is accepted."""
+    told: Json = _ENGINES.dump_python(priced(engines, prices), mode="json")
+    return told
+
+
+def fleet_of(record: JobRecord) -> Fleet | None:
+    """The engines the job was accepted for, where they were kept."""
+    kept = record.metadata.get(FLEET)
+    return None if kept is None else Fleet(_ENGINES.validate_python(kept), "as when the job was accepted")
+
+
+async def analyze_job(store: Store, job: JobId, fleet: Fleet, tenant: str | None = None) -> Analysis:
+    """Of a job that runs or has ended; `fleet` stands in where none was kept with it. Raises `JobUnknown`."""
+    record = await store.job(job, tenant)
+    definition = await store.definition(job)
+    tallies, spans = await store.tallies(job), await store.call_spans(job)
+
+    def work_out() -> Analysis:
+        plan = decode(definition.plan)
+        predicted_for = fleet_of(record) or fleet
+        part = JobPart(plan, Table.from_rows(definition.rows, plan.inputs))
+        told = foretell([part], predicted_for.engines, predicted_for.origin)
+        ended = record.rows - record.counts["pending"]
+        found = analyse(told.explanation, told.job_plan, tallies, spans, ended)
+        return replace(found, notes=tuple(_notes(record, found)))
+
+    return await asyncio.to_thread(work_out)
+
+
+async def analyze_folder(folder: Path, fleet: Fleet) -> Analysis:
+    """The batch in an output folder. Raises `FolderRefused` where there is none."""
+    if not (folder / DATABASE).is_file():
+        raise FolderRefused(f"{folder} holds no batch: name the folder that was given to halo batch run as --out")
+    store = await open_store(f"{_SQLITE}{folder / DATABASE}")
+    try:
+        records = await store.jobs(limit=1)
+        if not records:
+            raise FolderRefused(f"{folder} holds a batch that was never accepted: run it again")
+        return await analyze_job(store, records[0].id, fleet)
+    finally:
+        await store.close()
+
+
+async def analyze_stored(database_url: str, job: str, fleet: Fleet) -> Analysis:
+    """A job of a database. Raises `JobUnknown`, `StoreRefused` or `StoreUnavailable`."""
+    _require_file(database_url)
+    store = await open_store(database_url)
+    try:
+        return await analyze_job(store, JobId(job), fleet)
+    finally:
+        await store.close()
+
+
+def _require_file(database_url: str) -> None:
+    """Opening a SQLite file that is not there would make it."""
+    file = Path(database_url.removeprefix(_SQLITE))
+    if database_url.startswith(_SQLITE) and not file.is_file():
+        raise StoreRefused(f"There is no database {file}: name it with --database, or set HALO_DATABASE_URL.")
+
+
+def _notes(record: JobRecord, found: Analysis) -> Iterator[str]:
+    yield RECOMPUTED
+    yield _NOT_COUNTED
+    if not record.status.ended:
+        yield f"the job is {record.status}: figures are of what has finished"
+    if found.calls and not found.engines:
+        yield "no times were recorded: the job ran before Halo kept them"

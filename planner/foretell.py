@@ -1,0 +1,39 @@
+"""All that can be said of a job before it runs, for a fleet: what EXPLAIN tells, and what EXPLAIN ANALYZE holds a run
+against. Deterministic: the same job and fleet give the same forecast, before the run and after it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from planner.explain import explain
+from planner.explanation import Explanation
+from planner.job import JobPart, JobPlan
+from planner.optimize import optimize
+from planner.prefix.saving import PrefixSaving, prefix_savings
+from planner.timing import PricedEngine, with_times
+
+#: Beyond so many calls the prompts are not replayed: it would take longer than people wait.
+MOST_REPLAYED = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    explanation: Explanation
+    job_plan: JobPlan
+
+
+def foretell(parts: Sequence[JobPart], fleet: Sequence[PricedEngine] = (), origin: str = "") -> Forecast:
+    """`origin` says where the engines come from. Without a fleet there are no times, and no placement."""
+    job_plan = optimize(parts)
+    explanation = explain(parts, job_plan)
+    explanation = replace(explanation, prefixes=_prefixes(parts, job_plan, explanation, fleet))
+    return Forecast(with_times(explanation, fleet, origin) if fleet else explanation, job_plan)
+
+
+def _prefixes(
+    parts: Sequence[JobPart], job_plan: JobPlan, explanation: Explanation, fleet: Sequence[PricedEngine]
+) -> tuple[PrefixSaving, ...]:
+    if explanation.distinct_calls.high > MOST_REPLAYED:
+        return ()
+    models = dict.fromkeys(stage.does for stage in explanation.stages if stage.asks_model)
+    room = {model: [engine.kv_tokens(model) for engine in fleet if engine.serves(model)] for model in models}
+    return prefix_savings(parts, job_plan, {model: float(max(found)) for model, found in room.items() if found})
