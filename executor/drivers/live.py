@@ -341,15 +341,19 @@ class LiveDriver:
 
     async def _finish_job(self, job: LiveJob, status: Status) -> None:
         self._writer.add(job.claim, JobEnded(status))
-        await self._writer.flush(job.claim)
-        if not job.ended.done():
+        committed = await self._writer.flush(job.claim)
+        if job.ended.done():
+            return
+        if committed:
             job.ended.set_result(status)
+        else:
+            job.ended.set_exception(_taken_over(job.claim.job))
 
     def _fenced(self, job_id: JobId) -> None:
         """Somebody else runs the job now: drop it here."""
         job = self._jobs.get(job_id)
         if job is not None and not job.ended.done():
-            job.ended.set_exception(Fenced(f"job {job_id} was taken over by another process"))
+            job.ended.set_exception(_taken_over(job_id))
             self._post(Cancelled(self._clock.now(), job_id))
 
     def _job_of(self, node: NodeRef) -> LiveJob:
@@ -367,6 +371,10 @@ class LiveDriver:
         for job in self._jobs.values():
             if not job.ended.done():
                 job.ended.set_exception(error)
+
+
+def _taken_over(job: JobId) -> Fenced:
+    return Fenced(f"job {job} was taken over by another process")
 
 
 def call_id(node: NodeRef, attempt: int) -> str:

@@ -68,11 +68,12 @@ class Writer:
         async with self._changed:
             await self._changed.wait_for(lambda: self._waiting < MAX_WAITING)
 
-    async def flush(self, claim: Claim) -> None:
-        """Returns when everything added so far for the job is committed, or thrown away because of a fence."""
+    async def flush(self, claim: Claim) -> bool:
+        """Returns when all that was added for the job is committed (True) or thrown away because of a fence (False)."""
         self._hurry.set()
         async with self._changed:
             await self._changed.wait_for(lambda: claim.job not in self._batches and self._committing != claim)
+        return claim not in self._fenced
 
     async def close(self) -> None:
         """Commits what waits, then stops. Cancelled before that, it stops at once."""
