@@ -112,12 +112,25 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """The node's program ended, but `heir` waits for what its call or tool gives: it goes on as the heir's attempt, and
+    is answered under that name. Told before the `FinishProgram` of the program that ended. Not answered."""
+
+    node: NodeRef
+    attempt: int
+    heir: NodeRef
+    heir_attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class SaveNode:
-    """A node is done: its output is to be stored. `shared_from` did the work if the node itself did not."""
+    """A node is done: its output is to be stored. `shared_from` did the work if the node itself did not; where it is
+    `recalled`, an earlier job did."""
 
     node: NodeRef
     attempt: int
     shared_from: NodeRef | None = None
+    recalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +224,7 @@ Command = (
     | Dispatch
     | RunTool
     | Abort
+    | HandOver
     | SaveNode
     | KeepShared
     | TakeShared

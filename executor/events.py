@@ -58,6 +58,7 @@ class Prepared:
     """A node's inputs are rendered. `key` names its answer where that is fixed: equal keys, equal answers.
 
     `prefix` names the full blocks of a call's prompt (`executor.prompt_blocks`): equal beginnings, equal names.
+    `recalled` says that an earlier job's answer was found and is at hand; `tools` are those that answer asks for.
     """
 
     at: float
@@ -67,6 +68,8 @@ class Prepared:
     prompt_tokens: int = 0
     output_tokens: int = 0
     prefix: tuple[int, ...] = ()
+    recalled: bool = False
+    tools: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,20 @@ class Values:
         assert isinstance(request, ToolRequest)
         return request
 
+    def hand_over(self, node: NodeRef, heir: NodeRef) -> None:
+        """What was prepared for `node` is `heir`'s from now on."""
+        self._programs[heir.program].requests[heir.path] = self._programs[node.program].requests[node.path]
+
+    def take_recalled(self, node: NodeRef, output: Json) -> tuple[str, ...]:
+        """Keep what an earlier job gave for a prepared node: the tools an agent's reply asks for."""
+        program = self._programs.get(node.program)
+        if program is None:  # it ended while the answer was looked up
+            return ()
+        program.outputs[node.path] = output
+        request = program.requests[node.path]
+        is_turn = isinstance(request, GenerateRequest) and request.is_turn
+        return tuple(call.name for call in _reply(output).tool_calls) if is_turn else ()
+
     def take_completion(
         self, node: NodeRef, attempt: int, completion: Completion, at: float
     ) -> CallFinished | NodeFailed:

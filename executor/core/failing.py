@@ -1,6 +1,6 @@
 """What happens when something goes wrong: try again, answer otherwise, or end the program."""
 
-from executor.commands import Abort, CallMeAt, FinishProgram, Status, UseFallback, WatchEngine
+from executor.commands import Abort, CallMeAt, FinishProgram, HandOver, Status, UseFallback, WatchEngine
 from executor.core.admitting import leave
 from executor.core.life import Life
 from executor.core.progress import enqueue, finish, program_ended, restart, share
@@ -62,7 +62,10 @@ def end_program(state: State, program: Program, status: Status, failure: Failure
 
 def cancel_job(state: State, job: Job) -> None:
     job.pending.clear()
-    for program in [p for p in state.programs.values() if p.job == job.id]:
+    ending = [program for program in state.programs.values() if program.job == job.id]
+    for program in ending:
+        program.ended = True  # so that none is heir to another
+    for program in ending:
         end_program(state, program, Status.CANCELLED, None)
     leave(state, job, Status.CANCELLED)
 
@@ -142,6 +145,10 @@ def _falls_back(work: Work, failure: Failure) -> bool:
 def _drop(state: State, work: Work) -> None:
     if work.life in (Life.DONE, Life.FAILED):
         return
+    heir = state.shared.heir(work) if work.life is Life.RUNNING else None
+    if heir is not None:
+        _hand_over(state, work, heir)
+        return
     if work.life is Life.RUNNING:
         state.tell(Abort(work.ref, work.attempt))
         free_slot(state, work)
@@ -149,6 +156,14 @@ def _drop(state: State, work: Work) -> None:
         state.shared.leave(work)
     work.become(Life.DROPPED)
     _release_waiting(state, work, alone=False)
+
+
+def _hand_over(state: State, work: Work, heir: Work) -> None:
+    """Somebody else needs what runs: it goes on, as theirs. `work` stays where engines and tools are counted."""
+    state.tell(HandOver(work.ref, work.attempt, heir.ref, heir.attempt + 1))
+    state.shared.inherit(work, heir)
+    work.replace(heir)
+    heir.become(Life.DROPPED)
 
 
 def _release_waiting(state: State, work: Work, *, alone: bool) -> None:

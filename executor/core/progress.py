@@ -125,6 +125,16 @@ def finish(state: State, work: Work, tools: tuple[str, ...] = ()) -> None:
     _behind(state, work, tools)
 
 
+def recalled(state: State, work: Work, key: ContentKey | None, tools: tuple[str, ...]) -> None:
+    """An earlier job did this node's work: the answer is at hand, for others with the same key too."""
+    if key is not None and state.shared.get(key) is None:
+        state.shared.own(key, work, None)
+    work.become(Life.DONE)
+    state.tell(SaveNode(work.ref, work.attempt, recalled=True))
+    _publish(state, work, tools)
+    _behind(state, work, tools)
+
+
 def drop_key(state: State, key: ContentKey) -> None:
     state.shared.forget(key)
     state.tell(ForgetShared(key))

@@ -122,6 +122,9 @@ class Scheduler:
         if work is None:
             return
         work.prompt_tokens, work.output_tokens, work.prefix = event.prompt_tokens, event.output_tokens, event.prefix
+        if event.recalled:
+            progress.recalled(self._state, work, event.key, event.tools)
+            return
         if event.key is not None and progress.share(self._state, work, event.key, None):
             return
         progress.enqueue(self._state, work)

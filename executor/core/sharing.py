@@ -68,6 +68,21 @@ class SharedWork:
         entry.uses_left -= 1
         return entry.uses_left <= 0
 
+    def heir(self, work: Work) -> Work | None:
+        """The first whose program goes on of those that wait for `work`."""
+        waiting = (other for key in work.keys for other in self._entries[key].waiting)
+        return next((other for other in waiting if not other.program.ended), None)
+
+    def inherit(self, work: Work, heir: Work) -> None:
+        """`work` goes on in place of `heir`, which waited for it; what others wait for from either, it will give."""
+        self.leave(heir)
+        for key in work.keys:
+            self._entries[key].job = heir.program.job
+        for key in heir.keys:
+            self._entries[key].owner = work
+        work.keys += heir.keys
+        heir.keys = []
+
     def abandon(self, key: ContentKey) -> list[Work]:
         """The owner will not finish: the works that waited for it."""
         return _released(self._entries.pop(key))

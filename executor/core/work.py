@@ -86,6 +86,14 @@ class Work:
         assert life in STEPS[self.life], f"{self.ref}: {self.life} -> {life}"
         self.life = life
 
+    def replace(self, other: "Work") -> None:
+        """Become what `other` is in its program, and go on with what runs."""
+        self.ref, self.program, self.frame, self.scope = other.ref, other.program, other.frame, other.scope
+        self.index, self.agent, self.turn = other.index, other.agent, other.turn
+        self.tool = other.tool or self.tool
+        self.attempt = other.attempt + 1
+        other.program.live[other.ref.path] = self
+
     @property
     def suspect(self) -> bool:
         """It was in flight on two engines that died, so it runs alone from now on."""

@@ -57,6 +57,12 @@ class Ledger:
     def begun(self, node: NodeRef, at: float) -> None:
         self._programs[node.program].begun_at[node.path] = at + self._epoch_s
 
+    def hand_over(self, node: NodeRef, heir: NodeRef) -> None:
+        """What runs for `node` began when it began, whoever it is for by now."""
+        begun_at = self._programs[node.program].begun_at.pop(node.path, None)
+        if begun_at is not None:
+            self._programs[heir.program].begun_at[heir.path] = begun_at
+
     def called(self, node: NodeRef, usage: Usage, engine: EngineId, tools: tuple[str, ...], at: float) -> None:
         program = self._programs[node.program]
         times = program.times(node.path, at + self._epoch_s)

@@ -24,6 +24,7 @@ from executor.commands import (
     FinishJob,
     FinishProgram,
     ForgetShared,
+    HandOver,
     KeepShared,
     OpenFrame,
     PlanBatch,
@@ -43,7 +44,7 @@ from executor.drivers.ledger import Ledger
 from executor.drivers.live_job import LiveJob, answered_before, load_job, planned, submitted
 from executor.drivers.live_state import LiveState
 from executor.drivers.progress import Progress
-from executor.drivers.tasks import Tasks
+from executor.drivers.tasks import Running, Tasks
 from executor.drivers.watch import EngineWatch
 from executor.drivers.writer import Writer
 from executor.engines.port import Completion, Engine, EngineFailed, Failure, FailureClass
@@ -72,7 +73,7 @@ from executor.tools import ToolRunner
 from executor.values import Values, load_outputs
 from kvstore.program_state import ProgramStates
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, job_of, row_of
-from planner.ir.plan import Effect
+from planner.ir.plan import Effect, ToolSpec
 
 #: How long a driver that is closed waits for the store.
 LAST_WRITES_S = 10.0
@@ -193,12 +194,16 @@ class LiveDriver:
                 self._values.apply(command)
             case OpenFrame() | UseFallback():
                 self._values.apply(command)
-            case Dispatch(node=node, attempt=attempt):
-                self._tasks.begin(node, attempt, self._call(command))
-            case RunTool(node=node, attempt=attempt):
-                self._tasks.begin(node, attempt, self._tool(command))
+            case Dispatch(engine=engine):
+                running = Running(command.node, command.attempt)
+                self._tasks.begin(running, self._call(running, engine))
+            case RunTool(spec=spec):
+                running = Running(command.node, command.attempt)
+                self._tasks.begin(running, self._tool(running, spec))
             case Abort(node=node, attempt=attempt):
                 self._tasks.abort(node, attempt)
+            case HandOver():
+                self._hand_over(command)
             case SaveNode():
                 self._save_node(command)
             case SaveProgram():
@@ -222,48 +227,52 @@ class LiveDriver:
         self._ledger.ready(command.node, now)
         self._inbox.append(self._values.answer(command, now))
 
-    async def _call(self, command: Dispatch) -> None:
-        node, attempt = command.node, command.attempt
-        request = replace(self._values.call(node), call_id=call_id(node, attempt))
+    def _hand_over(self, command: HandOver) -> None:
+        self._values.hand_over(command.node, command.heir)
+        self._ledger.hand_over(command.node, command.heir)
+        self._tasks.hand_over(command.node, command.attempt, command.heir, command.heir_attempt)
+
+    async def _call(self, running: Running, engine: EngineId) -> None:
+        request = replace(self._values.call(running.node), call_id=call_id(running.node, running.attempt))
         try:
             if self._writer.crowded:
                 await self._writer.room()
-            self._ledger.begun(node, self._clock.now())
-            completion = await self._engines[command.engine].generate(request)
+            self._ledger.begun(running.node, self._clock.now())
+            completion = await self._engines[engine].generate(request)
         except EngineFailed as failed:
-            self._ended(node, attempt, NodeFailed(self._clock.now(), node, attempt, failed.failure))
+            self._failed(running, failed.failure)
         except Exception as error:  # an engine body that breaks its promise must not stop the others
-            log.exception("engine body failed", engine=command.engine)
-            failure = Failure(FailureClass.ENGINE, "engine_body_failed", f"{type(error).__name__}: {error}")
-            self._ended(node, attempt, NodeFailed(self._clock.now(), node, attempt, failure))
+            log.exception("engine body failed", engine=engine)
+            self._failed(
+                running, Failure(FailureClass.ENGINE, "engine_body_failed", f"{type(error).__name__}: {error}")
+            )
         else:
-            self._ended(node, attempt, self._completed(command, completion))
+            self._ended(running, self._completed(running, engine, completion))
 
-    def _completed(self, command: Dispatch, completion: Completion) -> Event:
-        node, attempt, at = command.node, command.attempt, self._clock.now()
+    def _completed(self, running: Running, engine: EngineId, completion: Completion) -> Event:
+        node, attempt, at = running.node, running.attempt, self._clock.now()
         self._job_of(node).progress.called(completion.usage)
         event = self._values.take_completion(node, attempt, completion, at)
         if isinstance(event, CallFinished):
-            self._ledger.called(node, completion.usage, command.engine, event.tools, at)
+            self._ledger.called(node, completion.usage, engine, event.tools, at)
         return event
 
-    async def _tool(self, command: RunTool) -> None:
-        node, attempt = command.node, command.attempt
-        if command.spec.effect is Effect.UNSAFE:
-            await self._note_begun(node, attempt)
+    async def _tool(self, running: Running, spec: ToolSpec) -> None:
+        if spec.effect is Effect.UNSAFE:
+            await self._note_begun(running.node, running.attempt)
         began = self._clock.now()
-        self._ledger.begun(node, began)
-        self._post(ToolStarted(began, node, attempt))
+        self._ledger.begun(running.node, began)
+        self._post(ToolStarted(began, running.node, running.attempt))
         try:
-            result = await self._tools.run(command.spec, self._values.tool(node).arguments)
+            result = await self._tools.run(spec, self._values.tool(running.node).arguments)
         except ToolFailed as failed:
-            self._ended(node, attempt, NodeFailed(self._clock.now(), node, attempt, failed.failure))
+            self._failed(running, failed.failure)
             return
-        self._job_of(node).progress.tools += 1
-        self._values.take_tool_result(node, result)
         now = self._clock.now()
-        self._ledger.ran_tool(node, now)
-        self._ended(node, attempt, ToolFinished(now, node, attempt))
+        self._job_of(running.node).progress.tools += 1
+        self._values.take_tool_result(running.node, result)
+        self._ledger.ran_tool(running.node, now)
+        self._ended(running, ToolFinished(now, running.node, running.attempt))
 
     async def _note_begun(self, node: NodeRef, attempt: int) -> None:
         """An `unsafe` tool runs only after it is on record that it does."""
@@ -271,8 +280,11 @@ class LiveDriver:
         self._writer.add(job.claim, ToolBegun(row_of(node.program), node.path, attempt))
         await self._writer.flush(job.claim)
 
-    def _ended(self, node: NodeRef, attempt: int, event: Event) -> None:
-        if self._tasks.end(node, attempt):
+    def _failed(self, running: Running, failure: Failure) -> None:
+        self._ended(running, NodeFailed(self._clock.now(), running.node, running.attempt, failure))
+
+    def _ended(self, running: Running, event: Event) -> None:
+        if self._tasks.end(running):
             self._post(event)
 
     def _plan(self, job: LiveJob) -> None:

@@ -2,10 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 
 from planner.ir.ids import NodeRef
 
 Work = Coroutine[None, None, None]
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """What runs, and for which node's attempt: that changes when a program ends whose work another one waits for."""
+
+    node: NodeRef
+    attempt: int
 
 
 class Tasks:
@@ -13,7 +22,7 @@ class Tasks:
 
     def __init__(self, broken: Callable[[BaseException], None]) -> None:
         self._broken = broken
-        self._of_nodes: dict[tuple[NodeRef, int], asyncio.Task[None]] = {}
+        self._of_nodes: dict[tuple[NodeRef, int], tuple[Running, asyncio.Task[None]]] = {}
         self._others: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Work) -> None:
@@ -22,23 +31,29 @@ class Tasks:
         task.add_done_callback(self._others.discard)
         task.add_done_callback(self._check)
 
-    def begin(self, node: NodeRef, attempt: int, work: Work) -> None:
+    def begin(self, running: Running, work: Work) -> None:
         """Start what a node's attempt does; `end` or `abort` it."""
         task = asyncio.create_task(work)
-        self._of_nodes[node, attempt] = task
+        self._of_nodes[running.node, running.attempt] = running, task
         task.add_done_callback(self._check)
 
-    def end(self, node: NodeRef, attempt: int) -> bool:
+    def hand_over(self, node: NodeRef, attempt: int, heir: NodeRef, heir_attempt: int) -> None:
+        """What the attempt does is done for another node from now on."""
+        running, task = self._of_nodes.pop((node, attempt))
+        running.node, running.attempt = heir, heir_attempt
+        self._of_nodes[heir, heir_attempt] = running, task
+
+    def end(self, running: Running) -> bool:
         """The attempt has its outcome. False when it was aborted before: nobody wants to hear it."""
-        return self._of_nodes.pop((node, attempt), None) is not None
+        return self._of_nodes.pop((running.node, running.attempt), None) is not None
 
     def abort(self, node: NodeRef, attempt: int) -> None:
-        if task := self._of_nodes.pop((node, attempt), None):
-            task.cancel()
+        if found := self._of_nodes.pop((node, attempt), None):
+            found[1].cancel()
 
     async def close(self) -> None:
         """Cancel all, and wait until they are over."""
-        tasks = (*self._of_nodes.values(), *self._others)
+        tasks = (*(task for _, task in self._of_nodes.values()), *self._others)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

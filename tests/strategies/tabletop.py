@@ -3,7 +3,7 @@ seeded generator shuffles, and faults where the test wants them. Checks the core
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from executor.commands import (
@@ -16,6 +16,7 @@ from executor.commands import (
     FinishJob,
     FinishProgram,
     ForgetShared,
+    HandOver,
     KeepShared,
     OpenFrame,
     PlanBatch,
@@ -54,6 +55,7 @@ FLEET = (
     EngineSpec(EngineId("l40s"), "scripted", ("small", "large"), gpu="L40S", max_running=2),
 )
 
+_Open = Dispatch | RunTool | CallMeAt | WatchEngine
 Faults = Callable[[Dispatch | RunTool], Failure | None]
 
 
@@ -89,7 +91,7 @@ class Tabletop:
         self.plan, self.table = plan, Table.from_rows(rows, plan.inputs)
         self.stored = stored or {}
         self.stages: dict[NodeRef, Stage] = {}
-        self.open: list[Dispatch | RunTool | CallMeAt | WatchEngine] = []
+        self.open: list[_Open] = []
         self.probes_due: dict[EngineId, float] = {}
         self.now = 0.0
         job = JobId("job")
@@ -142,6 +144,10 @@ class Tabletop:
             case WatchEngine(engine=engine, after_s=after_s):
                 self.probes_due[engine] = self.now + after_s
                 self.open.append(command)
+            case HandOver(node=node, heir=heir):
+                self.values.hand_over(node, heir)
+                self.stages[heir] = self.stages[node]
+                self.open = [_handed_over(c, command) for c in self.open]
             case Abort(node=node, attempt=attempt):
                 self.open = [c for c in self.open if not _is_for(c, node, attempt)]
         return []
@@ -179,6 +185,12 @@ class Tabletop:
             return NodeFailed(self.now, node, attempt, Failure(FailureClass.TOOL, error.code, error.message))
         self.values.take_tool_result(node, result)
         return ToolFinished(self.now, node, attempt)
+
+
+def _handed_over(command: _Open, over: HandOver) -> _Open:
+    if isinstance(command, Dispatch | RunTool) and _is_for(command, over.node, over.attempt):
+        return replace(command, node=over.heir, attempt=over.heir_attempt)
+    return command
 
 
 def _is_for(command: Command, node: NodeRef, attempt: int) -> bool:
