@@ -55,6 +55,13 @@ def named_or_reference(
     prices = read_prices(environment)
     if urls or models or fleet or environment.get(ENGINE_URL) or environment.get(FLEET_FILE):
         return Fleet(priced(named_engines(urls, models, fleet, environment), prices))
+    return engines_or_reference((), prices)
+
+
+def engines_or_reference(engines: Sequence[EngineSpec], prices: Mapping[str, float], origin: str = "") -> Fleet:
+    """The reference stands in where there are no engines."""
+    if engines:
+        return Fleet(priced(engines, prices), origin)
     return Fleet([reference_engine(prices)], "the reference, for no engine is named")
 
 

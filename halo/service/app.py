@@ -8,7 +8,7 @@ from fastapi.security import HTTPBearer
 from halo.distribution import installed_version
 from halo.service.parts import Parts
 from halo.service.problems import MEDIA_TYPE, add_problems
-from halo.service.routes import catalog, health, plans, runs
+from halo.service.routes import analyses, catalog, health, plans, runs
 from halo.service.schemas import ProblemDocument
 from halo.service.wire import Wire
 
@@ -24,7 +24,7 @@ def make_app(parts: Parts) -> FastAPI:
     add_problems(app)
     app.add_middleware(Wire, body_bytes=parts.bounds.body_bytes)
     keys = [Security(HTTPBearer(auto_error=False, description="an API key"))] if parts.tenants else []
-    for routes in (runs, plans, catalog):
+    for routes in (runs, analyses, plans, catalog):
         app.include_router(routes.router, dependencies=keys, responses=_REFUSALS)
     app.include_router(health.router, responses=_REFUSALS)
     return app

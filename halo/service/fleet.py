@@ -18,6 +18,10 @@ class FleetView:
         self._found: list[tuple[EngineSpec, EngineHealth]] = []
 
     @property
+    def specs(self) -> list[EngineSpec]:
+        return [engine.spec for engine in self._engines]
+
+    @property
     def models(self) -> list[str]:
         """Every model that some engine serves; empty when an engine has not told which it serves."""
         served = [engine.spec.models for engine in self._engines]

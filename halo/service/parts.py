@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from executor.clock import Clock, WallClock
 from executor.drivers.progress import Progress
 from executor.store.port import Store
+from halo.prices import read_prices
 from halo.service.catalog import Catalog
 from halo.service.endings import Endings
 from halo.service.fleet import FleetView
@@ -26,7 +27,7 @@ DEFAULT_TENANT = "default"
 class Parts:
     """`tenants` has who a key belongs to, by the key's SHA-256; without any there is one tenant, and only this machine
     is answered. `cancel` and `progress` are the driver's, for runs of this process. `state_is` says in words where
-    live state is kept.
+    live state is kept. `prices` are dollars for an hour of a GPU, for forecasts.
     """
 
     store: Store
@@ -40,6 +41,7 @@ class Parts:
     bounds: Bounds = field(default_factory=Bounds)
     tenants: Mapping[str, str] = field(default_factory=dict)
     state_is: str = "in-process: one process"
+    prices: Mapping[str, float] = field(default_factory=lambda: read_prices({}))
     clock: Clock = field(default_factory=WallClock)
 
 

@@ -160,7 +160,8 @@ class WorkflowDetails(WorkflowSummary):
 
 class PlanExplained(_Told):
     """`plan` is the plan as it was written, for people. For given rows, `forecast` has what they ask for before and
-    after merging, stage by stage, and `text` the same for people; calls are bounds, tokens are estimates.
+    after merging, stage by stage, with engine time and money on the engines of this service, and `text` the same for
+    people; calls are bounds, tokens and times are estimates.
     """
 
     name: str
@@ -171,6 +172,20 @@ class PlanExplained(_Told):
     notes: list[str] = Field(default_factory=list)
     forecast: Row | None = None
     text: str | None = None
+
+
+class JobAnalyzed(_Told):
+    """What was predicted of a job beside what became of it: `analysis` stage by stage, `text` the same for people.
+
+    `seconds` is from the begin of its first call or tool to the end of the last.
+    """
+
+    id: str
+    rows: int
+    rows_ended: int
+    seconds: float
+    analysis: Row
+    text: str
 
 
 class EngineState(_Told):

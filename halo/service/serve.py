@@ -19,6 +19,7 @@ from executor.engines.fleet_file import read_fleet
 from executor.engines.port import EngineSpec
 from halo.event_loop import run_async
 from halo.leases import LeaseKeeper, LeaseTimes
+from halo.prices import read_prices
 from halo.service.app import make_app
 from halo.service.catalog import Catalog, load_catalog
 from halo.service.endings import Endings
@@ -132,6 +133,7 @@ def _parts(settings: Settings, catalog: Catalog, runtime: Runtime, endings: Endi
         progress=runtime.driver.progress,
         bounds=settings.limits,
         tenants=tenants_by_hash(settings),
+        prices=read_prices(os.environ),
         state_is="Redis" if settings.redis_url else "in-process: one process",
     )
 

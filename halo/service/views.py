@@ -10,6 +10,7 @@ from executor.store.port import JobRecord, JobStatus, ResultRow, Store, StoredEv
 from halo.service.schemas import (
     Doing,
     EngineState,
+    JobAnalyzed,
     Links,
     PlanExplained,
     Run,
@@ -21,6 +22,7 @@ from halo.service.schemas import (
     WorkflowSummary,
 )
 from kvstore.program_state import ProgramState
+from planner.analysis import Analysis
 from planner.explanation import Explanation
 from planner.ir.codec import encode
 from planner.ir.ids import JobId
@@ -92,6 +94,17 @@ def explained(plan: Plan, notes: Sequence[str] = (), forecast: Explanation | Non
         notes=list(notes),
         forecast=forecast.to_json() if forecast else None,
         text=forecast.to_text() if forecast else None,
+    )
+
+
+def analyzed(job: str, found: Analysis) -> JobAnalyzed:
+    return JobAnalyzed(
+        id=job,
+        rows=sum(found.prediction.rows),
+        rows_ended=found.rows_ended,
+        seconds=found.seconds,
+        analysis=found.to_json(),
+        text=found.to_text(),
     )
 
 

@@ -45,6 +45,24 @@ async def test_a_plan_is_explained_and_nothing_is_queued():
     assert told["forecast"]["calls"] == {"low": 3, "high": 3}
     assert told["forecast"]["distinct_calls"] == {"low": 2, "high": 2}
     assert "model calls: 3 as written, 2 after merging" in told["text"]
+    assert told["forecast"]["engine_seconds"]["high"] > 0
+    assert "the engines of this service" in told["forecast"]["engines"]
+
+
+async def test_a_run_is_analyzed_as_a_document_and_as_a_page():
+    async with service() as stand:
+        run = (await stand.api.post("/v1/runs", json={"workflow": "greet", "input": {"name": "ada"}})).json()["id"]
+        await stand.api.get(f"/v1/runs/{run}/wait")
+        told = (await stand.api.get(f"/v1/runs/{run}/analyze")).json()
+        same = (await stand.api.get(f"/v1/jobs/{run}/analyze")).json()
+        page = await stand.api.get(f"/v1/runs/{run}/analyze", headers={"accept": "text/html"})
+        unknown = await stand.api.get("/v1/runs/run_77/analyze")
+    assert told == same
+    assert (told["rows"], told["rows_ended"], told["analysis"]["calls"]) == (1, 1, 1)
+    assert "model calls: 1 predicted, 1 made (as predicted)" in told["text"]
+    assert page.headers["content-type"].startswith("text/html")
+    assert "EXPLAIN ANALYZE" in page.text
+    assert unknown.status_code == 404
 
 
 async def test_the_documents_are_there():

@@ -4,15 +4,14 @@ import asyncio
 
 from fastapi import APIRouter
 
+from halo.analysis import engines_or_reference
 from halo.service import views
 from halo.service.accept import plan_of, read_table
 from halo.service.json_body import JsonRoute
 from halo.service.parts import TheParts, TheTenant
 from halo.service.schemas import PlanExplained, PlanRequest
-from planner.explain import explain
-from planner.explanation import Explanation
+from planner.foretell import foretell
 from planner.job import JobPart
-from planner.optimize import optimize
 
 router = APIRouter(prefix="/v1/plans", tags=["plans"], route_class=JsonRoute)
 
@@ -24,8 +23,6 @@ async def explain_plan(request: PlanRequest, parts: TheParts, tenant: TheTenant)
     if request.rows is None:
         return views.explained(plan)
     table = await asyncio.to_thread(read_table, request.rows, plan, parts.bounds, "rows")
-    return views.explained(plan, table.notes, await asyncio.to_thread(_forecast, JobPart(plan, table)))
-
-
-def _forecast(part: JobPart) -> Explanation:
-    return explain([part], optimize([part]))
+    fleet = engines_or_reference(parts.fleet.specs, parts.prices, "the engines of this service")
+    told = await asyncio.to_thread(foretell, [JobPart(plan, table)], fleet.engines, fleet.origin)
+    return views.explained(plan, table.notes, told.explanation)
