@@ -10,11 +10,17 @@ gpu = "A100"
 max_running = 64
 context_tokens = 8192
 price_per_hour = 1.8
+revision = "2026-03"               # which weights these are, where the server does not say it, or says it wrongly:
+                                   # results of fixed work are kept for later jobs under this name
 tensor_parallel = 2                # GPUs that hold one copy of the model; without it, as few as do
 profile = "a100.toml"              # what `halo engines profile` measured
+kv_tokens = 400000                 # room of its KV cache; a vLLM server is asked where this is not written
+warm_first = false                 # true for a server that shares a prefix only after the first call with it has ended
 
 [engine.options]
 api_key_env = "GPU_HOST_KEY"
+tokenizer = "llama-3.1-8b"         # the folder with the model's tokenizer.json and chat template; needs the extra
+                                   # `tokenizers`. Plans are then made in the engine's own tokens
 """
 
 import tomllib
@@ -35,7 +41,7 @@ from planner.ir.ids import EngineId
 from planner.ir.values import Json
 
 #: Options that name files; a fleet file means them relative to itself.
-_FILE_OPTIONS = ("answers", "record")
+_FILE_OPTIONS = ("answers", "record", "tokenizer")
 
 
 def read_fleet(path: Path) -> tuple[EngineSpec, ...]:
@@ -79,6 +85,9 @@ class _EngineTable(BaseModel):
     price_per_hour: float = 0.0
     tensor_parallel: int | None = None
     profile: str | None = None
+    kv_tokens: int = 0
+    warm_first: bool = False
+    revision: str = ""
     options: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -102,6 +111,9 @@ class _EngineTable(BaseModel):
             served_names,
             self.tensor_parallel,
             read_profile(folder / self.profile) if self.profile is not None else None,
+            self.kv_tokens,
+            self.warm_first,
+            revision=self.revision,
         )
 
 

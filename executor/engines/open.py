@@ -31,7 +31,7 @@ def open_engine(spec: EngineSpec, *, clock: Clock | None = None, environ: Mappin
 
 def _http(spec: EngineSpec, _: Clock | None, environ: Mapping[str, str]) -> Engine:
     options = HttpOptions.model_validate(spec.options)
-    engine = VllmHttp(spec, api_key=_api_key(spec, options, environ))
+    engine = VllmHttp(spec, api_key=api_key_of(spec, environ))
     return Recording(engine, Path(options.record)) if options.record else engine
 
 
@@ -69,7 +69,9 @@ def open_answers(spec: EngineSpec, options: ScriptedOptions) -> Answers:
     return FromFunction(function)
 
 
-def _api_key(spec: EngineSpec, options: HttpOptions, environ: Mapping[str, str]) -> str:
+def api_key_of(spec: EngineSpec, environ: Mapping[str, str]) -> str:
+    """Of an engine behind HTTP; empty where it asks for none. Raises `FleetInvalid` where the environment lacks it."""
+    options = HttpOptions.model_validate(spec.options)
     if options.api_key_env is None:
         return ""
     key = environ.get(options.api_key_env, "")

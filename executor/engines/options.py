@@ -19,10 +19,12 @@ class _Strict(BaseModel):
 
 
 class HttpOptions(_Strict):
-    """`api_key_env` names the environment variable that holds the key; `record` a file to write the answers to."""
+    """`api_key_env` names the environment variable that holds the key; `record` a file to write the answers to;
+    `tokenizer` the folder of the model's tokenizer and chat template, so that the engine need not be asked."""
 
     api_key_env: str | None = None
     record: str | None = None
+    tokenizer: str | None = None
 
 
 class ScriptedOptions(_Strict):
@@ -63,6 +65,8 @@ def _complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:
         yield f"context_tokens is {spec.context_tokens}", "write the context length the engine was started with"
     if spec.price_per_hour < 0:
         yield f"price_per_hour is {spec.price_per_hour}", "write 0 or more"
+    if spec.kv_tokens < 0:
+        yield f"kv_tokens is {spec.kv_tokens}", "write the tokens its KV cache has room for, or nothing"
     if spec.tensor_parallel is not None and spec.tensor_parallel < 1:
         yield f"tensor_parallel is {spec.tensor_parallel}", "write on how many GPUs one copy of the model is"
     if spec.kind not in OPTIONS:

@@ -11,16 +11,20 @@ from planner.prefix.known import KnownPrompts, known_prompts
 from planner.prefix.texts import BLOCK_TOKENS, Cut
 
 #: Up to so many prompts a tokenizer is asked for each; beyond, a sample says how long tokens are.
-COUNTED_PROMPTS = 2000
+COUNTED_PROMPTS = 1000
 SAMPLED_PROMPTS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The parts with `token_blocks` where all prompts of a stage were counted; `cut` is for the others."""
+    """The parts with `token_blocks` where all prompts of a stage were counted; `cut` is for the others.
+
+    `problem` says why nothing was counted, where a tokenizer was asked for and not had.
+    """
 
     parts: tuple[JobPart, ...]
     cut: Cut
+    problem: str = ""
 
 
 async def count_tokens(

@@ -1,6 +1,8 @@
 """Prompts in an engine's own tokens: asked over HTTP, remembered, and counted as far as that is cheap."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +11,14 @@ from aiohttp.test_utils import TestServer
 from example_plans import generate, output
 
 from executor.engines.local_vllm import LocalVllm
+from executor.engines.port import EngineSpec
 from executor.tokenization.counting import count_tokens
+from executor.tokenization.file import TokenizerFolder
+from executor.tokenization.open import folder_tokenizers
 from executor.tokenization.port import NotTokenized, TokenIds
 from executor.tokenization.vllm import VllmTokenizer
 from planner.ir.expressions import Column, Const
+from planner.ir.ids import EngineId
 from planner.ir.plan import Input, Plan
 from planner.ir.values import Json
 from planner.job import JobPart
@@ -152,3 +158,61 @@ async def test_the_real_engine_counts_as_it_computes(real_engine: LocalVllm) -> 
         assert await tokenize.block_tokens() == 32
 
     assert len(tokens) > 5
+
+
+CONFIG = {"bos_token": {"content": "<s>"}, "chat_template": "{{ bos_token }}"}
+TEMPLATE = """{{ bos_token }} {% for message in messages %}
+{{ message.role }} {{ message.content }} {% endfor %}
+{% if add_generation_prompt %}assistant{% endif %}"""
+
+
+def model_folder(folder: Path, template: str = TEMPLATE) -> Path:
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {word: number for number, word in enumerate(["<s>", "user", "assistant", "how", "many", "?"])}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="?"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    made.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(CONFIG))
+    (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
+async def test_a_models_folder_gives_the_tokens_of_its_chat_template(tmp_path: Path) -> None:
+    tokenize = TokenizerFolder(model_folder(tmp_path))
+
+    assert [tokens.tolist() for tokens in await tokenize([prompt("how many"), prompt("?")])] == [
+        [0, 1, 3, 4, 2],
+        [0, 1, 5, 2],
+    ]
+
+
+async def test_a_folder_without_its_files_or_with_broken_ones_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NotTokenized, match=r"has no tokenizer\.json"):
+        TokenizerFolder(tmp_path)
+    model_folder(tmp_path, "{% for %}")
+    with pytest.raises(NotTokenized, match="its chat template is none"):
+        TokenizerFolder(tmp_path)
+    model_folder(tmp_path, "{{ raise_exception('only users may speak') }}")
+    with pytest.raises(NotTokenized, match="only users may speak"):
+        await TokenizerFolder(tmp_path)([prompt("how")])
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(NotTokenized, match="is no tokenizer"):
+        TokenizerFolder(tmp_path)
+
+
+def test_the_fleet_file_names_tokenizers_of_models(tmp_path: Path) -> None:
+    model_folder(tmp_path)
+    named = EngineSpec(EngineId("a"), "vllm", ("m", "n"), "http://host:1", options={"tokenizer": str(tmp_path)})
+    bare = EngineSpec(EngineId("b"), "vllm", ("o",), "http://host:2")
+
+    assert set(folder_tokenizers([named, bare])) == {"m", "n"}
+
+
+@pytest.mark.engine
+async def test_the_engine_and_its_models_folder_agree(real_engine: LocalVllm) -> None:
+    prompts = [prompt("How many rows are there?"), [{"role": "system", "content": "Sé breve."}, *prompt("¿Cuántas?")]]
+    async with VllmTokenizer(real_engine.spec.url, "tiny-llama") as tokenize:
+        asked = await tokenize(prompts)
+    read = await TokenizerFolder(Path(__file__).parents[2] / ".engine" / "tiny-llama")(prompts)
+
+    assert [tokens.tolist() for tokens in read] == [tokens.tolist() for tokens in asked]
