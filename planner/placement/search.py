@@ -1,0 +1,131 @@
+"""Large-neighbourhood search over orders: take part of a schedule away, have it put back greedily, keep the better.
+
+Each round frees the engines of some micro-batches (those of an operator, of a stretch of time, of the engine that ends
+last), or moves an operator forward or back, and evaluates the outcome. Rounds are counted and, with a clock, timed:
+without a clock the same problem and seed always give the same schedule.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.placement.dispatch import Agenda, dispatched
+from planner.placement.replay import ANY, Piece, Shop
+from planner.placement.schedule import Run, Schedule
+
+_STRETCH = (0.03, 0.3)  # of the makespan
+_SHIFT = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """When to end: after `rounds` at the latest, and where there is a clock, not long after `seconds` on it."""
+
+    rounds: int = 1000
+    seconds: float = 0.1
+    clock: Callable[[], float] | None = None
+
+    def begun(self) -> "Countdown":
+        return Countdown(self)
+
+
+class Countdown:
+    """A budget that is being spent."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._clock, self._left = budget.clock, budget.rounds
+        self._until = budget.clock() + budget.seconds if budget.clock else 0.0
+
+    def spent(self) -> bool:
+        """Whether no further round may begin; asking takes one away."""
+        self._left -= 1
+        return self._left < 0 or (self._clock is not None and self._clock() >= self._until)
+
+
+def improved(shop: Shop, schedule: Schedule, countdown: Countdown, seed: int, good_s: float = 0.0) -> Schedule:
+    """The best schedule found from `schedule` on; nothing is looked for below a makespan of `good_s`."""
+    search = _Search(shop, schedule, np.random.default_rng(seed))
+    while search.best.makespan_s > good_s and not countdown.spent():
+        search.round()
+    return search.best
+
+
+class _Search:
+    def __init__(self, shop: Shop, schedule: Schedule, random: np.random.Generator) -> None:
+        self._shop, self._random = shop, random
+        self._moves = (self._free_stretch, self._free_operator, self._free_last, self._shift, self._close_gaps)
+        self.best = schedule
+
+    def round(self) -> None:
+        move = self._moves[int(self._random.integers(len(self._moves)))]
+        found = self._shop.replay(move())
+        if found.makespan_s <= self.best.makespan_s:
+            self.best = found
+
+    def _free_stretch(self) -> list[Piece]:
+        """A stretch of time, on all engines or on some."""
+        length = self.best.makespan_s * self._random.uniform(*_STRETCH)
+        start = self._random.uniform(-length / 2, self.best.makespan_s)
+        some = self._random.random(len(self._shop.room)) < self._random.choice((0.3, 0.6, 1.0))
+        return [
+            (run.operator, run.batch, ANY if start <= run.start_s < start + length and some[run.engine] else run.engine)
+            for run in self._in_time()
+        ]
+
+    def _free_operator(self) -> list[Piece]:
+        o = self._any_operator()
+        share = self._random.choice((0.1, 0.5, 1.0))
+        return [
+            (r.operator, r.batch, ANY if r.operator == o and self._random.random() < share else r.engine)
+            for r in self._in_time()
+        ]
+
+    def _free_last(self) -> list[Piece]:
+        """From some point on, what runs on the engine that ends last."""
+        last = max(self.best.runs, key=lambda run: run.end_s + self._shop.lag_s[run.operator][run.engine]).engine
+        start = self._random.uniform(0, self.best.makespan_s)
+        return [
+            (run.operator, run.batch, ANY if run.engine == last and run.start_s >= start else run.engine)
+            for run in self._in_time()
+        ]
+
+    def _shift(self) -> list[Piece]:
+        """An operator, all of it or from some micro-batch on, earlier or later."""
+        o, first = self._any_operator(), int(self._random.integers(self._shop.problem.batches))
+        by = self._random.normal(0, _SHIFT) * self.best.makespan_s
+        free = self._random.random() < 0.5
+        at: list[list[float]] = [[0.0] * self._shop.problem.batches for _ in self._shop.parents]
+        engines = [[ANY] * self._shop.problem.batches for _ in self._shop.parents]
+        for run in self.best.runs:
+            moved = run.operator == o and run.batch >= first
+            at[run.operator][run.batch] = run.start_s + by * moved
+            engines[run.operator][run.batch] = ANY if moved and free else run.engine
+        return in_order(self._shop, at, engines)
+
+    def _close_gaps(self) -> list[Piece]:
+        """The same engines, none of which waits while it could do what comes later."""
+        at: list[list[float]] = [[0.0] * self._shop.problem.batches for _ in self._shop.parents]
+        engines = [[0] * self._shop.problem.batches for _ in self._shop.parents]
+        for run in self.best.runs:
+            at[run.operator][run.batch] = run.start_s
+            engines[run.operator][run.batch] = run.engine
+        return dispatched(self._shop, Agenda(engines, at, float(self._random.choice((0.5, 1.0, 2.0, 5.0)))))
+
+    def _any_operator(self) -> int:
+        return int(self._random.integers(len(self._shop.parents)))
+
+    def _in_time(self) -> Iterator[Run]:
+        return iter(sorted(self.best.runs, key=lambda run: (run.start_s, run.operator, run.batch)))
+
+
+def in_order(shop: Shop, at_s: Sequence[Sequence[float]], engines: Sequence[Sequence[int]]) -> list[Piece]:
+    """All micro-batches by the time planned for them, but none before its parents."""
+    late = [list(row) for row in at_s]
+    for o, parents in enumerate(shop.parents):
+        row = late[o]
+        for parent in parents:
+            row = [max(own, before) for own, before in zip(row, late[parent], strict=True)]
+        late[o] = row
+    keys = [(at, o, batch) for o, row in enumerate(late) for batch, at in enumerate(row)]
+    return [(o, batch, engines[o][batch]) for _, o, batch in sorted(keys)]
