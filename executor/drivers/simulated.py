@@ -127,7 +127,7 @@ class Simulation:
         tool_seconds: Callable[[ToolSpec], float],
         limits: Limits | None = None,
     ) -> None:
-        self._core = Scheduler(fleet, limits)
+        self._core = Scheduler([_as_known(spec) for spec in fleet], limits)
         self._values = Values()
         self._answers, self._tools, self._tool_seconds = answers, tools, tool_seconds
         self._engines = {spec.id: _engine(spec) for spec in fleet}
@@ -277,6 +277,11 @@ class Simulation:
 
     def _job_of(self, program: ProgramId) -> SimulatedJob:
         return self._jobs[job_of(program)]
+
+
+def _as_known(spec: EngineSpec) -> EngineSpec:
+    """A probe of the engine would tell its room."""
+    return replace(spec, kv_tokens=profile_of(spec).kv_tokens)
 
 
 def _engine(spec: EngineSpec) -> _SimulatedEngine:

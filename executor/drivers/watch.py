@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping
 import structlog
 
 from executor.clock import Clock
-from executor.engines.port import Engine
+from executor.engines.port import Engine, EngineHealth
 from executor.events import EngineBack, EngineLost, Event
 from planner.ir.ids import EngineId
 
@@ -17,7 +17,10 @@ log = structlog.get_logger(__name__)
 
 
 class EngineWatch:
-    """An engine is lost when it misses `STRIKES` probes in a row; the core may think so earlier, from failed calls."""
+    """An engine is lost when it misses `STRIKES` probes in a row; the core may think so earlier, from failed calls.
+
+    `note` is told what each probe found, before the core is.
+    """
 
     def __init__(
         self,
@@ -25,16 +28,19 @@ class EngineWatch:
         clock: Clock,
         post: Callable[[Event], None],
         spawn: Callable[[Coroutine[None, None, None]], None],
+        note: Callable[[EngineId, EngineHealth], None],
     ) -> None:
-        self._engines, self._clock, self._post, self._spawn = engines, clock, post, spawn
+        self._engines, self._clock, self._post, self._spawn, self._note = engines, clock, post, spawn, note
         self._being_brought_back: set[EngineId] = set()
 
     async def start(self) -> None:
         """Probe each engine once, so that the core begins with the truth, then go on watching."""
         for engine in self._engines.values():
-            health = await engine.probe()
+            health, now = await self._probe(engine), self._clock.now()
             if not health.ready:
-                self._post(EngineLost(self._clock.now(), engine.spec.id, health.detail))
+                self._post(EngineLost(now, engine.spec.id, health.detail))
+            elif health.kv_tokens:
+                self._post(EngineBack(now, engine.spec.id, health.kv_tokens))
             self._spawn(self._watch(engine))
 
     def bring_back(self, engine: EngineId, after_s: float) -> None:
@@ -49,7 +55,7 @@ class EngineWatch:
             if engine.spec.id in self._being_brought_back:
                 missed = 0
                 continue
-            health = await engine.probe()
+            health = await self._probe(engine)
             missed = 0 if health.ready else missed + 1
             if missed == STRIKES:
                 log.warning("engine lost", engine=engine.spec.id, detail=health.detail)
@@ -58,9 +64,15 @@ class EngineWatch:
     async def _bring_back(self, engine: Engine, after_s: float) -> None:
         while True:
             await self._clock.sleep(after_s)
-            if (await engine.probe()).ready:
+            health = await self._probe(engine)
+            if health.ready:
                 break
             after_s = min(LONGEST_WAIT_S, after_s * 2)
         log.info("engine back", engine=engine.spec.id)
         self._being_brought_back.discard(engine.spec.id)
-        self._post(EngineBack(self._clock.now(), engine.spec.id))
+        self._post(EngineBack(self._clock.now(), engine.spec.id, health.kv_tokens))
+
+    async def _probe(self, engine: Engine) -> EngineHealth:
+        health = await engine.probe()
+        self._note(engine.spec.id, health)
+        return health

@@ -49,7 +49,8 @@ class Modelled:
     async def probe(self) -> EngineHealth:
         detail = "closed" if self._closed else ""
         version = f"modelled {self._profile.gpu}"
-        return EngineHealth(not self._closed, self._spec.models, self._spec.context_tokens, version, detail)
+        context_tokens, kv_tokens = self._spec.context_tokens, self._profile.kv_tokens
+        return EngineHealth(not self._closed, self._spec.models, context_tokens, version, detail, kv_tokens)
 
     async def close(self) -> None:
         self._closed = True

@@ -19,6 +19,7 @@ from executor.engines.openai_wire import (
     server_version,
 )
 from executor.engines.port import Completion, EngineFailed, EngineHealth, EngineSpec, FailureClass, GenerateRequest
+from executor.engines.vllm_metrics import kv_tokens_from
 
 CONNECT_TIMEOUT_S = 10.0
 PROBE_TIMEOUT_S = 10.0
@@ -58,6 +59,7 @@ class VllmHttp:
         self._max_answer_bytes = max_answer_bytes
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
+        self._known_kv_tokens: int | None = None  # 0 where the server does not tell
 
     @property
     def spec(self) -> EngineSpec:
@@ -77,11 +79,14 @@ class VllmHttp:
     async def probe(self) -> EngineHealth:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                return await self._health()
+                health = await self._health()
         except TimeoutError:
-            return EngineHealth(ready=False, detail=f"no answer within {PROBE_TIMEOUT_S:g} s")
+            health = EngineHealth(ready=False, detail=f"no answer within {PROBE_TIMEOUT_S:g} s")
         except EngineFailed as problem:
-            return EngineHealth(ready=False, detail=problem.failure.message)
+            health = EngineHealth(ready=False, detail=problem.failure.message)
+        if not health.ready:
+            self._known_kv_tokens = None
+        return health
 
     async def close(self) -> None:
         self._closed = True
@@ -143,7 +148,8 @@ class VllmHttp:
         if models.status != 200:
             problem = failure_from(models.status, models.headers, models.body)
             return EngineHealth(ready=False, detail=problem.failure.message)
-        return self._judged(served_models(models.body), await self._version())
+        judged = self._judged(served_models(models.body), await self._version())
+        return replace(judged, kv_tokens=await self._kv_tokens()) if judged.ready else judged
 
     def _judged(self, served: tuple[ServedModel, ...], version: str) -> EngineHealth:
         names = tuple(model.id for model in served)
@@ -159,6 +165,13 @@ class VllmHttp:
         """vLLM's own path; other servers have none."""
         reply = await self._get("/version")
         return server_version(reply.body) if reply.status == 200 else ""
+
+    async def _kv_tokens(self) -> int | None:
+        """Asked for once for as long as the engine answers: the page is long, and a server keeps its room."""
+        if self._known_kv_tokens is None and self._spec.kind == "vllm":
+            reply = await self._get("/metrics")
+            self._known_kv_tokens = (kv_tokens_from(reply.body) or 0) if reply.status == 200 else 0
+        return self._known_kv_tokens or None
 
     def _open(self) -> aiohttp.ClientSession:
         """Made on first use, because aiohttp wants a running loop."""

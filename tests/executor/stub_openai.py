@@ -25,6 +25,7 @@ class StubOpenAI:
         self.headers: list[Mapping[str, str]] = []
         self.dropped: list[str] = []
         self.healthy = True
+        self.metrics = ""
         self._behaviours: deque[Behaviour] = deque()
         self._keepalive_s = keepalive_s
         self._port = 0
@@ -44,6 +45,7 @@ class StubOpenAI:
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
         app.router.add_get("/version", self._version)
+        app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(
             app, handler_cancellation=True, keepalive_timeout=self._keepalive_s, shutdown_timeout=0.1
         )
@@ -74,6 +76,9 @@ class StubOpenAI:
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response(status=200 if self.healthy else 503)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(text=self.metrics) if self.metrics else web.Response(status=404)
 
     async def _version(self, _: web.Request) -> web.Response:
         return web.json_response({"version": "0.0-stub"})

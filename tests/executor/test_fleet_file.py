@@ -208,6 +208,15 @@ def test_a_fleet_file_names_the_profile_of_an_engine_and_its_tensor_parallel_deg
     assert read_profile(tmp_path / "small.toml") == PROFILES["A10"]
 
 
+def test_a_fleet_file_may_tell_an_engines_kv_and_that_it_shares_late(tmp_path):
+    engine = '[[engine]]\nid = "a"\nkind = "modelled"\nmodel = "llama"\n'
+    (spec,) = read_fleet(fleet(tmp_path, engine))
+    assert (spec.kv_tokens, spec.warm_first) == (0, False)
+    (spec,) = read_fleet(fleet(tmp_path, engine + "kv_tokens = 4096\nwarm_first = true\n"))
+    assert (spec.kv_tokens, spec.warm_first) == (4096, True)
+    assert told(fleet(tmp_path, engine + "kv_tokens = -1\n")) == ["engine 'a': kv_tokens is -1"]
+
+
 def test_everything_wrong_with_a_profile_is_told_with_its_engine(tmp_path):
     text = profile_toml(replace(PROFILES["A10"], blend=0.5, source='"quoted" é')) + "speed = 3\n"
     (tmp_path / "bad.toml").write_text(text, encoding="utf-8")

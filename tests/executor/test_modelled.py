@@ -34,6 +34,13 @@ async def test_a_call_takes_as_long_as_the_gpu_would_in_the_clocks_seconds() -> 
     assert 3.3 <= clock.now() - began < 15.0
 
 
+async def test_a_probe_tells_the_room_of_its_kv() -> None:
+    for spec in (SPEC, replace(SPEC, kv_tokens=4096)):
+        engine, _ = engine_saying(Answer("x"), spec=spec)
+        assert (await engine.probe()).kv_tokens == (spec.kv_tokens or 411_987)
+        await engine.close()
+
+
 async def test_the_next_turn_of_a_conversation_finds_its_prefix_cached() -> None:
     asks = (ToolCall("call_1", "search", '{"query": "singers"}'),)
     engine, _ = engine_saying(Answer("Let me look that up. " * 20, asks))

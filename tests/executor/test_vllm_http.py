@@ -327,6 +327,34 @@ async def test_a_probe_tells_models_context_and_version(engine: VllmHttp, stub_o
     assert (await engine.probe()).detail == "/health answered 503"
 
 
+async def test_a_probe_tells_the_room_of_the_kv_cache(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    assert (await engine.probe()).kv_tokens is None
+    stub_openai.metrics = (
+        "# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig\n"
+        'vllm:cache_config_info{block_size="16",cache_dtype="auto",engine="0",num_gpu_blocks="300"} 1.0\n'
+        'vllm:cache_config_info{block_size="16",cache_dtype="auto",engine="1",num_gpu_blocks="200"} 1.0\n'
+    )
+    again = VllmHttp(spec_of(stub_openai.url))
+    assert (await again.probe()).kv_tokens == 8000
+    await again.close()
+
+
+async def test_a_server_that_was_away_is_asked_for_its_room_again(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
+    for blocks, healthy in ((10, True), (20, True), (20, False)):
+        stub_openai.metrics = f'vllm:cache_config_info{{block_size="16",num_gpu_blocks="{blocks}"}} 1.0'
+        stub_openai.healthy = healthy
+        assert (await engine.probe()).kv_tokens == (160 if healthy else None)
+    stub_openai.healthy = True
+    assert (await engine.probe()).kv_tokens == 320
+
+
+@pytest.mark.parametrize("text", ['vllm:cache_config_info{num_gpu_blocks="None",block_size="16"} 1', "nonsense", "{"])
+async def test_metrics_that_do_not_tell_are_no_fault(engine: VllmHttp, stub_openai: StubOpenAI, text: str) -> None:
+    stub_openai.metrics = text
+    health = await engine.probe()
+    assert (health.ready, health.kv_tokens) == (True, None)
+
+
 async def test_an_engine_that_serves_other_models_is_not_ready(stub_openai: StubOpenAI) -> None:
     engine = VllmHttp(replace(spec_of(stub_openai.url), models=("llama", "stub-model")))
     health = await engine.probe()
