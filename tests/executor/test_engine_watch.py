@@ -38,7 +38,8 @@ class Watched:
     def __init__(self, *answers: EngineHealth) -> None:
         self.events: list[Event] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self.watch = EngineWatch({ENGINE: Probed(*answers)}, ScaledClock(1000.0), self.events.append, self._spawn)
+        engines, clock = {ENGINE: Probed(*answers)}, ScaledClock(1000.0)
+        self.watch = EngineWatch(engines, clock, self.events.append, self._spawn, lambda *_: None)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
