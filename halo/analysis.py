@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from executor.engines.port import EngineSpec
-from executor.store.port import JobRecord, Store, StoreRefused
+from executor.store.port import JobDefinition, JobRecord, Store, StoreRefused
 from executor.store.sql import open_store
 from halo.batch.engines import ENGINE_URL, named_engines
 from halo.batch.engines import FLEET as FLEET_FILE
@@ -22,6 +22,7 @@ from planner.ir.codec import decode
 from planner.ir.ids import JobId
 from planner.ir.values import Json
 from planner.job import JobPart
+from planner.measured import CallSpan, Tally
 from planner.table import Table
 from planner.timing import PricedEngine
 
@@ -77,36 +78,59 @@ def fleet_of(record: JobRecord) -> Fleet | None:
     return None if kept is None else Fleet(_ENGINES.validate_python(kept), "as when the job was accepted")
 
 
-async def analyze_job(store: Store, job: JobId, fleet: Fleet, tenant: str | None = None) -> Analysis:
-    """Of a job that runs or has ended; `fleet` stands in where none was kept with it. Raises `JobUnknown`."""
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """All that a store knows of a job that an analysis needs."""
+
+    record: JobRecord
+    definition: JobDefinition
+    tallies: Sequence[Tally]
+    spans: Sequence[CallSpan]
+
+
+async def record_of(store: Store, job: JobId, tenant: str | None = None) -> Recorded:
+    """Of a job that runs or has ended. Raises `JobUnknown`."""
     record = await store.job(job, tenant)
-    definition = await store.definition(job)
-    tallies, spans = await store.tallies(job), await store.call_spans(job)
+    return Recorded(record, await store.definition(job), await store.tallies(job), await store.call_spans(job))
 
-    def work_out() -> Analysis:
-        plan = decode(definition.plan)
-        predicted_for = fleet_of(record) or fleet
-        part = JobPart(plan, Table.from_rows(definition.rows, plan.inputs))
-        told = foretell([part], predicted_for.engines, predicted_for.origin)
-        ended = record.rows - record.counts["pending"]
-        found = analyse(told.explanation, told.job_plan, tallies, spans, ended)
-        return replace(found, notes=tuple(_notes(record, found)))
 
-    return await asyncio.to_thread(work_out)
+def analyse_recorded(recorded: Recorded, fleet: Fleet) -> Analysis:
+    """`fleet` stands in where none was kept with the job."""
+    record, plan = recorded.record, decode(recorded.definition.plan)
+    predicted_for = fleet_of(record) or fleet
+    part = JobPart(plan, Table.from_rows(recorded.definition.rows, plan.inputs))
+    told = foretell([part], predicted_for.engines, predicted_for.origin)
+    ended = record.rows - record.counts["pending"]
+    found = analyse(told.explanation, told.job_plan, recorded.tallies, recorded.spans, ended)
+    return replace(found, notes=tuple(_notes(record, found)))
+
+
+async def analyze_job(store: Store, job: JobId, fleet: Fleet, tenant: str | None = None) -> Analysis:
+    """Raises `JobUnknown`."""
+    return await asyncio.to_thread(analyse_recorded, await record_of(store, job, tenant), fleet)
 
 
 async def analyze_folder(folder: Path, fleet: Fleet) -> Analysis:
     """The batch in an output folder. Raises `FolderRefused` where there is none."""
-    if not (folder / DATABASE).is_file():
-        raise FolderRefused(f"{folder} holds no batch: name the folder that was given to halo batch run as --out")
+    return await asyncio.to_thread(analyse_recorded, await recorded_in(folder), fleet)
+
+
+async def recorded_in(folder: Path, job: JobId | None = None) -> Recorded:
+    """Of the batch in an output folder. Raises `FolderRefused` where there is none."""
+    _require_batch(folder)
     store = await open_store(f"{_SQLITE}{folder / DATABASE}")
     try:
         records = await store.jobs(limit=1)
         if not records:
             raise FolderRefused(f"{folder} holds a batch that was never accepted: run it again")
-        return await analyze_job(store, records[0].id, fleet)
+        return await record_of(store, job or records[0].id)
     finally:
         await store.close()
+
+
+def _require_batch(folder: Path) -> None:
+    if not (folder / DATABASE).is_file():
+        raise FolderRefused(f"{folder} holds no batch: name the folder that was given to halo batch run as --out")
 
 
 async def analyze_stored(database_url: str, job: str, fleet: Fleet) -> Analysis:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from heapq import merge
 from pathlib import Path
@@ -12,6 +12,17 @@ from typing import Any, Literal, TypeVar
 from executor.core.limits import Limits
 from executor.engines.port import EngineSpec
 from executor.store.port import NewJob
+from halo.analysis import (
+    FLEET,
+    Fleet,
+    Recorded,
+    analyse_recorded,
+    engines_or_reference,
+    fleet_as_json,
+    named_or_reference,
+    record_of,
+    recorded_in,
+)
 from halo.batch.engines import named_engines
 from halo.batch.errors import JobFailed, RowFailed
 from halo.batch.fitness import check_models
@@ -20,12 +31,18 @@ from halo.batch.intake import RowError, Rows, take_in
 from halo.batch.outcome import RowResult, outcomes
 from halo.batch.run import LEASE_S, OWNER, Batch, TableRows, run_batch
 from halo.event_loop import run_async
+from halo.prices import read_prices
 from halo.sdk.errors import RunFailed
 from halo.sdk.workflow import Workflow
 from halo.wiring import open_runtime
+from planner.analysis import Analysis
+from planner.explanation import Explanation
+from planner.foretell import foretell
 from planner.ir.codec import encode
 from planner.ir.ids import JobId
 from planner.ir.needs import models_of
+from planner.job import JobPart
+from planner.table import Table
 
 T = TypeVar("T")
 Engines = str | Path | EngineSpec | Sequence[str | EngineSpec] | None
@@ -41,6 +58,7 @@ def run_job(
     limit: int | None = None,
     max_active: int | None = None,
     errors: Literal["raise", "return"] = "raise",
+    on_recorded: Callable[[Recorded], None] = lambda recorded: None,
 ) -> list[Any]:
     """Run every row, and give the results in the order of the rows, each as the workflow's return type says.
 
@@ -50,14 +68,15 @@ def run_job(
 
     A row that fails stops no other. With `errors="raise"`, `JobFailed` is raised when all rows have ended; it has the
     `errors`, and the `results` of the others. With `errors="return"`, a `RowFailed` stands where the result would.
-    Raises `BatchError` for what is wrong with the rows, the folder or the engines as a whole.
+    Raises `BatchError` for what is wrong with the rows, the folder or the engines as a whole. `on_recorded` gets what
+    `analyze_run` needs when all rows have ended.
     """
     specs = _specs(workflow, engines)
     limits = Limits() if max_active is None else Limits(active_programs=max_active)
     if out is None:
-        work = run_in_memory(workflow, rows, specs, limits=limits, limit=limit)
+        work = run_in_memory(workflow, rows, specs, limits=limits, limit=limit, on_recorded=on_recorded)
     else:
-        work = _run_in_folder(Batch(workflow, rows, Path(out), specs, resume, limit, limits))
+        work = _run_in_folder(Batch(workflow, rows, Path(out), specs, resume, limit, limits), on_recorded)
     found = [_typed(workflow, answer) for answer in _finish(work)]
     if errors == "raise" and any(isinstance(result, RowFailed) for result in found):
         raise JobFailed(found)
@@ -71,22 +90,48 @@ async def run_in_memory(
     *,
     limits: Limits | None = None,
     limit: int | None = None,
+    on_recorded: Callable[[Recorded], None] = lambda recorded: None,
 ) -> list[RowResult | RowError]:
     """How each row ended, in order. Nothing is kept when this process ends. Raises `BatchError`."""
     plan = workflow.plan
     table, intake = take_in(rows, plan.inputs, limit)
     async with open_runtime(engines, workflow.tools, limits=limits) as runtime:
         await check_models(plan, runtime.engines)
-        job = NewJob(JobId("local"), workflow.name, encode(plan), TableRows(table))
+        fleet = {FLEET: fleet_as_json(engines, read_prices(os.environ))}
+        job = NewJob(JobId("local"), workflow.name, encode(plan), TableRows(table), metadata=fleet)
         await runtime.store.create_job(job)
         claim = await runtime.store.claim(OWNER, LEASE_S, job.id)
         assert claim is not None, "nobody else knows the job"
         await runtime.driver.run(claim)
+        on_recorded(await record_of(runtime.store, job.id))
         return [outcome async for outcome in outcomes(runtime.store.results(job.id), intake)]
 
 
-async def _run_in_folder(batch: Batch) -> list[RowResult | RowError]:
-    await run_batch(batch)
+def explain_rows(
+    workflow: Workflow[..., Any], rows: Rows, *, engines: Engines = None
+) -> tuple[Explanation, Sequence[str]]:
+    """What the rows would ask for, on the engines that `run_job` would use; without any, on the reference. And what
+    was odd about the rows.
+
+    Raises `BatchError` for what is wrong with the rows or the engines as a whole, `RowsInvalid` for single rows.
+    """
+    plan = workflow.plan
+    table = take_in(rows, plan.inputs)[0] if isinstance(rows, Path) else Table.from_rows(rows, plan.inputs)
+    if engines is None:
+        fleet = named_or_reference((), (), None, os.environ)
+    else:
+        fleet = engines_or_reference(_specs(workflow, engines), read_prices(os.environ))
+    return foretell([JobPart(plan, table)], fleet.engines, fleet.origin).explanation, table.notes
+
+
+def analyze_run(recorded: Recorded) -> Analysis:
+    """What was predicted of a job that was run, and what became of it."""
+    return analyse_recorded(recorded, Fleet(()))
+
+
+async def _run_in_folder(batch: Batch, on_recorded: Callable[[Recorded], None]) -> list[RowResult | RowError]:
+    summary = await run_batch(batch)
+    on_recorded(await recorded_in(batch.out, JobId(summary.job)))
     results: Iterator[RowResult | RowError] = (RowResult(**line) for line in _lines(batch.out / RESULTS))
     errors: Iterator[RowResult | RowError] = (RowError(**line) for line in _lines(batch.out / ERRORS))
     return list(merge(results, errors, key=lambda outcome: outcome.row))

@@ -108,6 +108,9 @@ class Analysis:
         told = [[*section] for section in (self._tables(), self.summary(), self.notes)]
         return "\n\n".join("\n".join(lines) for lines in told if lines) + "\n"
 
+    def __str__(self) -> str:
+        return self.to_text()
+
     def to_json(self) -> Json:
         """Plain data, ready for `json.dumps`."""
         return {

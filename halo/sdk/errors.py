@@ -11,6 +11,7 @@
     ├── EngineMissing           a workflow with LLM calls was run, and nothing was named to answer them
     ├── RunFailed               a program ran and failed; `code` is stable
     ├── WorkflowNotFound        no workflow goes by that reference
+    ├── NotRun                  a job was to be analyzed that was not run
     ├── SchedulerMissing        the part of Halo that runs jobs is not installed
     └── ServerFailed            a Halo server could not be reached, or refused
         └── WaitTimedOut        the run is not finished yet
@@ -79,6 +80,10 @@ class RunFailed(HaloError):
 
 class WorkflowNotFound(HaloError):
     pass
+
+
+class NotRun(HaloError):
+    """There is nothing to analyze yet."""
 
 
 class SchedulerMissing(HaloError):

@@ -67,9 +67,14 @@ class Workflow(Generic[P, R]):
         """
         return submit_run(self.name, self.row(inputs), url=url, idempotency_key=idempotency_key, read=self.read_result)
 
-    def explain(self, rows: Iterable[Row] | None = None) -> str:
-        """What will be run, without running anything: the plan, and for given rows how often each step is called."""
-        return explain(self.plan, rows)
+    def explain(self, rows: Iterable[Row] | str | Path | None = None, *, engines: Any = None) -> str:
+        """What will be run, without running anything: the plan, and for given rows, or a file of them, how often each
+        step is called, and what time and money that takes.
+
+        Times are for `engines` as `.map(rows).run(engines=...)` takes them, or those in HALO_FLEET or HALO_ENGINE_URL;
+        without any, for one A100 with 80 GB.
+        """
+        return explain(self, Path(rows) if isinstance(rows, str) else rows, engines)
 
     def row(self, inputs: Mapping[str, Any]) -> dict[str, Json]:
         """`inputs` as JSON columns, defaults filled in. Raises `InputsInvalid` with everything that does not fit."""

@@ -54,6 +54,20 @@ def test_a_job_is_kept_in_a_folder(tmp_path: Path) -> None:
     assert (tmp_path / "job" / "results.jsonl").is_file()
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_job_that_was_run_tells_what_became_of_it(tmp_path: Path, kept: bool) -> None:
+    job = shout.map([{"text": "ab"}, {"text": "ab"}, {"text": "c"}])
+    with pytest.raises(halo.HaloError, match=r"call \.run\(\) first"):
+        job.analyze()
+
+    job.run(out=tmp_path / "job" if kept else None)
+
+    told = job.analyze()
+    double_of_rows = next(stage for stage in told.stages if stage.path == "double")
+    assert (double_of_rows.made, double_of_rows.planned) == (2, 1)
+    assert "3 of 3 ended" in str(told)
+
+
 async def test_an_isolated_tool_is_found_by_a_child_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "isolated_of_test.py").write_text(ISOLATED)

@@ -415,3 +415,5 @@ def test_explain_tells_for_given_rows_what_is_called_and_what_is_saved() -> None
     told = ask.explain([{"db": "shop", "question": "a"}, {"db": "shop", "question": "b"}])
     assert told.startswith(ask.explain())
     assert "model calls: 4..10 as written, 2..8 after merging" in told
+    assert "USD" in told
+    assert "A100-80 with" in told
