@@ -9,6 +9,7 @@ from planner.explanation import Explanation
 from planner.job import JobPart, JobPlan
 from planner.optimize import optimize
 from planner.prefix.saving import PrefixSaving, prefix_savings
+from planner.prefix.texts import Cut
 from planner.timing import PricedEngine, with_times
 
 #: Beyond so many calls the prompts are not replayed: it would take longer than people wait.
@@ -21,19 +22,35 @@ class Forecast:
     job_plan: JobPlan
 
 
-def foretell(parts: Sequence[JobPart], fleet: Sequence[PricedEngine] = (), origin: str = "") -> Forecast:
-    """`origin` says where the engines come from. Without a fleet there are no times, and no placement."""
+def foretell(
+    parts: Sequence[JobPart],
+    fleet: Sequence[PricedEngine] = (),
+    origin: str = "",
+    *,
+    counted: Sequence[JobPart] = (),
+    cut: Cut | None = None,
+) -> Forecast:
+    """`origin` says where the engines come from. Without a fleet there are no times, and no placement.
+
+    What prompts share is told of `counted`, the same parts with the tokens of their prompts, where a tokenizer was
+    asked; `cut` is what it told of other texts.
+    """
     job_plan = optimize(parts)
     explanation = explain(parts, job_plan)
-    explanation = replace(explanation, prefixes=_prefixes(parts, job_plan, explanation, fleet))
+    explanation = replace(explanation, prefixes=_prefixes(counted or parts, job_plan, explanation, fleet, cut))
     return Forecast(with_times(explanation, fleet, origin) if fleet else explanation, job_plan)
 
 
 def _prefixes(
-    parts: Sequence[JobPart], job_plan: JobPlan, explanation: Explanation, fleet: Sequence[PricedEngine]
+    parts: Sequence[JobPart],
+    job_plan: JobPlan,
+    explanation: Explanation,
+    fleet: Sequence[PricedEngine],
+    cut: Cut | None,
 ) -> tuple[PrefixSaving, ...]:
     if explanation.distinct_calls.high > MOST_REPLAYED:
         return ()
     models = dict.fromkeys(stage.does for stage in explanation.stages if stage.asks_model)
     room = {model: [engine.kv_tokens(model) for engine in fleet if engine.serves(model)] for model in models}
-    return prefix_savings(parts, job_plan, {model: float(max(found)) for model, found in room.items() if found})
+    kv_tokens = {model: float(max(found)) for model, found in room.items() if found}
+    return prefix_savings(parts, job_plan, kv_tokens, cut)

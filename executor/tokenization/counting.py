@@ -43,9 +43,7 @@ async def count_tokens(
     left, sizes = at_most, _Sizes()
     for part, planned in zip(parts, job_plan.parts, strict=True):
         blocks: dict[str, StageBlocks] = {}
-        for known in known_prompts(planned.plan, part.table):
-            if known.model not in tokenizers:
-                continue
+        for known in known_prompts(planned.plan, part.table, tokenizers):
             if len(known.messages) > left:
                 await sizes.sample(known, tokenizers[known.model])
                 continue

@@ -16,7 +16,7 @@ from executor.tokenization.port import NotTokenized, TokenIds
 from planner.ir.values import Json, canonical_json
 
 CONCURRENCY = 16
-TIMEOUT_S = 60.0
+CONNECT_TIMEOUT_S, TIMEOUT_S = 2.0, 60.0
 CACHED_PROMPTS = 4096
 _CACHE_CONFIG = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.M)
 
@@ -36,7 +36,8 @@ class VllmTokenizer:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(headers=self._headers, timeout=aiohttp.ClientTimeout(TIMEOUT_S))
+        timeout = aiohttp.ClientTimeout(TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=timeout)
         return self
 
     async def __aexit__(

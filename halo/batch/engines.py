@@ -43,6 +43,10 @@ def named_engines(
     return (*at, *described)
 
 
+def any_named(urls: Sequence[str], models: Sequence[str], fleet: Path | None, environment: Mapping[str, str]) -> bool:
+    return bool(urls or models or fleet or environment.get(ENGINE_URL) or environment.get(FLEET))
+
+
 def _check_ids(specs: Sequence[EngineSpec]) -> None:
     twice = [name for name, count in Counter(spec.id for spec in specs).items() if count > 1]
     if twice:

@@ -12,11 +12,16 @@ from halo.cli.console import prints_aside, warn
 from halo.cli.options import EngineUrls, Fleet, InputJson, Inputs, Models, complete_workflow
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from executor.engines.port import EngineSpec
+    from executor.tokenization.counting import Counted
     from halo.analysis import Fleet as PredictedFor
     from halo.sdk.workflow import Workflow
     from planner.analysis import Analysis
     from planner.explanation import Explanation
     from planner.ir.plan import Plan
+    from planner.job import JobPart
     from planner.table import Table
 
 _EXAMPLES = """Examples:
@@ -106,7 +111,8 @@ def explain(
         return
     if workflow is None:
         raise typer.BadParameter("name a workflow, or a job that was run with --analyze DIR", param_hint="WORKFLOW")
-    typer.echo(_foretold(workflow, rows, inputs, input_json, limit, _fleet(engine, model, fleet), output))
+    predicted_for, specs = _fleet(engine, model, fleet), _specs(engine, model, fleet)
+    typer.echo(_foretold(workflow, rows, inputs, input_json, limit, predicted_for, specs, output))
 
 
 def _foretold(
@@ -116,6 +122,7 @@ def _foretold(
     input_json: Path | None,
     limit: int | None,
     fleet: "PredictedFor",
+    specs: "Sequence[EngineSpec]",
     output: Format,
 ) -> str:
     from halo.sdk.find import find_workflow
@@ -129,7 +136,21 @@ def _foretold(
     if rows is None and not inputs and input_json is None:
         return _plan_alone(found.plan, output)
     part = JobPart(found.plan, _table(found, rows, inputs or [], input_json, limit))
-    return _shown(foretell([part], fleet.engines, fleet.origin).explanation, output)
+    counted = _counted(part, specs)
+    told = foretell([part], fleet.engines, fleet.origin, counted=counted.parts, cut=counted.cut)
+    return _shown(told.explanation, output)
+
+
+def _counted(part: "JobPart", specs: "Sequence[EngineSpec]") -> "Counted":
+    """In the tokens of the engines that are named, where they tell."""
+    from halo.event_loop import run_async
+    from halo.tokens import count_prompts
+    from planner.optimize import optimize
+
+    counted = run_async(count_prompts([part], optimize([part]), specs))
+    if counted.problem:
+        warn(f"{counted.problem}\nTokens are estimated by characters.")
+    return counted
 
 
 def _analyzed(folder: Path | None, job: str | None, database: str | None, fleet: "PredictedFor") -> "Analysis":
@@ -166,6 +187,14 @@ def _fleet(urls: list[str] | None, models: list[str] | None, fleet: Path | None)
     from halo.analysis import named_or_reference
 
     return named_or_reference(urls or (), models or (), fleet, os.environ)
+
+
+def _specs(urls: list[str] | None, models: list[str] | None, fleet: Path | None) -> "Sequence[EngineSpec]":
+    from halo.batch.engines import any_named, named_engines
+
+    if not any_named(urls or (), models or (), fleet, os.environ):
+        return ()
+    return named_engines(urls or (), models or (), fleet, os.environ)
 
 
 def _shown(explanation: "Explanation", output: Format) -> str:

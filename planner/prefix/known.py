@@ -1,6 +1,6 @@
 """Prompts that are known before the run: what a tokenizer is asked for, and what becomes of its answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from planner.ir.conversation import render_messages
@@ -29,8 +29,8 @@ class KnownPrompts:
         return StageBlocks(token_blocks(tokens, block_tokens), self.of_row)
 
 
-def known_prompts(plan: Plan, table: Table) -> Iterator[KnownPrompts]:
-    """Of the stages outside bodies those that read columns only, so that nothing has to be run to know their prompts.
+def known_prompts(plan: Plan, table: Table, models: Container[str]) -> Iterator[KnownPrompts]:
+    """Of the stages outside bodies that ask one of `models` those that read columns only: nothing has to be run first.
 
     A stage with a prompt that cannot be written, because a cell lacks what it reads, is left out.
     """
@@ -38,7 +38,7 @@ def known_prompts(plan: Plan, table: Table) -> Iterator[KnownPrompts]:
     outermost = {stage.id for stage in plan.stages}
     for prompt in prompts_of(plan):
         read = [segment for segment in prompt.segments if segment is not None and segments.is_text(segment)]
-        if prompt.path not in outermost or len(read) < len(prompt.segments):
+        if prompt.path not in outermost or prompt.stage.model not in models or len(read) < len(prompt.segments):
             continue
         numbering = number_together([segments.number(segment) for segment in read], table.rows)
         try:

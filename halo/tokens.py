@@ -1,0 +1,40 @@
+"""A job's prompts in the tokens of the engines that are named, for EXPLAIN: as exact as is cheap."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from executor.engines.open import open_engine
+from executor.engines.port import EngineSpec
+from executor.tokenization.counting import Counted, count_tokens
+from executor.tokenization.open import block_tokens_of, engine_tokenizers, folder_tokenizers
+from executor.tokenization.port import NotTokenized, Tokenize
+from planner.job import JobPart, JobPlan
+from planner.prefix.texts import Cut
+
+
+async def count_prompts(
+    parts: Sequence[JobPart], job_plan: JobPlan, specs: Sequence[EngineSpec], environ: Mapping[str, str] = os.environ
+) -> Counted:
+    """Prompts known before the run by the tokenizer that a fleet file names for a model, else by its vLLM server.
+
+    Where neither can be had, the parts as they are: estimated. Calls no model. Raises `FleetInvalid`.
+    """
+    specs = [await _with_models(spec) for spec in specs]
+    try:
+        async with engine_tokenizers(specs, environ) as asked:
+            tokenizers: dict[str, Tokenize] = {**asked, **folder_tokenizers(specs)}
+            told = [await tokenizer.block_tokens() for tokenizer in asked.values()]
+            block_tokens = min((size for size in told if size), default=block_tokens_of(specs))
+            return await count_tokens(parts, job_plan, tokenizers, block_tokens)
+    except NotTokenized as problem:
+        return Counted(tuple(parts), Cut(block_tokens_of(specs)), str(problem))
+
+
+async def _with_models(spec: EngineSpec) -> EngineSpec:
+    if spec.models:
+        return spec
+    engine = open_engine(spec)
+    health = await engine.probe()
+    await engine.close()
+    return replace(spec, models=health.models)
