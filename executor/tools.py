@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio.to_thread
+import structlog
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from executor.child_process import ChildPool, ToolFailed, ToolFailureCode, failed
@@ -21,13 +22,16 @@ MAX_OUTPUT_BYTES = 1024 * 1024
 MAX_THREADS = 32
 MAX_ABANDONED = 64
 
+log = structlog.get_logger(__name__)
+
 
 class ToolBody(Protocol):
     """A tool as it is registered: what the SDK's `@tool` makes. An isolated one is named by `target`, `module:name`,
     and runs in a process of its own that can be killed; the others run in this process.
 
     `batch_function`, where there is one, takes the arguments of many calls as one list and gives as many results, in
-    that order, or the exceptions of those that failed; `batch_target` names it.
+    that order, or the exceptions of those that failed; `batch_target` names it. `version` says of which data and code
+    its results are, as a text or a function of the arguments; without it, they are not kept for later jobs.
     """
 
     @property
@@ -44,6 +48,8 @@ class ToolBody(Protocol):
     def batch_function(self) -> Callable[..., Any] | None: ...
     @property
     def batch_target(self) -> str: ...
+    @property
+    def version(self) -> str | Callable[..., str] | None: ...
 
 
 class ToolRunner:
@@ -78,6 +84,19 @@ class ToolRunner:
         if spec.max_batch > 1 and tool.batch_function is not None:
             return await self._batches_of(tool).run(spec, arguments)
         return await self._one(tool, spec, arguments)
+
+    def version(self, spec: ToolSpec, arguments: Mapping[str, Json]) -> str | None:
+        """Which tool it is and of which data its result would be, now; None when the tool does not say."""
+        tool = self._tools.get(spec.name)
+        if tool is None or tool.version is None:
+            return None
+        if isinstance(tool.version, str):
+            return f"{tool.target} {tool.version}"
+        try:
+            return f"{tool.target} {tool.version(**arguments)}"
+        except Exception as error:  # noqa: BLE001 - foreign code: what it cannot tell is not kept
+            log.warning("a tool's version cannot be told", tool=spec.name, error=text_of(error))
+            return None
 
     async def close(self) -> None:
         for batches in self._batches.values():

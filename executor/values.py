@@ -106,6 +106,14 @@ class Values:
         assert isinstance(request, GenerateRequest)
         return request
 
+    def request(self, node: NodeRef) -> GenerateRequest | ToolRequest:
+        """What was prepared for the node."""
+        return self._programs[node.program].requests[node.path]
+
+    def keeps(self, key: ContentKey) -> bool:
+        """Whether the output under that key is at hand."""
+        return key in self._shared
+
     def tool(self, node: NodeRef) -> ToolRequest:
         request = self._programs[node.program].requests[node.path]
         assert isinstance(request, ToolRequest)

@@ -31,6 +31,7 @@ from halo.sdk.errors import (
     WorkflowInvalid,
     WorkflowNotFound,
 )
+from halo.sdk.file_version import file_version
 from halo.sdk.find import find_workflow
 from halo.sdk.job import Job
 from halo.sdk.llm import Llm, llm
@@ -67,6 +68,7 @@ __all__ = [
     "assistant",
     "blocks",
     "choose",
+    "file_version",
     "find_workflow",
     "join",
     "llm",

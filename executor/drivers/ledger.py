@@ -72,6 +72,12 @@ class Ledger:
         program = self._programs[node.program]
         program.done[node.path] = Done(Work(tools=1), times=program.times(node.path, at + self._epoch_s))
 
+    def recalled(self, node: NodeRef, work: Work, tools: tuple[str, ...]) -> None:
+        """An earlier job did it, and took `work`."""
+        program = self._programs.get(node.program)
+        if program is not None:
+            program.done[node.path] = Done(work, tools=tools)
+
     def of(self, node: NodeRef) -> Done:
         return self._programs[node.program].done.get(node.path, _NOTHING)
 

@@ -44,6 +44,9 @@ from executor.drivers.ledger import Ledger
 from executor.drivers.live_job import LiveJob, answered_before, load_job, planned, submitted
 from executor.drivers.live_state import LiveState
 from executor.drivers.progress import Progress
+from executor.drivers.recall import Recall
+from executor.drivers.reuse import Reuse
+from executor.drivers.revisions import Revisions
 from executor.drivers.tasks import Running, Tasks
 from executor.drivers.watch import EngineWatch
 from executor.drivers.writer import Writer
@@ -54,12 +57,14 @@ from executor.events import (
     Cancelled,
     Event,
     NodeFailed,
+    Prepared,
     ToolFinished,
     ToolStarted,
     WakeUp,
 )
 from executor.journal import Journal
 from executor.store.port import (
+    RESULT_CACHE,
     Claim,
     Fenced,
     JobEnded,
@@ -69,6 +74,7 @@ from executor.store.port import (
     StoreUnavailable,
     ToolBegun,
 )
+from executor.store.result_cache import CacheBounds, CachedResult, ResultCache
 from executor.tools import ToolRunner
 from executor.values import Values, load_outputs
 from kvstore.program_state import ProgramStates
@@ -88,7 +94,8 @@ log = structlog.get_logger(__name__)
 class LiveDriver:
     """Runs jobs until `close`. One core for all of them; for one event loop only.
 
-    Start it with `async with`. `journal` gets every event, in order.
+    Start it with `async with`. `journal` gets every event, in order. With a `cache`, fixed work that an earlier job did
+    is not done again.
     """
 
     def __init__(
@@ -100,6 +107,8 @@ class LiveDriver:
         clock: Clock,
         limits: Limits | None = None,
         journal: Journal | None = None,
+        cache: ResultCache | None = None,
+        cache_bounds: CacheBounds | None = None,
     ) -> None:
         self._engines: Mapping[EngineId, Engine] = {engine.spec.id: engine for engine in engines}
         self._tools, self._store, self._clock, self._journal = tools, store, clock, journal
@@ -111,11 +120,16 @@ class LiveDriver:
         self._draining = False
         self._tasks = Tasks(self._broken)
         self._ledger = Ledger(time.time() - clock.now())
+        self._revisions = Revisions([engine.spec for engine in engines])
+        self._recall = Recall(cache, cache_bounds or CacheBounds(), clock) if cache else None
+        self._reuse = Reuse(self._recall, self._revisions, tools, self._values) if self._recall else None
 
     async def __aenter__(self) -> "LiveDriver":
         self._writer = Writer(self._store, self._clock, self._fenced)
-        self._watch = EngineWatch(self._engines, self._clock, self._post, self._tasks.spawn)
+        self._watch = EngineWatch(self._engines, self._clock, self._post, self._tasks.spawn, self._revisions.note)
         await self._watch.start()
+        if self._recall:
+            await self._recall.start(self._tasks.spawn)
         self._states.start(self._tasks.spawn)
         return self
 
@@ -127,6 +141,8 @@ class LiveDriver:
 
         Raises `Fenced` when somebody else took the job over meanwhile.
         """
+        if self._recall:
+            await self._recall.refresh()
         job = self._jobs[claim.job] = await load_job(self._store, claim)
         self._post(submitted(job, self._clock.now()))
         return await job.ended
@@ -155,6 +171,8 @@ class LiveDriver:
         try:
             async with asyncio.timeout(LAST_WRITES_S):
                 await self._writer.close()
+                if self._recall:
+                    await self._recall.close()
                 for claim in claims:
                     await self._store.release(claim)
         except (TimeoutError, StoreUnavailable) as error:
@@ -225,7 +243,21 @@ class LiveDriver:
     def _prepare(self, command: Prepare) -> None:
         now = self._clock.now()
         self._ledger.ready(command.node, now)
-        self._inbox.append(self._values.answer(command, now))
+        event = self._values.answer(command, now)
+        if not (isinstance(event, Prepared) and self._looks_up(event)):
+            self._inbox.append(event)
+
+    def _looks_up(self, event: Prepared) -> bool:
+        """Whether the node waits until it is known what an earlier job gave."""
+        job = self._job_of(event.node).contents.record
+        return self._reuse is not None and self._reuse.look_up(event, job, lambda found: self._looked_up(event, found))
+
+    def _looked_up(self, event: Prepared, found: CachedResult | None) -> None:
+        if found is not None:
+            tools = self._values.take_recalled(event.node, json.loads(found.output))
+            self._ledger.recalled(event.node, found.work, tools)
+            event = replace(event, recalled=True, tools=tools)
+        self._post(replace(event, at=self._clock.now()))
 
     def _hand_over(self, command: HandOver) -> None:
         self._values.hand_over(command.node, command.heir)
@@ -255,6 +287,7 @@ class LiveDriver:
         event = self._values.take_completion(node, attempt, completion, at)
         if isinstance(event, CallFinished):
             self._ledger.called(node, completion.usage, engine, event.tools, at)
+            self._note_done(node)
         return event
 
     async def _tool(self, running: Running, spec: ToolSpec) -> None:
@@ -272,7 +305,12 @@ class LiveDriver:
         self._job_of(running.node).progress.tools += 1
         self._values.take_tool_result(running.node, result)
         self._ledger.ran_tool(running.node, now)
+        self._note_done(running.node)
         self._ended(running, ToolFinished(now, running.node, running.attempt))
+
+    def _note_done(self, node: NodeRef) -> None:
+        if self._reuse is not None:
+            self._reuse.done(node)
 
     async def _note_begun(self, node: NodeRef, attempt: int) -> None:
         """An `unsafe` tool runs only after it is on record that it does."""
@@ -295,10 +333,10 @@ class LiveDriver:
 
     async def _plan_aside(self, job: LiveJob) -> None:
         event = await asyncio.to_thread(planned, job, 0.0)
-        known = await self._recall(job, event) if job.contents.ended else {}
+        known = await self._answers_before(job, event) if job.contents.ended else {}
         self._post(replace(event, at=self._clock.now(), known=known))
 
-    async def _recall(self, job: LiveJob, event: BatchPlanned) -> dict[ContentKey, NodeRef]:
+    async def _answers_before(self, job: LiveJob, event: BatchPlanned) -> dict[ContentKey, NodeRef]:
         """Have at hand what rows that ended before did for those still to come."""
         wanted = list(islice(answered_before(job, event), MOST_RECALLED))
         saved = await self._store.saved(job.claim, [row_of(node.program) for _, node in wanted])
@@ -324,7 +362,11 @@ class LiveDriver:
         done = self._ledger.of(node)
         if shared is not None:
             job.progress.saved(done.work)
+        elif command.recalled:
+            job.progress.recalled(done.work)
         output = None if shared else json.dumps(self._values.output(node), ensure_ascii=False)
+        if output is not None and self._reuse is not None:
+            self._reuse.save(node, output, done.work)
         self._writer.add(
             job.claim,
             NodeOutput(
@@ -333,7 +375,7 @@ class LiveDriver:
                 attempt=command.attempt,
                 output=output,
                 tools=done.tools,
-                shared_from=(job_of(shared.program), row_of(shared.program), shared.path) if shared else None,
+                shared_from=_source(command),
                 work=done.work,
                 engine=None if shared else done.engine,
                 times=None if shared else done.times,
@@ -349,6 +391,8 @@ class LiveDriver:
         job.progress.end(command.status)
         self._values.forget_program(command.program)
         self._ledger.end(command.program)
+        if self._reuse is not None:
+            self._reuse.end(command.program)
         self._states.forget(command.program)
 
     async def _finish_job(self, job: LiveJob, status: Status) -> None:
@@ -387,6 +431,13 @@ class LiveDriver:
 
 def _taken_over(job: JobId) -> Fenced:
     return Fenced(f"job {job} was taken over by another process")
+
+
+def _source(command: SaveNode) -> tuple[JobId, int, str] | None:
+    if command.recalled:
+        return RESULT_CACHE
+    node = command.shared_from
+    return (job_of(node.program), row_of(node.program), node.path) if node else None
 
 
 def call_id(node: NodeRef, attempt: int) -> str:

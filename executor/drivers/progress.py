@@ -11,7 +11,8 @@ from executor.store.port import Work
 class Progress:
     """`before` rows had ended when this process took the job; calls and tokens count this process's alone.
 
-    `saved_calls` and `saved_prompt_tokens` are what running every call as written would have taken more.
+    `saved_calls` and `saved_prompt_tokens` are what running every call as written would have taken more;
+    `recalled_calls` of them are known from earlier jobs.
     """
 
     rows: int
@@ -27,6 +28,8 @@ class Progress:
     saved_tools: int = 0
     saved_prompt_tokens: int = 0
     saved_output_tokens: int = 0
+    recalled_calls: int = 0
+    recalled_tools: int = 0
 
     def called(self, usage: Usage) -> None:
         self.calls += 1
@@ -40,6 +43,12 @@ class Progress:
         self.saved_tools += work.tools
         self.saved_prompt_tokens += work.prompt_tokens
         self.saved_output_tokens += work.output_tokens
+
+    def recalled(self, work: Work) -> None:
+        """A node took what an earlier job gave."""
+        self.saved(work)
+        self.recalled_calls += work.calls
+        self.recalled_tools += work.tools
 
     def end(self, status: Status) -> None:
         self.ended += 1

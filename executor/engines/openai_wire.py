@@ -66,10 +66,11 @@ class _Answer(_Lenient):
 
 
 class ServedModel(_Lenient):
-    """A line of `/v1/models`. `max_model_len` is vLLM's own field."""
+    """A line of `/v1/models`. vLLM's own fields are `max_model_len` and `root`: what the weights were loaded from."""
 
     id: str
     max_model_len: int | None = None
+    root: str | None = None
 
 
 class _ServedModels(_Lenient):

@@ -23,7 +23,8 @@ class EngineSpec:
     `tensor_parallel` GPUs hold one copy of the model; without it, as few as do. `profile` says how fast the engine was
     measured to be; without it, it is believed to be as fast as its GPU kind. `kv_tokens` is the room of its KV cache; 0
     is not known. With `warm_first` a beginning of prompts that is not in its cache is computed by one call alone, and
-    the others follow when that has ended: for engines that do not share what a running call computes.
+    the others follow when that has ended: for engines that do not share what a running call computes. `revision` names
+    the weights behind its models, whatever the engine itself says of them: results are kept under it.
     """
 
     id: EngineId
@@ -40,6 +41,7 @@ class EngineSpec:
     profile: Profile | None = None
     kv_tokens: int = 0
     warm_first: bool = False
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ class EngineHealth:
     version: str = ""
     detail: str = ""
     kv_tokens: int | None = None
+    revisions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine(Protocol):

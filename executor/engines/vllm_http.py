@@ -156,7 +156,10 @@ class VllmHttp:
         contexts = [model.max_model_len for model in served if model.max_model_len is not None]
         missing = [name for name in map(self._served_name, self._spec.models) if name not in names]
         detail = f"does not serve {', '.join(missing)}; it serves {', '.join(names) or 'nothing'}" if missing else ""
-        return EngineHealth(not missing, names, min(contexts, default=None), version, detail)
+        # Another version computes with other kernels: its greedy answers may differ.
+        revisions = {model.id: f"{model.root} on {version}" for model in served if model.root and version}
+        context_tokens = min(contexts, default=None)
+        return EngineHealth(not missing, names, context_tokens, version, detail, revisions=revisions)
 
     def _served_name(self, model: str) -> str:
         return self._spec.served_names.get(model, model)

@@ -31,6 +31,7 @@ class Tool(Generic[P, R]):
     on as it is, for the runner to refuse. `isolated` tools run in a child process of at most `memory_bytes`, which
     imports `function` by `target` ("module:qualified.name"). `step` is what a workflow calls a stage that runs it.
     `batch_function`, where there is one, runs many calls at once (see `batched`); its target is `batch_target`.
+    `version` tells of which data and code a result is (see `tool`).
     """
 
     function: Callable[..., Any]
@@ -45,6 +46,7 @@ class Tool(Generic[P, R]):
         self.fallback = definition.fallback
         self.isolated = definition.isolated
         self.memory_bytes = definition.memory_bytes
+        self.version = definition.version
         self.target = f"{original.__module__}:{original.__qualname__}.function"
         self.batch_target = f"{original.__module__}:{original.__qualname__}.batch_function"
         self.function = _json_function(original, definition)
@@ -141,6 +143,7 @@ def tool(
     memory_mb: int | None = ...,
     name: str | None = ...,
     fallback: Any = ...,
+    version: str | Callable[..., str] | None = ...,
 ) -> "ToolDecorator": ...
 
 
@@ -157,6 +160,7 @@ def tool(
     memory_mb: int | None = None,
     name: str | None = None,
     fallback: Any = UNSET,
+    version: str | Callable[..., str] | None = None,
 ) -> Any:
     """Make a function with type hints a tool.
 
@@ -166,10 +170,14 @@ def tool(
     for many takes (see `Tool.batched`); `concurrency` and `timeout` then bound batches. `isolated` runs it in a child
     process that can be killed, with at most `memory_mb` (1024 unless told). `fallback` is its result when it failed for
     good.
+
+    `version` says of which data and code the results of a pure tool are, so that later jobs may use them again: a text,
+    or a quick function of the same arguments that gives one, such as `lambda db: halo.file_version(path_of(db))`.
+    Change it when the tool gives something else than before. Without it, results are used again in their job alone.
     Raises `ToolInvalid` with everything that is wrong.
     """
-    options = ToolOptions(effect, timeout, retries, concurrency, max_batch, isolated, memory_mb, name, fallback)
-    decorate = ToolDecorator(options)
+    bounds = (timeout, retries, concurrency, max_batch, isolated, memory_mb)
+    decorate = ToolDecorator(ToolOptions(effect, *bounds, name, fallback, version))
     return decorate if function is None else decorate(function)
 
 

@@ -33,6 +33,7 @@ class ToolOptions:
     memory_mb: int | None
     name: str | None
     fallback: Any
+    version: str | Callable[..., str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class ToolDefinition:
     fallback: Fallback | None
     isolated: bool
     memory_bytes: int
+    version: str | Callable[..., str] | None = None
 
 
 def define(function: Callable[..., Any], options: ToolOptions) -> ToolDefinition:
@@ -55,11 +57,12 @@ def define(function: Callable[..., Any], options: ToolOptions) -> ToolDefinition
     spec = check.spec(name, arguments, options)
     memory_bytes = check.memory_bytes(options)
     fallback = check.fallback(options.fallback, result)
+    check.version(options)
     if check.problems:
         raise ToolInvalid(name, check.problems)
     assert arguments is not None
     assert result is not None
-    return ToolDefinition(spec, arguments, result, fallback, options.isolated, memory_bytes)
+    return ToolDefinition(spec, arguments, result, fallback, options.isolated, memory_bytes, options.version)
 
 
 class _Check:
@@ -118,6 +121,19 @@ class _Check:
 
     def fallback(self, given: Any, result: Adapter | None) -> Fallback | None:
         return None if given is UNSET else read_fallback(given, result or adapter_for(Any), self.report)
+
+    def version(self, options: ToolOptions) -> None:
+        version = options.version
+        if version is None:
+            return
+        if options.effect != Effect.PURE:
+            self.report("version is for pure tools: others run every time", 'drop version=, or effect="pure"')
+        if isinstance(version, str):
+            return
+        try:
+            inspect.signature(version).bind(**dict.fromkeys(inspect.signature(self.function).parameters))
+        except (TypeError, ValueError) as error:
+            self.report(f"version cannot be called with the tool's arguments: {error}", "give it the same parameters")
 
     def _effect(self, options: ToolOptions) -> Effect:
         known = [str(kind) for kind in Effect]

@@ -34,6 +34,7 @@ class _Found:
     isolated: bool = False
     target: str = ""
     memory_bytes: int = 0
+    version: str | None = None
 
     @property
     def function(self) -> Callable[..., Any]:
