@@ -6,7 +6,10 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What a column holds, as far as merging cares. For all but EXACT and OTHER, equal values are the same bytes."""
+    """What a column holds, as far as merging cares. For all but EXACT and OTHER, equal values are the same bytes.
+
+    Floats of PostgreSQL are OTHER: it keeps 0.0 and -0.0, which are equal. So is text under a collation of its own.
+    """
 
     WHOLE = "whole"  # whole numbers and nothing else, so that sums are exact
     NUMBER = "number"  # numbers, perhaps with a fraction

@@ -133,9 +133,10 @@ def _by_keys(statement: Statement, known: set[ColumnRef]) -> Iterator[ColumnRef]
 
 
 def _equal_columns(statement: Statement) -> Iterator[tuple[ColumnRef, ColumnRef]]:
-    """Pairs that are the same bytes in every row, both ways round."""
+    """Pairs of which either gives the other, both ways round: within a column, equal values are the same bytes."""
     for left, right in (*_equal_refs(statement), *_using(statement)):
-        if statement.kind(left) is statement.kind(right) and is_identity(statement.kind(left)):
+        kinds = {statement.kind(left), statement.kind(right)}
+        if kinds <= {Kind.WHOLE, Kind.NUMBER} or kinds in ({Kind.TEXT}, {Kind.DAY}):
             yield left, right
             yield right, left
 

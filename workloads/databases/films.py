@@ -1,4 +1,7 @@
-"""A catalogue of films: who made them, what they are called elsewhere, how they are rated, where they are rented."""
+"""A catalogue of films: who made them, what they are called elsewhere, how they are rated, where they are rented.
+
+What is paid is in whole cents, and the tables that are added up are strict: such sums are exact in whatever order.
+"""
 
 from workloads.text2sql.sample_databases.words import FIRST_NAMES, LAST_NAMES, Draw, Tables
 
@@ -6,7 +9,7 @@ SCHEMA = """
 CREATE TABLE film (
   film_id INTEGER PRIMARY KEY, title TEXT NOT NULL, genre TEXT NOT NULL, release_year INTEGER NOT NULL,
   country TEXT NOT NULL, length_minutes INTEGER NOT NULL
-);
+) STRICT;
 CREATE TABLE rating (
   film_id INTEGER PRIMARY KEY REFERENCES film (film_id), average REAL NOT NULL, votes INTEGER NOT NULL
 );
@@ -23,8 +26,8 @@ CREATE TABLE store (store_id INTEGER PRIMARY KEY, city TEXT NOT NULL);
 CREATE TABLE rental (
   rental_id INTEGER PRIMARY KEY, film_id INTEGER NOT NULL REFERENCES film (film_id),
   store_id INTEGER NOT NULL REFERENCES store (store_id), rented_on TEXT NOT NULL, days INTEGER NOT NULL,
-  paid REAL NOT NULL
-);
+  paid INTEGER NOT NULL
+) STRICT;
 CREATE INDEX film_by_genre ON film (genre, release_year);
 CREATE INDEX credit_by_person ON credit (person_id);
 CREATE INDEX rental_by_film ON rental (film_id);
@@ -84,6 +87,6 @@ def _crew(draw: Draw, people: int) -> list[int]:
     return list(dict.fromkeys(draw.likely(range(1, people + 1)) for _ in range(draw.between(3, 6))))
 
 
-def _rental(draw: Draw) -> tuple[str, int, float]:
+def _rental(draw: Draw) -> tuple[str, int, int]:
     days = draw.between(1, 9)
-    return draw.day("2023-01-01", "2024-06-30"), days, round(days * draw.money(1.5, 4.5), 2)
+    return draw.day("2023-01-01", "2024-06-30"), days, round(100 * days * draw.money(1.5, 4.5))

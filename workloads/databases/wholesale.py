@@ -1,4 +1,8 @@
-"""Wholesale trade: customers order parts that suppliers deliver. The eight tables and relations of TPC-H, small."""
+"""Wholesale trade: customers order parts that suppliers deliver. The eight tables and relations of TPC-H, small.
+
+Prices and costs are whole cents and discounts whole per cent, and the tables are strict about it: such sums are exact,
+in whatever order they are added up.
+"""
 
 from workloads.text2sql.sample_databases.words import Draw, Tables, days_after
 
@@ -16,24 +20,24 @@ CREATE TABLE customer (
   segment TEXT NOT NULL, balance REAL NOT NULL
 );
 CREATE TABLE part (
-  part_id INTEGER PRIMARY KEY, name TEXT NOT NULL, brand TEXT NOT NULL, size INTEGER NOT NULL, price REAL NOT NULL
+  part_id INTEGER PRIMARY KEY, name TEXT NOT NULL, brand TEXT NOT NULL, size INTEGER NOT NULL, price INTEGER NOT NULL
 );
 CREATE TABLE part_supplier (
   part_id INTEGER NOT NULL REFERENCES part (part_id),
   supplier_id INTEGER NOT NULL REFERENCES supplier (supplier_id),
-  in_stock INTEGER NOT NULL, cost REAL NOT NULL, PRIMARY KEY (part_id, supplier_id)
-);
+  in_stock INTEGER NOT NULL, cost INTEGER NOT NULL, PRIMARY KEY (part_id, supplier_id)
+) STRICT;
 CREATE TABLE customer_order (
   order_id INTEGER PRIMARY KEY, customer_id INTEGER NOT NULL REFERENCES customer (customer_id),
   ordered_on TEXT NOT NULL, priority TEXT NOT NULL, status TEXT NOT NULL
 );
 CREATE TABLE line_item (
   order_id INTEGER NOT NULL REFERENCES customer_order (order_id), line_no INTEGER NOT NULL,
-  part_id INTEGER NOT NULL, supplier_id INTEGER NOT NULL, quantity INTEGER NOT NULL, price REAL NOT NULL,
-  discount REAL NOT NULL, ship_mode TEXT NOT NULL, shipped_on TEXT NOT NULL, received_on TEXT NOT NULL,
+  part_id INTEGER NOT NULL, supplier_id INTEGER NOT NULL, quantity INTEGER NOT NULL, price INTEGER NOT NULL,
+  discount INTEGER NOT NULL, ship_mode TEXT NOT NULL, shipped_on TEXT NOT NULL, received_on TEXT NOT NULL,
   returned INTEGER NOT NULL, PRIMARY KEY (order_id, line_no),
   FOREIGN KEY (part_id, supplier_id) REFERENCES part_supplier (part_id, supplier_id)
-);
+) STRICT;
 CREATE INDEX customer_by_nation ON customer (nation_id);
 CREATE INDEX order_by_customer ON customer_order (customer_id);
 CREATE INDEX line_item_by_part ON line_item (part_id);
@@ -72,7 +76,7 @@ def rows(draw: Draw, scale: int) -> Tables:
         (n, _part_name(draw), draw.one(BRANDS), draw.between(1, 50), _price(n)) for n in range(1, parts + 1)
     ]
     tables["part_supplier"] = [
-        (part, supplier, draw.between(1, 9999), round(_price(part) * (0.5 + draw.money(0, 0.3)), 2))
+        (part, supplier, draw.between(1, 9999), round(_price(part) * (0.5 + draw.money(0, 0.3))))
         for part in range(1, parts + 1)
         for supplier in _suppliers_of(part, suppliers)
     ]
@@ -101,8 +105,9 @@ def _part_name(draw: Draw) -> str:
     return f"{draw.one(FINISHES)} {draw.one(METALS)} {draw.one(THINGS)}"
 
 
-def _price(part: int) -> float:
-    return round(90 + part % 200 * 4.5 + part % 7 / 10, 2)
+def _price(part: int) -> int:
+    """In cents."""
+    return 9000 + part % 200 * 450 + part % 7 * 10
 
 
 def _suppliers_of(part: int, suppliers: int) -> list[int]:
@@ -115,12 +120,12 @@ def _order_day(draw: Draw) -> str:
 
 def _line_item(
     draw: Draw, order: int, line: int, ordered_on: str, parts: int, suppliers: int
-) -> tuple[int, int, int, int, int, float, float, str, str, str, int]:
+) -> tuple[int, int, int, int, int, int, int, str, str, str, int]:
     part, quantity = draw.between(1, parts), draw.between(1, 50)
     supplier = draw.one(_suppliers_of(part, suppliers))
     shipped_on = days_after(ordered_on, draw.between(1, 121))
     received_on = days_after(shipped_on, draw.between(1, 30))
-    discount, mode = draw.between(0, 10) / 100, draw.one(SHIP_MODES)
+    discount, mode = draw.between(0, 10), draw.one(SHIP_MODES)
     returned = int(draw.chance(0.2))
-    total = round(_price(part) * quantity, 2)
+    total = _price(part) * quantity
     return order, line, part, supplier, quantity, total, discount, mode, shipped_on, received_on, returned

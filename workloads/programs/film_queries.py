@@ -1,4 +1,7 @@
-"""What workflows ask of the database `films`. Places: keyword, genre, first, last (years), title."""
+"""What workflows ask of the database `films`. Places: keyword, genre, first, last (years), title.
+
+Every query says its order to the last row, so that its answer is one and the same however it is run.
+"""
 
 BY_KEYWORD = """
 SELECT title, genre, release_year, country FROM film
@@ -7,16 +10,16 @@ WHERE title LIKE '%' || :keyword || '%' ORDER BY release_year DESC, film_id
 
 TOP_RATED = """
 SELECT film.title, film.release_year, rating.average, rating.votes FROM film JOIN rating USING (film_id)
-WHERE film.genre = :genre ORDER BY rating.average DESC, rating.votes DESC
+WHERE film.genre = :genre ORDER BY rating.average DESC, rating.votes DESC, film.film_id
 """
 
 MOST_VOTED = """
 SELECT film.title, film.release_year, rating.votes FROM film JOIN rating USING (film_id)
-WHERE film.genre = :genre AND film.release_year BETWEEN :first AND :last ORDER BY rating.votes DESC
+WHERE film.genre = :genre AND film.release_year BETWEEN :first AND :last ORDER BY rating.votes DESC, film.film_id
 """
 
 RENTALS = """
-SELECT film.title, count(*) AS rentals, round(sum(rental.paid), 2) AS paid FROM film JOIN rental USING (film_id)
+SELECT film.title, count(*) AS rentals, sum(rental.paid) / 100.0 AS paid FROM film JOIN rental USING (film_id)
 WHERE film.genre = :genre AND film.release_year BETWEEN :first AND :last
 GROUP BY film.film_id ORDER BY rentals DESC, film.film_id
 """
@@ -30,7 +33,7 @@ CREDITS = """
 SELECT person.name, credit.job, count(*) AS films
 FROM film JOIN credit USING (film_id) JOIN person USING (person_id)
 WHERE film.genre = :genre AND film.release_year BETWEEN :first AND :last
-GROUP BY person.person_id, credit.job ORDER BY films DESC, person.person_id
+GROUP BY person.person_id, credit.job ORDER BY films DESC, person.person_id, credit.job
 """
 
 FOREIGN_TITLES = """

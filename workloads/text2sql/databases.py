@@ -63,6 +63,6 @@ def _recipe(name: str) -> SampleDatabase | None:
 def _samples_folder() -> Path:
     """Where the sample databases are made when first asked for."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(cache) / "halo" / "text2sql-1"
+    folder = Path(cache) / "halo" / "text2sql-2"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
