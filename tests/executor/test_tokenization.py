@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 from example_plans import generate, output
 
 from executor.engines.local_vllm import LocalVllm
@@ -25,40 +23,12 @@ from planner.job import JobPart
 from planner.optimize import optimize
 from planner.prefix.saving import prefix_savings
 from planner.table import Table
-
-METRICS = """# TYPE vllm:cache_config_info gauge
-vllm:cache_config_info{block_size="32",cache_dtype="auto",engine="0",num_gpu_blocks="136"} 1.0
-"""
-
-
-class Server:
-    """A server with a token for each character; remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[Json] = []
-        self.metrics = METRICS
-        self.answer: Json = None
-        self.status = 200
-        app = web.Application()
-        app.router.add_post("/tokenize", self._tokenize)
-        app.router.add_get("/metrics", self._metrics)
-        self.http = TestServer(app)
-
-    async def _tokenize(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        self.asked.append(body)
-        text = "".join(message["content"] for message in body["messages"])
-        return web.json_response(
-            self.answer or {"tokens": list(map(ord, text)), "count": len(text)}, status=self.status
-        )
-
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(text=self.metrics)
+from tests.executor.stub_tokenizer import TokenServer
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    made = Server()
+async def server() -> AsyncIterator[TokenServer]:
+    made = TokenServer()
     await made.http.start_server()
     yield made
     await made.http.close()
@@ -68,7 +38,7 @@ def prompt(text: str) -> list[Json]:
     return [{"role": "user", "content": text}]
 
 
-async def test_the_engine_is_asked_once_for_each_prompt(server: Server) -> None:
+async def test_the_engine_is_asked_once_for_each_prompt(server: TokenServer) -> None:
     async with VllmTokenizer(str(server.http.make_url("/v1")), "served") as tokenize:
         tokens = await tokenize([prompt("ab"), prompt("c")])
         again = await tokenize([prompt("c")])
@@ -78,7 +48,7 @@ async def test_the_engine_is_asked_once_for_each_prompt(server: Server) -> None:
     assert server.asked == [{"model": "served", "messages": prompt(text)} for text in ("ab", "c")]
 
 
-async def test_the_engine_tells_the_size_of_its_blocks_or_nothing(server: Server) -> None:
+async def test_the_engine_tells_the_size_of_its_blocks_or_nothing(server: TokenServer) -> None:
     async with VllmTokenizer(str(server.http.make_url("")), "m") as tokenize:
         assert await tokenize.block_tokens() == 32
         server.metrics = "up 1\n"
@@ -93,14 +63,14 @@ async def test_the_engine_tells_the_size_of_its_blocks_or_nothing(server: Server
         (200, [1], "something else"),
     ],
 )
-async def test_a_server_without_it_is_told(server: Server, status: int, answer: Json, what: str) -> None:
+async def test_a_server_without_it_is_told(server: TokenServer, status: int, answer: Json, what: str) -> None:
     server.status, server.answer = status, answer
     async with VllmTokenizer(str(server.http.make_url("")), "m") as tokenize:
         with pytest.raises(NotTokenized, match=what):
             await tokenize([prompt("ab"), prompt("c")])
 
 
-async def test_a_server_that_is_not_there_is_told(server: Server) -> None:
+async def test_a_server_that_is_not_there_is_told(server: TokenServer) -> None:
     url = str(server.http.make_url(""))
     await server.http.close()
     async with VllmTokenizer(url, "m") as tokenize:
