@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Protocol
 
 from executor.child_process import ToolFailed
 from executor.commands import (
@@ -20,6 +21,7 @@ from executor.commands import (
     FinishJob,
     FinishProgram,
     ForgetShared,
+    HandOver,
     KeepShared,
     OpenFrame,
     PlanBatch,
@@ -34,11 +36,11 @@ from executor.commands import (
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
 from executor.drivers.progress import Progress
-from executor.engines.answers import Answers
+from executor.engines.answers import Answer, Answers
 from executor.engines.model.engine import EngineModel, Finished
 from executor.engines.model.prepared import prepare_call
 from executor.engines.model.profiles import profile_of
-from executor.engines.port import Completion, EngineFailed, EngineSpec, Failure
+from executor.engines.port import Completion, EngineFailed, EngineSpec, Failure, GenerateRequest
 from executor.events import (
     EngineBack,
     Event,
@@ -78,8 +80,10 @@ class SimulatedJob:
     status: Status | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Running:
+    """A call or a tool that runs, and for which node's attempt: that may change when a program ends."""
+
     node: NodeRef
     attempt: int
 
@@ -100,7 +104,14 @@ class _Answered:
     finished: Finished[_Running]
 
 
-_Due = Event | EngineId | Arrival | _Answered
+@dataclass(frozen=True, slots=True, eq=False)
+class _ToolEnded:
+    running: _Running
+    result: Json = None
+    failure: Failure | None = None
+
+
+_Due = Event | EngineId | Arrival | _Answered | _ToolEnded
 
 
 async def simulate(
@@ -112,8 +123,46 @@ async def simulate(
     limits: Limits | None = None,
 ) -> Mapping[JobId, SimulatedJob]:
     """Run the jobs to their ends. The same arguments give the same run, event for event, if the tools are pure."""
-    simulation = Simulation(fleet, answers, tools, tool_seconds, limits)
+    simulation = Simulation(fleet, ToolsRun(answers, tools, tool_seconds), limits)
     return await simulation.run(arrivals)
+
+
+class World(Protocol):
+    """What calls and tools give. Bodies: `ToolsRun`, and `Foreseen`, which asks nobody."""
+
+    def answer(self, node: NodeRef, request: GenerateRequest) -> Answer:
+        """Raises `EngineFailed` where there is no answer to give."""
+        ...
+
+    async def run_tool(self, node: NodeRef, spec: ToolSpec, arguments: Mapping[str, Json]) -> tuple[Json, float]:
+        """What the tool gives, and after how many seconds. Raises `ToolFailed`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsRun:
+    """Tools are really run, and said to have taken `tool_seconds`."""
+
+    answers: Answers
+    tools: ToolRunner
+    tool_seconds: Callable[[ToolSpec], float]
+
+    def answer(self, node: NodeRef, request: GenerateRequest) -> Answer:
+        return self.answers.answer(request)
+
+    async def run_tool(self, node: NodeRef, spec: ToolSpec, arguments: Mapping[str, Json]) -> tuple[Json, float]:
+        return await self.tools.run(spec, arguments), self.tool_seconds(spec)
+
+
+@dataclass(frozen=True, slots=True)
+class _AnswersOfNode:
+    """`Answers` for one call: the world knows which node it is of."""
+
+    world: World
+    node: NodeRef
+
+    def answer(self, request: GenerateRequest) -> Answer:
+        return self.world.answer(self.node, request)
 
 
 class Simulation:
@@ -122,14 +171,12 @@ class Simulation:
     def __init__(
         self,
         fleet: Sequence[EngineSpec],
-        answers: Answers,
-        tools: ToolRunner,
-        tool_seconds: Callable[[ToolSpec], float],
+        world: World,
         limits: Limits | None = None,
     ) -> None:
         self._core = Scheduler([_as_known(spec) for spec in fleet], limits)
         self._values = Values()
-        self._answers, self._tools, self._tool_seconds = answers, tools, tool_seconds
+        self._world = world
         self._engines = {spec.id: _engine(spec) for spec in fleet}
         self._arrivals: dict[JobId, Arrival] = {}
         self._jobs: dict[JobId, SimulatedJob] = {}
@@ -137,7 +184,8 @@ class Simulation:
         self._order = count()
         self._heap: list[tuple[float, int, _Due]] = []
         self._inbox: deque[Event] = deque()
-        self._running_tools: set[_Running] = set()
+        self._running: dict[tuple[NodeRef, int], _Running] = {}
+        self._touched: dict[EngineId, _SimulatedEngine] = {}
         self.events: list[Event] = []
 
     async def run(self, arrivals: Sequence[Arrival]) -> Mapping[JobId, SimulatedJob]:
@@ -148,6 +196,8 @@ class Simulation:
             self._happen(due)
             while self._inbox:
                 await self._handle(self._inbox.popleft())
+            if not self._heap or self._heap[0][0] > self._now:
+                self._set_alarms()
         return self._jobs
 
     def _at(self, at: float, what: _Due) -> None:
@@ -160,17 +210,10 @@ class Simulation:
             self._arrive(due)
         elif isinstance(due, _Answered):
             self._take_answer(due)
-        elif not self._outdated(due):
+        elif isinstance(due, _ToolEnded):
+            self._take_result(due)
+        else:
             self._inbox.append(due)
-
-    def _outdated(self, event: Event) -> bool:
-        """A tool whose program ended meanwhile has nothing to say."""
-        if not isinstance(event, ToolFinished | NodeFailed):
-            return False
-        running = _Running(event.node, event.attempt)
-        known = running in self._running_tools
-        self._running_tools.discard(running)
-        return not known
 
     def _arrive(self, arrival: Arrival) -> None:
         self._arrivals[arrival.job] = arrival
@@ -193,7 +236,9 @@ class Simulation:
             case RunTool():
                 await self._run_tool(command)
             case Abort(node=node, attempt=attempt):
-                self._abort(_Running(node, attempt))
+                self._abort(node, attempt)
+            case HandOver():
+                self._hand_over(command)
             case BeginProgram():
                 arrival = self._arrivals[command.job]
                 self._values.open_program(command.program, command.plan, arrival.table.row(command.row))
@@ -212,13 +257,14 @@ class Simulation:
         self._inbox.append(plan_batch(arrival.job, arrival.plan, arrival.table, self._now))
 
     def _dispatch(self, command: Dispatch) -> None:
-        engine, running = self._engines[command.engine], _Running(command.node, command.attempt)
+        engine = self._engines[command.engine]
         request = replace(self._values.call(command.node), call_id=f"{command.node}@{command.attempt}")
         try:
-            call = prepare_call(engine.spec, request, self._answers, engine.profile)
+            call = prepare_call(engine.spec, request, _AnswersOfNode(self._world, command.node), engine.profile)
         except EngineFailed as failed:
             self._inbox.append(NodeFailed(self._now, command.node, command.attempt, failed.failure))
             return
+        running = self._begin(command.node, command.attempt)
         engine.answers[running] = call.completion
         engine.model.submit(running, call.prompt_tokens, call.output_tokens, self._now, call.names)
         self._watch(engine)
@@ -239,30 +285,56 @@ class Simulation:
         if completion is None:
             return
         node, attempt = finished.id.node, finished.id.attempt
+        del self._running[node, attempt]
         completion = replace(completion, usage=finished.usage)
         self._job_of(node.program).progress.called(finished.usage)
         self._inbox.append(self._values.take_completion(node, attempt, completion, self._now))
 
     def _watch(self, engine: _SimulatedEngine) -> None:
-        if (at := engine.model.next_at()) is not None:
-            self._at(at, engine.spec.id)
+        self._touched[engine.spec.id] = engine
+
+    def _set_alarms(self) -> None:
+        """Once nothing more happens at this instant, so that all calls of it are in the step that begins now."""
+        for engine in self._touched.values():
+            if (at := engine.model.next_at()) is not None:
+                self._at(at, engine.spec.id)
+        self._touched.clear()
 
     async def _run_tool(self, command: RunTool) -> None:
-        node, attempt = command.node, command.attempt
-        at = self._now + self._tool_seconds(command.spec)
-        self._running_tools.add(_Running(node, attempt))
+        running = self._begin(command.node, command.attempt)
+        arguments = self._values.tool(command.node).arguments
         try:
-            result = await self._tools.run(command.spec, self._values.tool(node).arguments)
+            result, seconds = await self._world.run_tool(command.node, command.spec, arguments)
         except ToolFailed as failed:
-            self._at(at, NodeFailed(at, node, attempt, failed.failure))
+            self._at(self._now, _ToolEnded(running, failure=failed.failure))
             return
-        self._values.take_tool_result(node, result)
-        self._at(at, ToolFinished(at, node, attempt))
+        self._at(self._now + seconds, _ToolEnded(running, result))
 
-    def _abort(self, running: _Running) -> None:
-        self._running_tools.discard(running)
+    def _take_result(self, ended: _ToolEnded) -> None:
+        """Of a tool whose program ended meanwhile, nobody hears."""
+        node, attempt = ended.running.node, ended.running.attempt
+        if self._running.pop((node, attempt), None) is None:
+            return
+        if ended.failure is not None:
+            self._inbox.append(NodeFailed(self._now, node, attempt, ended.failure))
+            return
+        self._values.take_tool_result(node, ended.result)
+        self._inbox.append(ToolFinished(self._now, node, attempt))
+
+    def _begin(self, node: NodeRef, attempt: int) -> _Running:
+        running = self._running[node, attempt] = _Running(node, attempt)
+        return running
+
+    def _hand_over(self, command: HandOver) -> None:
+        self._values.hand_over(command.node, command.heir)
+        running = self._running.pop((command.node, command.attempt))
+        running.node, running.attempt = command.heir, command.heir_attempt
+        self._running[running.node, running.attempt] = running
+
+    def _abort(self, node: NodeRef, attempt: int) -> None:
+        running = self._running.pop((node, attempt), None)
         for engine in self._engines.values():
-            if engine.answers.pop(running, None) is not None:
+            if running is not None and engine.answers.pop(running, None) is not None:
                 engine.model.cancel(running, self._now)
                 self._watch(engine)
 

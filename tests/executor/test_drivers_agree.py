@@ -11,7 +11,7 @@ from synthetic_world import SyntheticWorld
 
 from executor.commands import Status
 from executor.core.scheduler import Scheduler
-from executor.drivers.simulated import Arrival, Simulation
+from executor.drivers.simulated import Arrival, Simulation, ToolsRun
 from executor.engines.answers import Answer
 from executor.engines.port import EngineSpec, GenerateRequest
 from executor.engines.synthetic import Synthetic
@@ -95,7 +95,7 @@ def _arrivals() -> list[Arrival]:
 
 def _simulation() -> Simulation:
     fleet = [EngineSpec(EngineId(gpu), "modelled", MODELS, gpu=gpu) for gpu in ("A100", "L40S")]
-    return Simulation(fleet, Synthetic(), ToolRunner(every_kind.tools), lambda spec: 0.05)
+    return Simulation(fleet, ToolsRun(Synthetic(), ToolRunner(every_kind.tools), lambda spec: 0.05))
 
 
 async def _simulated() -> dict[int, Json]:

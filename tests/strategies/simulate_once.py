@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 from every_kind import every_kind
 
-from executor.drivers.simulated import Arrival, Simulation
+from executor.drivers.simulated import Arrival, Simulation, ToolsRun
 from executor.engines.port import EngineSpec
 from executor.engines.synthetic import Synthetic
 from executor.journal import encode_event
@@ -20,7 +20,7 @@ def digest_of_run() -> str:
         EngineSpec(EngineId(gpu), "modelled", ("small", "large"), gpu=gpu, max_running=4) for gpu in ("A100", "L4")
     ]
     rows = [{"question": f"Why is {thing}?", "tone": tone} for thing in "abcdefgh" for tone in ("plain", "formal")]
-    simulation = Simulation(fleet, Synthetic(), ToolRunner(every_kind.tools), lambda spec: 0.05)
+    simulation = Simulation(fleet, ToolsRun(Synthetic(), ToolRunner(every_kind.tools), lambda spec: 0.05))
     asyncio.run(
         simulation.run([Arrival(0.0, JobId("job"), every_kind.plan, Table.from_rows(rows, every_kind.plan.inputs))])
     )
