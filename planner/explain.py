@@ -17,6 +17,7 @@ from planner.ir.plan import Agent, Choose, Generate, Loop, Map, Plan, Stage, Too
 from planner.ir.sites import bodies_at
 from planner.ir.values import Json
 from planner.job import Change, Grouping, JobPart, JobPlan, PlannedPart
+from planner.joining import join_parts
 from planner.numbering import Numbers, number_groups, number_values
 from planner.prefix_trie import PrefixTrie, PromptTokens
 from planner.prompts import prompts_of, role_marker
@@ -29,6 +30,8 @@ def explain(parts: Sequence[JobPart], job_plan: JobPlan) -> Explanation:
     Calls are exact for stages outside bodies whose work is known before the run, and bounds elsewhere. Tokens are
     estimates; the result says on which assumptions. Retries are not counted.
     """
+    report = job_plan.report
+    parts, job_plan = join_parts(parts, job_plan)
     surveys = _survey(parts, job_plan)
     plans = one_object_per_plan([part.plan for part in parts])
     numbers = {number: index for index, number in enumerate(dict.fromkeys(map(id, plans)))}
@@ -42,7 +45,7 @@ def explain(parts: Sequence[JobPart], job_plan: JobPlan) -> Explanation:
             stages[key] = _add(stages[key], forecast) if key in stages else forecast
     distinct_plans = tuple({id(plan): plan for plan in plans}.values())
     in_order = tuple(stages[key] for key in sorted(stages, key=lambda key: key[0]))
-    return Explanation(distinct_plans, tuple(rows), in_order, job_plan.report, PRIORS)
+    return Explanation(distinct_plans, tuple(rows), in_order, report, PRIORS)
 
 
 def _add(left: StageForecast, right: StageForecast) -> StageForecast:

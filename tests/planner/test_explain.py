@@ -2,6 +2,7 @@ import json
 import re
 from collections import Counter
 
+import pytest
 from example_plans import LOOKUP, RUN_SQL, SAMPLED, every_kind, generate, output, text_to_sql, tool
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,6 +137,20 @@ def test_parts_with_equal_plans_are_told_as_one() -> None:
     explanation = explained(first, second)
     assert explanation.rows == (4,)
     assert [(str(stage.calls), str(stage.distinct)) for stage in explanation.stages] == [("4", "3")]
+
+
+@settings(max_examples=50)
+@given(jobs())
+def test_rows_that_come_singly_ask_for_what_they_ask_together(job: JobPart) -> None:
+    alone = [JobPart(job.plan, Table.from_rows([job.table.row(row)], job.plan.inputs)) for row in range(job.table.rows)]
+    if not alone:
+        return
+    singly, together = explained(*alone), explained(job)
+    assert singly.rows == together.rows
+    for one, other in zip(singly.stages, together.stages, strict=True):
+        assert (one.path, one.calls, one.distinct, one.note) == (other.path, other.calls, other.distinct, other.note)
+        assert one.merged_tokens.high == pytest.approx(other.merged_tokens.high)
+        assert one.shared_tokens == pytest.approx(other.shared_tokens)
 
 
 def test_bodies_are_bounded_and_lists_that_are_known_are_counted() -> None:
