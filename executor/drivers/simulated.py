@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Protocol
 
 from executor.child_process import ToolFailed
 from executor.commands import (
@@ -36,6 +35,7 @@ from executor.commands import (
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
 from executor.drivers.progress import Progress
+from executor.drivers.world import ToolsRun, World
 from executor.engines.answers import Answer, Answers
 from executor.engines.model.engine import EngineModel, Finished
 from executor.engines.model.prepared import prepare_call
@@ -125,33 +125,6 @@ async def simulate(
     """Run the jobs to their ends. The same arguments give the same run, event for event, if the tools are pure."""
     simulation = Simulation(fleet, ToolsRun(answers, tools, tool_seconds), limits)
     return await simulation.run(arrivals)
-
-
-class World(Protocol):
-    """What calls and tools give. Bodies: `ToolsRun`, and `Foreseen`, which asks nobody."""
-
-    def answer(self, node: NodeRef, request: GenerateRequest) -> Answer:
-        """Raises `EngineFailed` where there is no answer to give."""
-        ...
-
-    async def run_tool(self, node: NodeRef, spec: ToolSpec, arguments: Mapping[str, Json]) -> tuple[Json, float]:
-        """What the tool gives, and after how many seconds. Raises `ToolFailed`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ToolsRun:
-    """Tools are really run, and said to have taken `tool_seconds`."""
-
-    answers: Answers
-    tools: ToolRunner
-    tool_seconds: Callable[[ToolSpec], float]
-
-    def answer(self, node: NodeRef, request: GenerateRequest) -> Answer:
-        return self.answers.answer(request)
-
-    async def run_tool(self, node: NodeRef, spec: ToolSpec, arguments: Mapping[str, Json]) -> tuple[Json, float]:
-        return await self.tools.run(spec, arguments), self.tool_seconds(spec)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from synthetic_world import SyntheticWorld
 
 from executor.commands import Status
 from executor.core.scheduler import Scheduler
-from executor.drivers.simulated import Arrival, Simulation, ToolsRun
+from executor.drivers.simulated import Arrival, Simulation
+from executor.drivers.world import ToolsRun
 from executor.engines.answers import Answer
 from executor.engines.port import EngineSpec, GenerateRequest
 from executor.engines.synthetic import Synthetic

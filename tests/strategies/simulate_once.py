@@ -6,7 +6,8 @@ from hashlib import blake2b
 
 from every_kind import every_kind
 
-from executor.drivers.simulated import Arrival, Simulation, ToolsRun
+from executor.drivers.simulated import Arrival, Simulation
+from executor.drivers.world import ToolsRun
 from executor.engines.port import EngineSpec
 from executor.engines.synthetic import Synthetic
 from executor.journal import encode_event
