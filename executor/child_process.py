@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -75,14 +75,22 @@ class ChildPool:
         self._environment = _passed_on(os.environ) if environment is None else dict(environment)
         self._closed = False
 
-    async def run(self, function: str, arguments: Mapping[str, Json], *, timeout_s: float) -> Json:
+    async def run(
+        self,
+        function: str,
+        arguments: Mapping[str, Json],
+        *,
+        timeout_s: float,
+        begun: Callable[[], None] = lambda: None,
+    ) -> Json:
         """Call `function` ("module:qualname") with JSON arguments; return its JSON result or raise `ToolFailed`.
 
-        Waits for a free worker first; `timeout_s` starts when the worker has the call. Cancelling the waiting task
-        kills the worker at once. A function behind a decorator is found by the decorator's `__wrapped__`. Raises
-        `TypeError` or `ValueError` for arguments JSON cannot hold.
+        Waits for a free worker first; `timeout_s` starts when the worker has the call, and `begun` is told. Cancelling
+        the waiting task kills the worker at once. A function behind a decorator is found by the decorator's
+        `__wrapped__`. Raises `TypeError` or `ValueError` for arguments JSON cannot hold.
         """
-        return await self._ask(function, {"call": function, "arguments": dict(arguments)}, timeout_s, 1)
+        request = {"call": function, "arguments": dict(arguments)}
+        return await self._ask(function, request, timeout_s, begun=begun)
 
     async def run_many(
         self, function: str, calls: Sequence[Mapping[str, Json]], *, timeout_s: float
@@ -93,15 +101,24 @@ class ChildPool:
         batch failed as a whole.
         """
         request = {"batch": function, "calls": [dict(call) for call in calls]}
-        outcomes = await self._ask(function, request, timeout_s, len(calls))
+        outcomes = await self._ask(function, request, timeout_s, answers=len(calls))
         return _outcomes(outcomes, len(calls))
 
-    async def _ask(self, function: str, request: Json, timeout_s: float, answers: int) -> Json:
+    async def _ask(
+        self,
+        function: str,
+        request: Json,
+        timeout_s: float,
+        *,
+        answers: int = 1,
+        begun: Callable[[], None] = lambda: None,
+    ) -> Json:
         body = json.dumps(request, allow_nan=False).encode()
         async with self._free:
             worker = await self._take()
             try:
                 await worker.load(function, self._start_timeout_s)
+                begun()
                 return await worker.ask(body, timeout_s, "its call", answers)
             finally:
                 self._put_back(worker)

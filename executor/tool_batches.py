@@ -24,6 +24,7 @@ RunMany = Callable[[ToolSpec, Sequence[Arguments]], Awaitable[Sequence[Json | To
 class _Call:
     spec: ToolSpec
     arguments: Arguments
+    begun: Callable[[], None]
     answer: "asyncio.Future[Json]"
     alone: bool = False
 
@@ -40,9 +41,12 @@ class ToolBatches:
         self._running: dict[asyncio.Task[None], list[_Call]] = {}
         self._woken = False
 
-    async def run(self, spec: ToolSpec, arguments: Arguments) -> Json:
-        """What the tool returns for this call. Raises `ToolFailed`. Cancelling it harms no other call."""
-        call = _Call(spec, arguments, asyncio.get_running_loop().create_future())
+    async def run(self, spec: ToolSpec, arguments: Arguments, begun: Callable[[], None]) -> Json:
+        """What the tool returns for this call; `begun` is told when it has a slot. Raises `ToolFailed`.
+
+        Cancelling it harms no other call.
+        """
+        call = _Call(spec, arguments, begun, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         self._wake()
         try:
@@ -77,6 +81,9 @@ class ToolBatches:
         return batch
 
     async def _run(self, batch: list[_Call]) -> None:
+        for call in batch:
+            if not call.alone and not call.answer.done():
+                call.begun()
         try:
             outcomes = await self._outcomes(batch)
         except ToolFailed:

@@ -71,8 +71,10 @@ class ToolRunner:
         """More tools; one that is known under the name already is kept."""
         self._tools = dict(tools) | self._tools
 
-    async def run(self, spec: ToolSpec, arguments: Mapping[str, Json]) -> Json:
-        """What the tool returns, as JSON. Raises `ToolFailed`.
+    async def run(
+        self, spec: ToolSpec, arguments: Mapping[str, Json], begun: Callable[[], None] = lambda: None
+    ) -> Json:
+        """What the tool returns, as JSON; `begun` is told when it no longer waits for other calls. Raises `ToolFailed`.
 
         Calls of a tool that takes many at once are gathered while its slots are taken (see `executor.tool_batches`).
         """
@@ -82,8 +84,8 @@ class ToolRunner:
             message = f"no tool {spec.name!r} is registered here; registered: {known}"
             raise failed("unknown_tool", message, FailureClass.ROW)
         if spec.max_batch > 1 and tool.batch_function is not None:
-            return await self._batches_of(tool).run(spec, arguments)
-        return await self._one(tool, spec, arguments)
+            return await self._batches_of(tool).run(spec, arguments, begun)
+        return await self._one(tool, spec, arguments, begun)
 
     def version(self, spec: ToolSpec, arguments: Mapping[str, Json]) -> str | None:
         """Which tool it is and of which data its result would be, now; None when the tool does not say."""
@@ -106,9 +108,12 @@ class ToolRunner:
         self._batches.clear()
         self._pools.clear()
 
-    async def _one(self, tool: ToolBody, spec: ToolSpec, arguments: Mapping[str, Json]) -> Json:
+    async def _one(
+        self, tool: ToolBody, spec: ToolSpec, arguments: Mapping[str, Json], begun: Callable[[], None] = lambda: None
+    ) -> Json:
         if tool.isolated:
-            return await self._pool(tool).run(tool.target, arguments, timeout_s=spec.timeout_s)
+            return await self._pool(tool).run(tool.target, arguments, timeout_s=spec.timeout_s, begun=begun)
+        begun()
         result = await self._here(tool.function, spec, functools.partial(tool.function, **arguments))
         return _checked(spec.name, result)
 

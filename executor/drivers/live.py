@@ -293,11 +293,9 @@ class LiveDriver:
     async def _tool(self, running: Running, spec: ToolSpec) -> None:
         if spec.effect is Effect.UNSAFE:
             await self._note_begun(running.node, running.attempt)
-        began = self._clock.now()
-        self._ledger.begun(running.node, began)
-        self._post(ToolStarted(began, running.node, running.attempt))
+        arguments = self._values.tool(running.node).arguments
         try:
-            result = await self._tools.run(spec, self._values.tool(running.node).arguments)
+            result = await self._tools.run(spec, arguments, lambda: self._tool_begun(running))
         except ToolFailed as failed:
             self._failed(running, failed.failure)
             return
@@ -307,6 +305,12 @@ class LiveDriver:
         self._ledger.ran_tool(running.node, now)
         self._note_done(running.node)
         self._ended(running, ToolFinished(now, running.node, running.attempt))
+
+    def _tool_begun(self, running: Running) -> None:
+        """It has a slot of its own or stands in a batch that begins: until now it waited."""
+        began = self._clock.now()
+        self._ledger.begun(running.node, began)
+        self._post(ToolStarted(began, running.node, running.attempt))
 
     def _note_done(self, node: NodeRef) -> None:
         if self._reuse is not None:

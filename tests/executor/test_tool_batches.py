@@ -59,6 +59,21 @@ async def test_sync_bodies_run_in_threads_and_see_defaults(runner: ToolRunner) -
     assert await outcomes(runner, bodies.count, {"number": 1}, {"number": 2, "step": 5}) == [202, 207]
 
 
+async def test_a_call_is_begun_when_its_batch_is_and_once(runner: ToolRunner) -> None:
+    begun: list[str] = []
+
+    async def run(key: str) -> Json:
+        return await runner.run(bodies.fetch.spec, {"key": key}, lambda: begun.append(key))
+
+    first = asyncio.create_task(run("first"))
+    await asyncio.sleep(0.005)
+    others = [asyncio.create_task(run(key)) for key in ("poison", "b")]
+    await asyncio.sleep(0)
+    assert begun == ["first"], "the others wait for its slot"
+    assert await asyncio.gather(first, *others) == ["one: first", "one: poison", "one: b"]
+    assert begun == ["first", "poison", "b"]
+
+
 async def test_a_call_that_fails_in_a_batch_fails_alone(runner: ToolRunner) -> None:
     assert await fetched(runner, "a", "bad", "b") == ["many 3: a", "tool_raised", "many 3: b"]
 
