@@ -16,6 +16,9 @@ from planner.placement.schedule import Run, Schedule
 
 _STRETCH = (0.03, 0.3)  # of the makespan
 _SHIFT = 0.15
+_WORSE = 0.02  # by up to this share a step may be, to leave what is best nearby
+_PATIENCE = (0.0, 0.5, 1.0, 3.0)
+_OPENING = ((0.9, 1.0), (0.8, 1.0), (0.0, 0.1), (0.65, 1.0), (0.0, 0.25))  # where pipelines drain and fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +57,39 @@ def improved(shop: Shop, schedule: Schedule, countdown: Countdown, seed: int, go
 class _Search:
     def __init__(self, shop: Shop, schedule: Schedule, random: np.random.Generator) -> None:
         self._shop, self._random = shop, random
-        self._moves = (self._free_stretch, self._free_operator, self._free_last, self._shift, self._close_gaps)
-        self.best = schedule
+        self._moves = (
+            self._free_stretch,
+            self._free_operator,
+            self._free_last,
+            self._shift,
+            self._close_gaps,
+            self._gather,
+            self._gather,
+        )
+        self._opening = list(_OPENING)
+        self._here = self.best = schedule
 
     def round(self) -> None:
-        move = self._moves[int(self._random.integers(len(self._moves)))]
-        found = self._shop.replay(move())
+        found = self._shop.replay(self._free_share(*self._opening.pop(0)) if self._opening else self._any_move()())
+        if found.makespan_s <= self._here.makespan_s * (1 + _WORSE * self._random.random() ** 2):
+            self._here = found
         if found.makespan_s <= self.best.makespan_s:
             self.best = found
 
+    def _any_move(self) -> Callable[[], list[Piece]]:
+        return self._moves[int(self._random.integers(len(self._moves)))]
+
+    def _free_share(self, start: float, end: float) -> list[Piece]:
+        """What starts between these shares of the makespan."""
+        first, last = start * self._here.makespan_s, end * self._here.makespan_s
+        return [
+            (run.operator, run.batch, ANY if first <= run.start_s < last else run.engine) for run in self._in_time()
+        ]
+
     def _free_stretch(self) -> list[Piece]:
         """A stretch of time, on all engines or on some."""
-        length = self.best.makespan_s * self._random.uniform(*_STRETCH)
-        start = self._random.uniform(-length / 2, self.best.makespan_s)
+        length = self._here.makespan_s * self._random.uniform(*_STRETCH)
+        start = self._random.uniform(-length / 2, self._here.makespan_s)
         some = self._random.random(len(self._shop.room)) < self._random.choice((0.3, 0.6, 1.0))
         return [
             (run.operator, run.batch, ANY if start <= run.start_s < start + length and some[run.engine] else run.engine)
@@ -83,8 +106,8 @@ class _Search:
 
     def _free_last(self) -> list[Piece]:
         """From some point on, what runs on the engine that ends last."""
-        last = max(self.best.runs, key=lambda run: run.end_s + self._shop.lag_s[run.operator][run.engine]).engine
-        start = self._random.uniform(0, self.best.makespan_s)
+        last = max(self._here.runs, key=lambda run: run.end_s + self._shop.lag_s[run.operator][run.engine]).engine
+        start = self._random.uniform(0, self._here.makespan_s)
         return [
             (run.operator, run.batch, ANY if run.engine == last and run.start_s >= start else run.engine)
             for run in self._in_time()
@@ -93,11 +116,11 @@ class _Search:
     def _shift(self) -> list[Piece]:
         """An operator, all of it or from some micro-batch on, earlier or later."""
         o, first = self._any_operator(), int(self._random.integers(self._shop.problem.batches))
-        by = self._random.normal(0, _SHIFT) * self.best.makespan_s
+        by = self._random.normal(0, _SHIFT) * self._here.makespan_s
         free = self._random.random() < 0.5
         at: list[list[float]] = [[0.0] * self._shop.problem.batches for _ in self._shop.parents]
         engines = [[ANY] * self._shop.problem.batches for _ in self._shop.parents]
-        for run in self.best.runs:
+        for run in self._here.runs:
             moved = run.operator == o and run.batch >= first
             at[run.operator][run.batch] = run.start_s + by * moved
             engines[run.operator][run.batch] = ANY if moved and free else run.engine
@@ -105,18 +128,31 @@ class _Search:
 
     def _close_gaps(self) -> list[Piece]:
         """The same engines, none of which waits while it could do what comes later."""
+        return self._dispatched(-1, ())
+
+    def _gather(self) -> list[Piece]:
+        """All of an operator, or all that one engine has of it, on one engine."""
+        o = self._any_operator()
+        able = self._shop.able[o]
+        taken = sorted({run.engine for run in self._here.runs if run.operator == o})
+        some = taken if self._random.random() < 0.5 else [taken[int(self._random.integers(len(taken)))]]
+        return self._dispatched(o, some, able[int(self._random.integers(len(able)))])
+
+    def _dispatched(self, o: int, taken: Sequence[int], given: int = ANY) -> list[Piece]:
+        """What runs at the same times, but all of `o` that engines in `taken` have now on the engine `given`."""
         at: list[list[float]] = [[0.0] * self._shop.problem.batches for _ in self._shop.parents]
         engines = [[0] * self._shop.problem.batches for _ in self._shop.parents]
-        for run in self.best.runs:
+        for run in self._here.runs:
             at[run.operator][run.batch] = run.start_s
-            engines[run.operator][run.batch] = run.engine
-        return dispatched(self._shop, Agenda(engines, at, float(self._random.choice((0.5, 1.0, 2.0, 5.0)))))
+            moves = run.operator == o and run.engine in taken
+            engines[run.operator][run.batch] = given if moves else run.engine
+        return dispatched(self._shop, Agenda(engines, at, float(self._random.choice(_PATIENCE))))
 
     def _any_operator(self) -> int:
         return int(self._random.integers(len(self._shop.parents)))
 
     def _in_time(self) -> Iterator[Run]:
-        return iter(sorted(self.best.runs, key=lambda run: (run.start_s, run.operator, run.batch)))
+        return iter(sorted(self._here.runs, key=lambda run: (run.start_s, run.operator, run.batch)))
 
 
 def in_order(shop: Shop, at_s: Sequence[Sequence[float]], engines: Sequence[Sequence[int]]) -> list[Piece]:

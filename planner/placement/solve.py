@@ -1,19 +1,22 @@
 """A good schedule of a placement problem, and how good it is."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from planner.placement.bound import Bound, lower_bound
+from planner.placement.bound import Bound, critical_path_s, lower_bound
 from planner.placement.dispatch import dispatched
 from planner.placement.phases import phases_of
 from planner.placement.problem import Problem
 from planner.placement.replay import Shop
 from planner.placement.schedule import Schedule
 from planner.placement.search import Budget, Countdown, improved
-from planner.placement.start import agenda_of, by_critical_path
+from planner.placement.start import agenda_of, by_critical_path, operator_by_operator, refined
 
 _MANY = 60  # operators: beyond, there is always something to do, and phases would take longer than they gain
 _SPARES = (2, 4, 6)
+_COARSE = (1, 4)  # micro-batches
+_LAGS_RULE = 0.4  # when the longest path is that much of the bound
+_COARSE_ROUNDS = 60
 _GOOD = 1.0005  # of the bound: nothing better is looked for
 
 
@@ -30,20 +33,35 @@ class Solved:
 def solved(problem: Problem, budget: Budget, seed: int = 0) -> Solved:
     """The best schedule found within `budget`: list scheduling, what follows from phases, and local search from there.
 
-    One list schedule and the bound are always made, however small the budget.
+    The bound, two list schedules and, for plans of ordinary size, one by phases are made however small the budget.
     """
     countdown, shop = budget.begun(), Shop(problem)
     bound = lower_bound(problem)
-    best = min(_starts(shop, bound, countdown), key=lambda schedule: schedule.makespan_s)
+    best = min(_starts(shop, bound, countdown, seed), key=lambda schedule: schedule.makespan_s)
     return Solved(improved(shop, best, countdown, seed, _GOOD * bound.seconds), bound.seconds)
 
 
-def _starts(shop: Shop, bound: Bound, countdown: Countdown) -> Iterator[Schedule]:
-    yield shop.replay(by_critical_path(shop.problem))
-    if len(shop.problem.operators) > _MANY:
+def _starts(shop: Shop, bound: Bound, countdown: Countdown, seed: int) -> Iterator[Schedule]:
+    problem = shop.problem
+    yield shop.replay(by_critical_path(problem))
+    yield shop.replay(operator_by_operator(problem))
+    if len(problem.operators) > _MANY:
         return
-    for spare in _SPARES:
+    for number, spare in enumerate(_SPARES):
+        if number and countdown.spent():
+            return
+        yield shop.replay(dispatched(shop, agenda_of(shop, phases_of(problem, bound.seconds, spare))))
+    if critical_path_s(problem) < _LAGS_RULE * bound.seconds:
+        return
+    for batches in _COARSE:
         if countdown.spent():
             return
-        phases = phases_of(shop.problem, bound.seconds, spare)
-        yield shop.replay(dispatched(shop, agenda_of(shop, phases)))
+        yield _from_coarse(shop, min(batches, problem.batches), seed)
+
+
+def _from_coarse(shop: Shop, batches: int, seed: int) -> Schedule:
+    """Few micro-batches are searched quickly; what is best for them is a start for many where lags rule."""
+    coarse = Shop(replace(shop.problem, batches=batches))
+    begin = coarse.replay(by_critical_path(coarse.problem))
+    found = improved(coarse, begin, Budget(rounds=_COARSE_ROUNDS).begun(), seed)
+    return shop.replay(dispatched(shop, refined(shop, found, batches)))

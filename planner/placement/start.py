@@ -7,6 +7,7 @@ from planner.placement.dispatch import Agenda
 from planner.placement.phases import Phases
 from planner.placement.problem import Problem
 from planner.placement.replay import ANY, Piece, Shop
+from planner.placement.schedule import Schedule
 
 _CLOSE = 1e-6
 
@@ -20,9 +21,34 @@ def by_critical_path(problem: Problem, row_wise: bool = False) -> list[Piece]:
     return [(o, batch, ANY) for o in operators for batch in range(problem.batches)]
 
 
+def operator_by_operator(problem: Problem) -> list[Piece]:
+    """All of an operator before the next: of those that may come, one that asks the same model as the last."""
+    waiting, model = list(range(len(problem.operators))), None
+    order: list[int] = []
+    while waiting:
+        ready = [o for o in waiting if not set(problem.operators[o].parents) & set(waiting)]
+        o = next((o for o in ready if problem.operators[o].model in (model, None)), ready[0])
+        model = model if problem.operators[o].model is None else problem.operators[o].model
+        order.append(o)
+        waiting.remove(o)
+    return [(o, batch, ANY) for o in order for batch in range(problem.batches)]
+
+
 def agenda_of(shop: Shop, phases: Phases) -> Agenda:
     """Whole micro-batches that follow the phases, on engines that keep their model as long as it has work."""
     return _Assignment(shop, phases).agenda()
+
+
+def refined(shop: Shop, coarse: Schedule, batches: int) -> Agenda:
+    """What a schedule in fewer micro-batches says of those that each of its own stands for."""
+    fine, operators = shop.problem.batches, range(len(shop.problem.operators))
+    engines, at_s = [[0] * fine for _ in operators], [[0.0] * fine for _ in operators]
+    of_coarse = {(run.operator, run.batch): run for run in coarse.runs}
+    for o in operators:
+        for batch in range(fine):
+            run = of_coarse[o, batch * batches // fine]
+            engines[o][batch], at_s[o][batch] = run.engine, run.start_s
+    return Agenda(engines, at_s)
 
 
 class _Assignment:
