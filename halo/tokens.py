@@ -24,9 +24,12 @@ async def count_prompts(
     try:
         async with engine_tokenizers(specs, environ) as asked:
             tokenizers: dict[str, Tokenize] = {**asked, **folder_tokenizers(specs)}
-            told = [await tokenizer.block_tokens() for tokenizer in asked.values()]
-            block_tokens = min((size for size in told if size), default=block_tokens_of(specs))
-            return await count_tokens(parts, job_plan, tokenizers, block_tokens)
+            told = {model: await tokenizer.cache() for model, tokenizer in asked.items()}
+            caches = {model: cache for model, cache in told.items() if cache}
+            block_tokens = min((cache.block_tokens for cache in caches.values()), default=block_tokens_of(specs))
+            counted = await count_tokens(parts, job_plan, tokenizers, block_tokens)
+            room = {model: float(cache.kv_tokens) for model, cache in caches.items() if cache.kv_tokens}
+            return replace(counted, kv_tokens=room)
     except NotTokenized as problem:
         return Counted(tuple(parts), Cut(block_tokens_of(specs)), str(problem))
 

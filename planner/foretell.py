@@ -1,7 +1,7 @@
 """All that can be said of a job before it runs, for a fleet: what EXPLAIN tells, and what EXPLAIN ANALYZE holds a run
 against. Deterministic: the same job and fleet give the same forecast, before the run and after it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planner.explain import explain
@@ -29,15 +29,18 @@ def foretell(
     *,
     counted: Sequence[JobPart] = (),
     cut: Cut | None = None,
+    kv_tokens: Mapping[str, float] | None = None,
 ) -> Forecast:
     """`origin` says where the engines come from. Without a fleet there are no times, and no placement.
 
     What prompts share is told of `counted`, the same parts with the tokens of their prompts, where a tokenizer was
-    asked; `cut` is what it told of other texts.
+    asked; `cut` is what it told of other texts, and `kv_tokens` the room of engines of a model that told.
     """
     job_plan = optimize(parts)
     explanation = explain(parts, job_plan)
-    explanation = replace(explanation, prefixes=_prefixes(counted or parts, job_plan, explanation, fleet, cut))
+    explanation = replace(
+        explanation, prefixes=_prefixes(counted or parts, job_plan, explanation, fleet, cut, kv_tokens)
+    )
     return Forecast(with_times(explanation, fleet, origin) if fleet else explanation, job_plan)
 
 
@@ -47,10 +50,11 @@ def _prefixes(
     explanation: Explanation,
     fleet: Sequence[PricedEngine],
     cut: Cut | None,
+    kv_tokens: Mapping[str, float] | None,
 ) -> tuple[PrefixSaving, ...]:
     if explanation.distinct_calls.high > MOST_REPLAYED:
         return ()
     models = dict.fromkeys(stage.does for stage in explanation.stages if stage.asks_model)
     room = {model: [engine.kv_tokens(model) for engine in fleet if engine.serves(model)] for model in models}
-    kv_tokens = {model: float(max(found)) for model, found in room.items() if found}
-    return prefix_savings(parts, job_plan, kv_tokens, cut)
+    believed = {model: float(max(found)) for model, found in room.items() if found}
+    return prefix_savings(parts, job_plan, {**believed, **(kv_tokens or {})}, cut)

@@ -194,9 +194,9 @@ async def _optimum_tokens(spec: EngineSpec, rows: Sequence[Row]) -> float:
     """What the engine must compute of these prompts at least, by its own tokenizer and in its own blocks."""
     async with VllmTokenizer(spec.url, MODEL) as tokenize:
         tokens = await tokenize([_messages(row) for row in rows])
-        block_tokens = await tokenize.block_tokens()
-    assert block_tokens is not None
-    return PrefixTree(token_blocks(tokens, block_tokens)).distinct_tokens
+        cache = await tokenize.cache()
+    assert cache is not None
+    return PrefixTree(token_blocks(tokens, cache.block_tokens)).distinct_tokens
 
 
 async def _halo(spec: EngineSpec, rows: Sequence[Row]) -> Usage:

@@ -1,7 +1,7 @@
 """The prompts of a planned job in an engine's own tokens, as far as that is cheap."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from executor.tokenization.port import Tokenize
 from planner.ir.values import Json
@@ -19,12 +19,14 @@ SAMPLED_PROMPTS = 64
 class Counted:
     """The parts with `token_blocks` where all prompts of a stage were counted; `cut` is for the others.
 
-    `problem` says why nothing was counted, where a tokenizer was asked for and not had.
+    `kv_tokens` is the room of an engine of each model that told. `problem` says why nothing was counted, where a
+    tokenizer was asked for and not had.
     """
 
     parts: tuple[JobPart, ...]
     cut: Cut
     problem: str = ""
+    kv_tokens: Mapping[str, float] = field(default_factory=dict)
 
 
 async def count_tokens(

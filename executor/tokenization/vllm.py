@@ -3,7 +3,8 @@
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from types import TracebackType
 from typing import Annotated, Self
@@ -19,6 +20,14 @@ CONCURRENCY = 16
 CONNECT_TIMEOUT_S, TIMEOUT_S = 2.0, 60.0
 CACHED_PROMPTS = 4096
 _CACHE_CONFIG = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixCache:
+    """How large an engine's blocks are, and how many tokens all of them hold; 0 where that is not told."""
+
+    block_tokens: int
+    kv_tokens: int
 
 
 class VllmTokenizer:
@@ -55,12 +64,12 @@ class VllmTokenizer:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def block_tokens(self) -> int | None:
-        """Of the engine's prefix cache; None where it does not tell."""
+    async def cache(self) -> PrefixCache | None:
+        """Of the engine; None where it does not tell."""
         found = _CACHE_CONFIG.search((await self._exchange("GET", "/metrics", None)).decode(errors="replace"))
-        labels = _labels(found[1]) if found else {}
-        size = labels.get("block_size", "")
-        return int(size) if size.isdigit() and int(size) > 0 else None
+        labels = dict(re.findall(r'(\w+)="(\d+)"', found[1])) if found else {}
+        block_tokens, blocks = int(labels.get("block_size", 0)), int(labels.get("num_gpu_blocks", 0))
+        return PrefixCache(block_tokens, block_tokens * blocks) if block_tokens else None
 
     async def _tokens(self, prompt: Sequence[Json]) -> TokenIds:
         key = blake2b(canonical_json(list(prompt)).encode(errors="surrogatepass"), digest_size=16).digest()
@@ -101,7 +110,3 @@ class _Tokenized(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     tokens: list[Annotated[int, Field(ge=0, le=2**31 - 1)]]
-
-
-def _labels(text: str) -> Mapping[str, str]:
-    return dict(re.findall(r'(\w+)="([^"]*)"', text))

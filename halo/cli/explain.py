@@ -137,7 +137,14 @@ def _foretold(
         return _plan_alone(found.plan, output)
     part = JobPart(found.plan, _table(found, rows, inputs or [], input_json, limit))
     counted = _counted(part, specs)
-    told = foretell([part], fleet.engines, fleet.origin, counted=counted.parts, cut=counted.cut)
+    told = foretell(
+        [part],
+        fleet.engines,
+        fleet.origin,
+        counted=counted.parts,
+        cut=counted.cut,
+        kv_tokens=counted.kv_tokens,
+    )
     return _shown(told.explanation, output)
 
 

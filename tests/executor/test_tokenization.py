@@ -14,7 +14,7 @@ from executor.tokenization.counting import count_tokens
 from executor.tokenization.file import TokenizerFolder
 from executor.tokenization.open import folder_tokenizers
 from executor.tokenization.port import NotTokenized, TokenIds
-from executor.tokenization.vllm import VllmTokenizer
+from executor.tokenization.vllm import PrefixCache, VllmTokenizer
 from planner.ir.expressions import Column, Const
 from planner.ir.ids import EngineId
 from planner.ir.plan import Input, Plan
@@ -48,11 +48,11 @@ async def test_the_engine_is_asked_once_for_each_prompt(server: TokenServer) -> 
     assert server.asked == [{"model": "served", "messages": prompt(text)} for text in ("ab", "c")]
 
 
-async def test_the_engine_tells_the_size_of_its_blocks_or_nothing(server: TokenServer) -> None:
+async def test_the_engine_tells_of_its_prefix_cache_or_nothing(server: TokenServer) -> None:
     async with VllmTokenizer(str(server.http.make_url("")), "m") as tokenize:
-        assert await tokenize.block_tokens() == 32
+        assert await tokenize.cache() == PrefixCache(32, 32 * 136)
         server.metrics = "up 1\n"
-        assert await tokenize.block_tokens() is None
+        assert await tokenize.cache() is None
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,12 @@ async def test_a_model_without_a_tokenizer_is_estimated() -> None:
 async def test_the_real_engine_counts_as_it_computes(real_engine: LocalVllm) -> None:
     async with VllmTokenizer(real_engine.spec.url, "tiny-llama") as tokenize:
         (tokens,) = await tokenize([prompt("How many rows are there?")])
-        assert await tokenize.block_tokens() == 32
+        cache = await tokenize.cache()
 
     assert len(tokens) > 5
+    assert cache is not None
+    assert cache.block_tokens == 32
+    assert cache.kv_tokens > 1000
 
 
 CONFIG = {"bos_token": {"content": "<s>"}, "chat_template": "{{ bos_token }}"}

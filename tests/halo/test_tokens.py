@@ -41,6 +41,7 @@ async def test_the_engine_counts_in_its_own_blocks(server: TokenServer) -> None:
 
     assert {asked["model"] for asked in server.asked} == {"tiny"}
     assert (saving.counted, saving.prompt_tokens, saving.optimum_tokens) == ("tokens", 3 * 71, 2 * 64)
+    assert counted.kv_tokens == {"small": 32 * 136}
 
 
 async def test_what_no_engine_counts_is_estimated_and_why_is_told(server: TokenServer) -> None:
