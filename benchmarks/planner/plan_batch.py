@@ -4,7 +4,8 @@
         [--arms client,halo] [--rounds 5] [--answer-tokens 24] [--minutes 50] [--out FILE.json]
     python -m benchmarks.planner.plan_batch --merge FILE.json FILE.json ...
 
-Every cell is a workflow, so many rows, a share of duplicates (0, natural, 50 %) and an engine with ample or tight KV.
+Every cell is a workflow, so many rows, a share of duplicates (0, natural, 50 %) and an engine with ample KV, or
+tight KV: room for nine average calls of the workflow.
 Arms, each given the same rows in a round and an engine whose prefix cache is empty:
 
 - `client`: every program a coroutine, every stage as soon as its own inputs exist; its bounds (programs in progress,
@@ -42,6 +43,7 @@ from benchmarks.planner.plan_batch_cells import (
     WORKFLOWS,
     Cell,
     databases_for,
+    kv_blocks,
     recipe,
     rows_of,
     workflow_of,
@@ -118,17 +120,20 @@ class Bench:
         self._took: dict[tuple[Cell, str], float] = {}
 
     async def measure(self) -> None:
-        """Every engine setting in turn, its share of the minutes each; there every round of all its cells."""
-        kinds = list(dict.fromkeys(cell.kv for cell in self.plan.cells))
-        for number, kv in enumerate(kinds):
+        """Every engine in turn, its share of the minutes each; there every round of all its cells."""
+        by_engine: dict[int | None, list[Cell]] = {}
+        for cell in self.plan.cells:
+            by_engine.setdefault(kv_blocks(cell), []).append(cell)
+        left = len(self.plan.cells)
+        for cells in by_engine.values():
             used_s = time.monotonic() - self._begun
-            until = time.monotonic() + (60 * self.plan.minutes - used_s) / (len(kinds) - number)
-            await self._measure_kv(kv, until)
+            share_s = (60 * self.plan.minutes - used_s) * len(cells) / left
+            await self._measure_on_engine(cells, time.monotonic() + share_s)
+            left -= len(cells)
 
-    async def _measure_kv(self, kv: str, until: float) -> None:
-        cells = [cell for cell in self.plan.cells if cell.kv == kv]
+    async def _measure_on_engine(self, cells: Sequence[Cell], until: float) -> None:
         cores = [None] if self.plan.engines == 1 else [str(core) for core in range(self.plan.engines)]
-        engines = [LocalVllm(recipe(kv, free_port(), core)) for core in cores]
+        engines = [LocalVllm(recipe(cells[0], free_port(), core)) for core in cores]
         try:
             await asyncio.gather(*(engine.start() for engine in engines))
             specs = [_spec(engine.spec) for engine in engines]
@@ -314,7 +319,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workflows", type=_some_of(WORKFLOWS), default=WORKFLOWS)
     parser.add_argument("--n", type=lambda text: text.split(","), default=["64"], help="rows, as in 16,64")
     parser.add_argument("--duplicates", type=_some_of(tuple(DUPLICATES)), default=["natural"])
-    parser.add_argument("--kv", type=_some_of(tuple(KV)), default=["tight"])
+    parser.add_argument("--kv", type=_some_of(KV), default=["tight"])
     parser.add_argument("--arms", type=_some_of(ARMS), default=[BASE, "halo", AGAIN], help="the first is the base")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--answer-tokens", type=int, default=24, help="where every free answer is cut, in all arms")

@@ -44,31 +44,49 @@ class Cell:
         return f"{self.workflow} n={self.n} duplicates={self.duplicates} kv={self.kv}"
 
 
-@dataclass(frozen=True, slots=True)
-class Kv:
-    """An engine's memory: `blocks` is None where there is more than any job here fills."""
+#: The smallest that vLLM's CPU kernels take.
+BLOCK_TOKENS = 32
+AMPLE_CONTEXT_TOKENS, LONGEST_CONTEXT_TOKENS = 8192, 4096
+#: Tokens of a call of each workflow, prompt and answer, on average: measured with answers of 24 tokens.
+CALL_TOKENS = {
+    "diamond": 188,
+    "triple-chain": 147,
+    "long-chain": 138,
+    "bridge": 137,
+    "trident": 319,
+    "fan-out": 373,
+    TEXT2SQL: 1053,
+}
+#: Tight is room for so many such calls at once.
+TIGHT_CALLS = 9
+KV = ("ample", "tight")
 
-    context_tokens: int
-    blocks: int | None
-    block_tokens: int = 32
 
+def recipe(cell: Cell, port: int, cores: str | None = None) -> EngineRecipe:
+    """The CPU vLLM a cell is run on; cells with equal KV share one.
 
-#: Tight: 130 blocks of 32 tokens, 4,160 in all.
-KV = {"ample": Kv(8192, None), "tight": Kv(4096, 130)}
-
-
-def recipe(kv: str, port: int, cores: str | None = None) -> EngineRecipe:
-    """A CPU vLLM with so much KV, whose answers depend on all of the prompt and whose prefix cache can be emptied."""
-    size, built = KV[kv], recipe_in(ROOT, port=port)
-    return replace(
+    Its model's answers depend on all of the prompt, and its prefix cache can be emptied. Ample KV is 1 GiB, more than
+    any job here fills.
+    """
+    built = recipe_in(ROOT, port=port)
+    shared = replace(
         built,
         model=_prompt_dependent(built),
-        context_tokens=size.context_tokens,
-        kv_blocks=size.blocks,
-        block_tokens=size.block_tokens,
+        context_tokens=AMPLE_CONTEXT_TOKENS,
+        block_tokens=BLOCK_TOKENS,
         cores=cores,
         settings={"VLLM_SERVER_DEV_MODE": "1"},
     )
+    blocks = kv_blocks(cell)
+    if blocks is None:
+        return shared
+    context_tokens = min((blocks - 1) * BLOCK_TOKENS, LONGEST_CONTEXT_TOKENS)
+    return replace(shared, context_tokens=context_tokens, kv_blocks=blocks)
+
+
+def kv_blocks(cell: Cell) -> int | None:
+    """How many blocks the engine's KV has; None where it is ample."""
+    return None if cell.kv == "ample" else -(-TIGHT_CALLS * CALL_TOKENS[cell.workflow] // BLOCK_TOKENS) + 1
 
 
 def _prompt_dependent(built: EngineRecipe) -> Path:
