@@ -12,17 +12,8 @@ from typing import Any, Literal, TypeVar
 from executor.core.limits import Limits
 from executor.engines.port import EngineSpec
 from executor.store.port import NewJob
-from halo.analysis import (
-    FLEET,
-    Fleet,
-    Recorded,
-    analyse_recorded,
-    engines_or_reference,
-    fleet_as_json,
-    named_or_reference,
-    record_of,
-    recorded_in,
-)
+from halo.analysis import FLEET, Recorded, analyse_recorded, fleet_as_json, record_of, recorded_in
+from halo.batch.cache_file import users_cache
 from halo.batch.engines import named_engines
 from halo.batch.errors import JobFailed, RowFailed
 from halo.batch.fitness import check_models
@@ -31,6 +22,7 @@ from halo.batch.intake import RowError, Rows, take_in
 from halo.batch.outcome import RowResult, outcomes
 from halo.batch.run import LEASE_S, OWNER, Batch, TableRows, run_batch
 from halo.event_loop import run_async
+from halo.priced_fleet import Fleet, engines_or_reference, named_or_reference
 from halo.prices import read_prices
 from halo.sdk.errors import RunFailed
 from halo.sdk.workflow import Workflow
@@ -58,13 +50,15 @@ def run_job(
     limit: int | None = None,
     max_active: int | None = None,
     errors: Literal["raise", "return"] = "raise",
+    cache: bool = True,
     on_recorded: Callable[[Recorded], None] = lambda recorded: None,
 ) -> list[Any]:
     """Run every row, and give the results in the order of the rows, each as the workflow's return type says.
 
     `engines` are URLs of OpenAI-compatible servers, `EngineSpec`s, or the path of a fleet file; without them,
     HALO_FLEET or HALO_ENGINE_URL is asked. With `out`, the job is kept in that folder as `halo batch run` does it: with
-    `resume` it goes on there after a crash. `max_active` bounds the rows in progress at once.
+    `resume` it goes on there after a crash, and with `cache` what earlier such jobs gave for the same work is used
+    again. `max_active` bounds the rows in progress at once.
 
     A row that fails stops no other. With `errors="raise"`, `JobFailed` is raised when all rows have ended; it has the
     `errors`, and the `results` of the others. With `errors="return"`, a `RowFailed` stands where the result would.
@@ -76,7 +70,9 @@ def run_job(
     if out is None:
         work = run_in_memory(workflow, rows, specs, limits=limits, limit=limit, on_recorded=on_recorded)
     else:
-        work = _run_in_folder(Batch(workflow, rows, Path(out), specs, resume, limit, limits), on_recorded)
+        results = users_cache(os.environ) if cache else None
+        batch = Batch(workflow, rows, Path(out), specs, resume, limit, limits, cache=results)
+        work = _run_in_folder(batch, on_recorded)
     found = [_typed(workflow, answer) for answer in _finish(work)]
     if errors == "raise" and any(isinstance(result, RowFailed) for result in found):
         raise JobFailed(found)

@@ -22,7 +22,17 @@ from planner.errors import Problem, problem_lines
 PREFIX = "HALO_"
 NESTED = "__"
 #: Variables that other parts of Halo read: clients, inline runs, tests, tools.
-OTHERS = frozenset({"HALO_URL", "HALO_API_KEY", "HALO_ENGINE_URL", "HALO_ENGINE_API_KEY", "HALO_DEBUG", "HALO_PRICES"})
+OTHERS = frozenset(
+    {
+        "HALO_URL",
+        "HALO_API_KEY",
+        "HALO_ENGINE_URL",
+        "HALO_ENGINE_API_KEY",
+        "HALO_DEBUG",
+        "HALO_PRICES",
+        "HALO_CACHE_HOME",
+    }
+)
 OTHERS_PREFIXES = ("HALO_TEST_", "HALO_TOOL_")
 
 _KEY = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}:[0-9a-f]{64}$"
@@ -41,7 +51,8 @@ class SettingsInvalid(Exception):
 class Bounds(BaseModel):
     """How much a service takes at once. `jobs` run at once in one process, `programs` of all of them.
 
-    After `lease_s` without a sign of life another process takes over what this one runs.
+    After `lease_s` without a sign of life another process takes over what this one runs. At most `cache_results` of
+    `cache_bytes` are kept for later runs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +65,8 @@ class Bounds(BaseModel):
     jobs: Annotated[int, Field(ge=1)] = 64
     programs: Annotated[int, Field(ge=1)] = 512
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 15.0
+    cache_results: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    cache_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
 
 
 class Settings(BaseSettings):
@@ -61,7 +74,8 @@ class Settings(BaseSettings):
 
     `workflows` are references: `module:name`, `path/file.py:name`, or the name of an entry point. `api_keys` are
     `tenant:sha256-of-the-key` in hex, given here or one a line in `api_keys_file`; without any, only this machine is
-    listened to.
+    listened to. With `result_cache`, greedy and seeded calls, and pure tools with a version, are not done again for the
+    same tenant.
     """
 
     model_config = SettingsConfigDict(
@@ -77,6 +91,7 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[Annotated[str, Field(pattern=_KEY)], ...], NoDecode] = ()
     api_keys_file: Path | None = None
     journal: Path | None = None
+    result_cache: bool = True
     limits: Bounds = Bounds()
 
     @field_validator("workflows", "api_keys", mode="before")

@@ -5,6 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import structlog
+
 from executor.clock import Clock, WallClock
 from executor.core.limits import Limits
 from executor.drivers.live import LiveDriver
@@ -12,7 +14,8 @@ from executor.engines.open import open_engine
 from executor.engines.port import Engine, EngineSpec
 from executor.journal import Journal
 from executor.store.memory import MemoryStore
-from executor.store.port import Store
+from executor.store.port import Store, StoreRefused, StoreUnavailable
+from executor.store.result_cache import CacheBounds, CachingStore, ResultCache
 from executor.store.sql import open_store
 from executor.tools import ToolBody, ToolRunner
 from kvstore.memory_state import MemoryStates
@@ -20,6 +23,8 @@ from kvstore.program_state import ProgramStates
 from kvstore.redis_state import RedisStates
 
 MEMORY = "memory://"
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,14 @@ class Runtime:
     driver: LiveDriver
 
 
+@dataclass(frozen=True, slots=True)
+class CacheChoice:
+    """Where results are kept for later jobs: in a database of their own, or, without a `url`, in the store's."""
+
+    url: str | None = None
+    bounds: CacheBounds = CacheBounds()  # noqa: RUF009 - frozen
+
+
 @asynccontextmanager
 async def open_runtime(
     engines: Sequence[EngineSpec],
@@ -43,10 +56,12 @@ async def open_runtime(
     limits: Limits | None = None,
     journal: Path | None = None,
     clock: Clock | None = None,
+    cache: CacheChoice | None = None,
 ) -> AsyncIterator[Runtime]:
     """Open everything, run the driver while the block lasts, close everything in the reverse order.
 
     Engines that name no models are asked which they serve; one that does not answer then serves none until it does.
+    With a `cache`, results are kept for later jobs; one that cannot be opened is done without.
     """
     clock = clock or WallClock()
     async with AsyncExitStack() as stack:
@@ -59,14 +74,30 @@ async def open_runtime(
             stack.push_async_callback(engine.close)
         runner = ToolRunner(tools)
         stack.push_async_callback(runner.close)
-        log = Journal(journal) if journal else None
-        if log:
-            stack.callback(log.close)
-        driver = await stack.enter_async_context(LiveDriver(opened, runner, store, states, clock, limits, log))
+        events = Journal(journal) if journal else None
+        if events:
+            stack.callback(events.close)
+        results = await _open_cache(cache, store, stack) if cache else None
+        bounds = cache.bounds if cache else None
+        driver = await stack.enter_async_context(
+            LiveDriver(opened, runner, store, states, clock, limits, events, results, bounds)
+        )
         yield Runtime(store, states, tuple(opened), runner, driver)
 
 
-async def open_any_store(database_url: str) -> Store:
+async def _open_cache(choice: CacheChoice, store: CachingStore, stack: AsyncExitStack) -> ResultCache | None:
+    if choice.url is None:
+        return store.result_cache
+    try:
+        apart = await open_any_store(choice.url)
+    except (StoreRefused, StoreUnavailable) as error:
+        log.warning("the result cache cannot be opened; work is done again", error=str(error))
+        return None
+    stack.push_async_callback(apart.close)
+    return apart.result_cache
+
+
+async def open_any_store(database_url: str) -> CachingStore:
     return MemoryStore() if database_url == MEMORY else await open_store(database_url)
 
 

@@ -15,6 +15,14 @@ from executor.engines.local_vllm import LocalVllm
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def halo_cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test finds what the user's own runs, or an earlier test run, left in a cache."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HALO_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 class RealEngines:
     """Starts local engines on an event loop of its own, so that they are watched whichever loop a test runs on."""
 

@@ -13,16 +13,17 @@ from typing import Any, overload
 from executor.core.limits import Limits
 from executor.engines.port import EngineSpec
 from executor.store.port import Claim, JobRecord, NewJob, Store
-from halo.analysis import FLEET, Fleet, analyze_job, fleet_as_json
+from halo.analysis import FLEET, analyze_job, fleet_as_json
 from halo.batch.errors import BatchStopped, FolderRefused
 from halo.batch.fitness import check_models
 from halo.batch.folder import ANALYSIS, SUMMARY, Folder
 from halo.batch.intake import Intake, Rows, rows_digest, take_in
 from halo.batch.outcome import write_outcomes
 from halo.batch.summary import Summary, Timing, summarise
+from halo.priced_fleet import Fleet
 from halo.prices import read_prices
 from halo.sdk.workflow import Workflow
-from halo.wiring import Runtime, open_runtime
+from halo.wiring import CacheChoice, Runtime, open_runtime
 from planner.ir.codec import encode
 from planner.ir.ids import JobId
 from planner.ir.values import Json, canonical_json
@@ -37,7 +38,8 @@ LEASE_S = 365 * 24 * 3600.0
 class Batch:
     """What is to be run. `limit` takes only so many rows of the file; `journal` gets every event of the scheduler.
 
-    With `analyze`, what was predicted and what became of it is written beside the summary.
+    With `analyze`, what was predicted and what became of it is written beside the summary. `cache` is where results are
+    kept for later batches, and taken from; None is nowhere.
     """
 
     workflow: Workflow[..., Any]
@@ -49,6 +51,7 @@ class Batch:
     limits: Limits | None = None
     journal: Path | None = None
     analyze: bool = False
+    cache: CacheChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class _Run:
             database_url=self._folder.database_url,
             limits=batch.limits,
             journal=batch.journal,
+            cache=batch.cache,
         ) as runtime:
             record = await _known_job(runtime.store, batch, identity)
             await check_models(batch.workflow.plan, runtime.engines)

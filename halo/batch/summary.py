@@ -24,7 +24,7 @@ class Timing:
 class Summary:
     """Rows by how they ended, and the work of the whole job, done by whichever process.
 
-    `usage` is the store's: work made, and work saved because another row's or stage's was the same.
+    `usage` is the store's: work made, and work saved because another row's, stage's or earlier job's was the same.
     """
 
     job: str
@@ -55,6 +55,7 @@ class Summary:
             "failures": dict(self.failures),
             "calls": {"made": used["calls"], "saved": used["saved_calls"]},
             "tools": {"made": used["tools"], "saved": used["saved_tools"]},
+            "from_cache": {"calls": used["recalled_calls"], "tools": used["recalled_tools"]},
             "tokens": {
                 "prompt": used["prompt_tokens"],
                 "output": used["output_tokens"],

@@ -1,5 +1,6 @@
 """`halo batch`: a workflow over a file of rows."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from halo.cli.failures import INTERRUPTED
 from halo.cli.options import AsJson, EngineUrls, Fleet, Models, WorkflowName, engines_for
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from halo.batch.run import Batch, Running
     from halo.batch.summary import Summary
 
@@ -38,6 +41,17 @@ _Explain = Annotated[
 ]
 
 
+_Cache = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--no-cache",
+        envvar="HALO_RESULT_CACHE",
+        help="Take what earlier batches gave for the same greedy or seeded calls of the same model, and for the same"
+        " calls of pure tools with a version; keep what this one gives.",
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Run a workflow over a file of rows.")
     group.command("run", epilog=_EXAMPLES)(run)
@@ -56,6 +70,7 @@ def run(
     max_active: _MaxActive = None,
     journal: _Journal = None,
     explain: _Explain = False,
+    cache: _Cache = True,
     as_json: AsJson = False,
 ) -> None:
     """Run a workflow on every row of a file.
@@ -66,17 +81,20 @@ def run(
     A row that cannot be read or fails goes to errors.jsonl and the others run; the exit code is then 1.
     """
     from executor.core.limits import Limits
+    from halo.batch.cache_file import users_cache
     from halo.batch.errors import BatchStopped
     from halo.batch.run import Batch
     from halo.event_loop import run_async
     from halo.sdk.find import find_workflow
 
     limits = Limits() if max_active is None else Limits(active_programs=max_active)
+    results = users_cache(os.environ) if cache else None
     try:
         with prints_aside():
             found = find_workflow(workflow)
             engines = engines_for(found, engine, model, fleet)
-            summary = run_async(_run(Batch(found, rows, out, engines, resume, limit, limits, journal, explain)))
+            batch = Batch(found, rows, out, engines, resume, limit, limits, journal, explain, results)
+            summary = run_async(_run(batch))
     except BatchStopped as stopped:
         say(f"{stopped}; to go on:\n  {resume_command(sys.argv)}")
         raise typer.Exit(INTERRUPTED) from None
@@ -112,8 +130,9 @@ async def _run(batch: "Batch") -> "Summary":
 
 
 def _analysis(out: Path) -> str:
-    from halo.analysis import Fleet, analyze_folder
+    from halo.analysis import analyze_folder
     from halo.event_loop import run_async
+    from halo.priced_fleet import Fleet
 
     return run_async(analyze_folder(out, Fleet(()))).to_text().rstrip()
 
@@ -131,6 +150,7 @@ def _print(summary: "Summary", out: Path) -> None:
         *(f"  {count:,} {code}" for code, count in summary.failures.items()),
         f"calls: {used['calls']:,} made, {used['saved_calls']:,} saved;"
         f" tools: {used['tools']:,} run, {used['saved_tools']:,} saved",
+        *_from_cache(used),
         f"tokens: {used['prompt_tokens']:,} in prompts ({used['cached_tokens']:,} cached by engines),"
         f" {used['output_tokens']:,} written; {used['saved_prompt_tokens'] + used['saved_output_tokens']:,} saved",
         f"time: {summary.timing.seconds:,.1f} s, {summary.timing.rows_per_second:,.1f} rows/s",
@@ -139,3 +159,8 @@ def _print(summary: "Summary", out: Path) -> None:
     if summary.failed:
         lines.append(f"errors: {out / 'errors.jsonl'}")
     typer.echo("\n".join(lines))
+
+
+def _from_cache(used: "Mapping[str, int]") -> list[str]:
+    calls, tools = used["recalled_calls"], used["recalled_tools"]
+    return [f"from the cache, of those saved: {calls:,} calls, {tools:,} tools"] if calls or tools else []

@@ -75,11 +75,15 @@ def details(view: View) -> str:
         "no row has ended yet" if view.rows_per_second is None else f"{view.rows_per_second:,.1f} rows/s",
         *([f"ETA {duration(view.eta_s)}"] if view.eta_s is not None else []),
         f"{view.failed:,} failed",
-        f"{short(figures.calls)} calls (+{short(figures.saved_calls)} saved)",
+        f"{short(figures.calls)} calls (+{short(figures.saved_calls)} saved{_recalled(figures)})",
         f"{short(figures.prompt_tokens + figures.output_tokens)} tokens (+{short(saved)} saved)",
         f"engines {view.engines_up}/{view.engines} up",
     ]
     return " · ".join(parts)
+
+
+def _recalled(figures: Figures) -> str:
+    return f", {short(figures.recalled_calls)} of them from the cache" if figures.recalled_calls else ""
 
 
 def short(count: int) -> str:

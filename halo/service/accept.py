@@ -44,6 +44,7 @@ def new_job(
         idempotency_key=idempotency_key,
         request_hash=request_hash(request),
         metadata=request.metadata,
+        cache=request.cache,
     )
 
 

@@ -41,6 +41,7 @@ class RunRequest(PlanSource):
     input: Annotated[Row, Field(description="one value for each input of the plan")] = Field(default_factory=dict)
     priority: Priority = "standard"
     metadata: Annotated[Row, Field(description="kept with the run and given back")] = Field(default_factory=dict)
+    cache: Annotated[bool, Field(description="whether results of earlier runs may be used, and this one's kept")] = True
 
 
 class PlanRequest(PlanSource):

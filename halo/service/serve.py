@@ -17,6 +17,7 @@ from executor.clock import WallClock
 from executor.core.limits import Limits
 from executor.engines.fleet_file import read_fleet
 from executor.engines.port import EngineSpec
+from executor.store.result_cache import CacheBounds
 from halo.event_loop import run_async
 from halo.leases import LeaseKeeper, LeaseTimes
 from halo.prices import read_prices
@@ -26,7 +27,7 @@ from halo.service.endings import Endings
 from halo.service.fleet import FleetView
 from halo.service.parts import Parts
 from halo.settings import Settings, SettingsInvalid, tenants_by_hash
-from halo.wiring import MEMORY, Runtime, open_any_store, open_runtime
+from halo.wiring import MEMORY, CacheChoice, Runtime, open_any_store, open_runtime
 from halo.worker import Pace, Worker, owner_name
 from planner.errors import Problem
 from planner.ir.ids import JobId
@@ -96,6 +97,7 @@ async def _serve(
         redis_url=settings.redis_url,
         limits=limits,
         journal=settings.journal,
+        cache=_cache(settings),
     ) as runtime:
         owner, endings = owner_name(), Endings()
         async with _leases(settings, owner) as lease_s:
@@ -107,6 +109,12 @@ async def _serve(
                 tell(line)
             _listen_to_signals(server, tell)
             return await _until_stopped(server, worker, listening)
+
+
+def _cache(settings: Settings) -> CacheChoice | None:
+    if not settings.result_cache:
+        return None
+    return CacheChoice(bounds=CacheBounds(settings.limits.cache_results, settings.limits.cache_bytes))
 
 
 @asynccontextmanager

@@ -32,7 +32,8 @@ def folder(tmp_path: Path) -> Path:
 def environment(folder: Path, **more: str) -> Mapping[str, str]:
     plain = {name: text for name, text in os.environ.items() if not name.startswith("HALO_")}
     path = f"{ROOT}:{Path(__file__).parent / 'workflows'}"
-    return {**plain, "PYTHONPATH": path, "HALO_TEST_CALLS": str(folder / "calls.log"), **more}
+    caches = {"HALO_CACHE_HOME": str(folder / "cache")}
+    return {**plain, "PYTHONPATH": path, "HALO_TEST_CALLS": str(folder / "calls.log"), **caches, **more}
 
 
 def halo(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
