@@ -75,7 +75,7 @@ def _send(state: State, frontier: Frontier, ready: Ready, views: Sequence[Engine
     reason = f"{choice.reason}; waited for long enough" if frontier.is_overdue(ready) else choice.reason
     frontier.take(ready)
     work.become(Life.RUNNING)
-    state.fleet.enter(work, choice)
+    state.fleet.enter(work, choice, state.now)
     state.tell(Dispatch(work.ref, work.attempt, choice.engine, reason))
     _save_program(state, work, "call")
     return True

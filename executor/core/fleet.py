@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import log2
 
 from executor.core.engine_cache import EngineCache
 from executor.core.work import Work
 from executor.engines.port import EngineSpec, FailureClass, Usage
 from executor.policy.routing import Choice, EngineView, Offer, has_room
 from kvstore.prefix_index import BlockName
-from planner.cost.load import rates_for, rates_of
+from planner.cost.correction import Correction
+from planner.cost.load import RUNNING, rates_beside
 from planner.cost.rates import LoadRates
 from planner.ir.ids import EngineId
 from planner.ir.plan import Agent, Generate
@@ -25,8 +27,9 @@ class Fleet:
     def __init__(self, engines: Sequence[EngineSpec], breaker_failures: int) -> None:
         self.views = {spec.id: EngineView(spec) for spec in engines}
         self.caches = {spec.id: EngineCache(spec) for spec in engines}
+        self.corrections = {spec.id: Correction() for spec in engines}
         self._serving = _by_model(engines)
-        self._rates: dict[tuple[EngineId, str], LoadRates] = {}
+        self._rates: dict[tuple[EngineId, str, int], LoadRates] = {}
         self.inside: dict[EngineId, dict[Work, None]] = {spec.id: {} for spec in engines}
         self._breaker_failures = breaker_failures
         self._retry_tokens = RETRY_TOKENS
@@ -61,11 +64,12 @@ class Fleet:
         block = blocks[warm]
         return any(other != engine and self.views[other].up and self.caches[other].warm(block) for other in others)
 
-    def enter(self, work: Work, choice: Choice) -> None:
+    def enter(self, work: Work, choice: Choice, now: float) -> None:
         view = self.views[choice.engine]
         work.engine, work.load_s = choice.engine, choice.load_s
         self.inside[choice.engine][work] = None
         self.caches[choice.engine].enter(work)
+        work.sent_at, work.beside = now, view.running + 1
         self._put(replace(view, running=view.running + 1, load_s=view.load_s + work.load_s, exclusive=work.suspect))
         self._retry_tokens = min(RETRY_TOKENS, self._retry_tokens + RETRY_EARNED)
 
@@ -78,11 +82,24 @@ class Fleet:
         work.engine = None
         return self._put(replace(view, running=view.running - 1, load_s=load_s, exclusive=False))
 
-    def learn(self, work: Work, usage: Usage) -> None:
-        """The engine counted the prompt's tokens."""
+    def learn(self, work: Work, usage: Usage, now: float) -> None:
+        """The engine counted the tokens of the call, and the call is done."""
         assert work.engine is not None
         if usage.prompt_tokens and work.prompt_tokens:
             self.caches[work.engine].learn(work.prompt_tokens, usage.prompt_tokens)
+        if now > work.sent_at and usage.prompt_tokens:
+            self._correct(work.engine, model_of(work), work, usage, now - work.sent_at)
+
+    def _correct(self, engine: EngineId, model: str, work: Work, usage: Usage, actual_s: float) -> None:
+        """The call shared the engine with those that were there when it came and when it ends: so much longer than its
+        share of the engine's time it lasts."""
+        beside = (work.beside + self.views[engine].running) / 2
+        rates = self._rates_of(engine, model, 2 ** round(log2(beside)))
+        share_s = rates.seconds(usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
+        profile = self.views[engine].spec.profile
+        predicted_s = beside * share_s + (profile.round_trip_s if profile else 0.0)
+        found = self.corrections[engine] = self.corrections[engine].after(predicted_s, actual_s)
+        self._put(replace(self.views[engine], slowness=found.factor))
 
     def answered(self, view: EngineView) -> None:
         if view.failures or view.trips:
@@ -124,13 +141,13 @@ class Fleet:
         has_kv = cache.fits(work) and not cache.comes_warm(work.prefix)
         return Offer(view, load_s, prompt_tokens, warm_tokens, has_kv)
 
-    def _rates_of(self, engine: EngineId, model: str) -> LoadRates:
-        rates = self._rates.get((engine, model))
+    def _rates_of(self, engine: EngineId, model: str, running: int = RUNNING) -> LoadRates:
+        rates = self._rates.get((engine, model, running))
         if rates is None:
             spec = self.views[engine].spec
             served = spec.served_names.get(model, model)
-            rates = rates_of(spec.profile) if spec.profile else rates_for(spec.gpu, served, spec.tensor_parallel)
-            self._rates[engine, model] = rates
+            rates = rates_beside(spec.gpu, served, running, spec.tensor_parallel, spec.profile)
+            self._rates[engine, model, running] = rates
         return rates
 
     def _put(self, view: EngineView) -> EngineView:

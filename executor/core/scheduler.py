@@ -27,6 +27,7 @@ from executor.events import (
     ToolStarted,
     WakeUp,
 )
+from planner.cost.correction import Correction
 from planner.ir.ids import EngineId, NodeRef
 from planner.ir.plan import Agent, Generate
 
@@ -58,6 +59,11 @@ class Scheduler:
     def engines_up(self) -> dict[EngineId, bool]:
         """Which engines are believed to answer."""
         return {engine: view.up for engine, view in self._state.fleet.views.items()}
+
+    @property
+    def corrections(self) -> dict[EngineId, Correction]:
+        """How far each engine is from what is believed of it."""
+        return dict(self._state.fleet.corrections)
 
     def _take(self, event: Event) -> None:
         state = self._state
@@ -134,7 +140,7 @@ class Scheduler:
         if work is None:
             return
         assert work.role is Role.CALL
-        self._state.fleet.learn(work, event.usage)
+        self._state.fleet.learn(work, event.usage, event.at)
         self._state.fleet.answered(self._state.fleet.leave(work))
         assert isinstance(work.stage, Generate | Agent)
         self._state.lengths.learn(work.stage, event.usage.output_tokens)

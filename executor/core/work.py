@@ -75,6 +75,8 @@ class Work:
     engine: EngineId | None = None
     avoid: tuple[EngineId, ...] = ()
     load_s: float = 0.0
+    sent_at: float = 0.0
+    beside: int = 0  # calls that the engine had when it was sent, itself included
     tool: ToolSpec | None = None
     # containers and agents
     agent: "Work | None" = None

@@ -78,6 +78,7 @@ from executor.store.result_cache import CacheBounds, CachedResult, ResultCache
 from executor.tools import ToolRunner
 from executor.values import Values, load_outputs
 from kvstore.program_state import ProgramStates
+from planner.cost.correction import Correction
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, job_of, row_of
 from planner.ir.plan import Effect, ToolSpec
 
@@ -160,6 +161,10 @@ class LiveDriver:
     def engines_up(self) -> Mapping[EngineId, bool]:
         """Which engines are believed to answer."""
         return self._core.engines_up
+
+    def corrections(self) -> Mapping[EngineId, Correction]:
+        """How many times as long as predicted the calls of each engine last, and how far off that is."""
+        return self._core.corrections
 
     async def close(self) -> None:
         """Stop all calls, commit what is finished, and give unfinished jobs back.

@@ -9,7 +9,10 @@ from planner.ir.ids import EngineId
 
 @dataclass(frozen=True, slots=True)
 class EngineView:
-    """What is believed of an engine: what runs inside it, and how many seconds of work that is."""
+    """What is believed of an engine: what runs inside it, and how many seconds of work that is.
+
+    `slowness` is how many times as long as predicted its calls have lasted lately.
+    """
 
     spec: EngineSpec
     up: bool = True
@@ -18,6 +21,7 @@ class EngineView:
     exclusive: bool = False  # a suspected call runs there and nothing may run beside it
     failures: int = 0  # in a row
     trips: int = 0  # times it was taken out since it last answered
+    slowness: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Offer:
     @property
     def done_s(self) -> float:
         """When the call would be done: the work before it, the prompt that is not warm, and the answer."""
-        return self.view.load_s + self.load_s
+        return (self.view.load_s + self.load_s) * self.view.slowness
 
 
 @dataclass(frozen=True, slots=True)

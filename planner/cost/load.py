@@ -26,6 +26,15 @@ def load_seconds(
     return rates.seconds(prompt_tokens, output_tokens)
 
 
+def rates_beside(
+    gpu: str, model: str, running: float, degree: int | None = None, profile: Profile | None = None
+) -> LoadRates:
+    """The rates of an engine that decodes `running` calls beside each other."""
+    if profile is not None:
+        return profile.load_rates(running)
+    return load_rates(replica_for(gpu, model, degree), running)
+
+
 @lru_cache(maxsize=1024)
 def rates_for(gpu: str, model: str, degree: int | None = None) -> LoadRates:
     """The rates of an engine by the names of its GPU kind and its model, on `degree` GPUs."""

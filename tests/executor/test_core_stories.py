@@ -356,3 +356,30 @@ def test_what_a_row_that_ended_earlier_did_is_taken_by_those_to_come() -> None:
     assert not only(Prepare, commands)
     assert TakeShared(node("ask", 1), ContentKey("k")) in commands
     assert SaveNode(node("ask", 1), 0, shared_from=node("ask", 0)) in commands
+
+
+def test_an_engine_whose_calls_last_longer_than_believed_gets_fewer() -> None:
+    """Both are believed to be alike; one takes a second for what the other does in a tenth."""
+    twins = tuple(EngineSpec(EngineId(name), "scripted", ("small",), gpu="A100", max_running=1) for name in "ab")
+    story = Story(call(), rows=60, fleet=twins)
+    ends = {command.node: (command, 0.0) for command in story.begin() if isinstance(command, Dispatch)}
+    sent = dict.fromkeys((spec.id for spec in twins), 0)
+    while ends:
+        first = min(ends, key=lambda ref: (_end_of(*ends[ref]), ref))
+        command, began = ends.pop(first)
+        sent[command.engine] += 1
+        story.now = _end_of(command, began)
+        commands = story.tell(CallFinished(story.now, first, command.attempt, Usage(100, 10)))
+        prepared = story.prepare([*commands, *_settled(story, commands)])
+        ends |= {new.node: (new, story.now) for new in [*commands, *prepared] if isinstance(new, Dispatch)}
+    assert story.core.corrections[EngineId("a")].factor > 2 * story.core.corrections[EngineId("b")].factor
+    assert sent[EngineId("b")] > 4 * sent[EngineId("a")]
+
+
+def _end_of(command: Dispatch, began: float) -> float:
+    return began + (1.0 if command.engine == "a" else 0.1)
+
+
+def _settled(story: Story, commands: Sequence[Command]) -> list[Command]:
+    asked = [command for command in commands if isinstance(command, Settle)]
+    return [more for command in asked for more in story.tell(Settled(story.now, command.node, command.attempt))]
