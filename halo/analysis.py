@@ -10,11 +10,10 @@ from pydantic import TypeAdapter
 from executor.engines.port import EngineSpec
 from executor.store.port import JobDefinition, JobRecord, Store, StoreRefused
 from executor.store.sql import open_store
-from halo.batch.engines import ENGINE_URL, named_engines
-from halo.batch.engines import FLEET as FLEET_FILE
 from halo.batch.errors import FolderRefused
 from halo.batch.folder import DATABASE
-from halo.prices import priced, read_prices, reference_engine
+from halo.priced_fleet import Fleet
+from halo.prices import priced
 from planner.analyse import analyse
 from planner.analysis import Analysis
 from planner.foretell import foretell
@@ -36,34 +35,6 @@ RECOMPUTED = (
     " nothing that was measured goes into it"
 )
 _NOT_COUNTED = "calls that failed are not counted; calls that are on an engine together divide its time"
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """Engines to predict for, and in words where they come from."""
-
-    engines: Sequence[PricedEngine]
-    origin: str = ""
-
-
-def named_or_reference(
-    urls: Sequence[str], models: Sequence[str], fleet: Path | None, environment: Mapping[str, str]
-) -> Fleet:
-    """The engines that are named, in the arguments or in the environment; else the reference.
-
-    Raises `EnginesUnnamed`, `FleetInvalid` or `PricesInvalid`.
-    """
-    prices = read_prices(environment)
-    if urls or models or fleet or environment.get(ENGINE_URL) or environment.get(FLEET_FILE):
-        return Fleet(priced(named_engines(urls, models, fleet, environment), prices))
-    return engines_or_reference((), prices)
-
-
-def engines_or_reference(engines: Sequence[EngineSpec], prices: Mapping[str, float], origin: str = "") -> Fleet:
-    """The reference stands in where there are no engines."""
-    if engines:
-        return Fleet(priced(engines, prices), origin)
-    return Fleet([reference_engine(prices)], "the reference, for no engine is named")
 
 
 def fleet_as_json(engines: Sequence[EngineSpec], prices: Mapping[str, float]) -> Json:

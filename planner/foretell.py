@@ -8,6 +8,7 @@ from planner.explain import explain
 from planner.explanation import Explanation
 from planner.job import JobPart, JobPlan
 from planner.optimize import optimize
+from planner.placement.place import place
 from planner.prefix.saving import PrefixSaving, prefix_savings
 from planner.prefix.texts import Cut
 from planner.timing import PricedEngine, with_times
@@ -30,18 +31,31 @@ def foretell(
     counted: Sequence[JobPart] = (),
     cut: Cut | None = None,
     kv_tokens: Mapping[str, float] | None = None,
+    job_plan: JobPlan | None = None,
 ) -> Forecast:
     """`origin` says where the engines come from. Without a fleet there are no times, and no placement.
+
+    `job_plan` is what `optimize` made of the parts, where somebody has asked it already.
 
     What prompts share is told of `counted`, the same parts with the tokens of their prompts, where a tokenizer was
     asked; `cut` is what it told of other texts, and `kv_tokens` the room of engines of a model that told.
     """
-    job_plan = optimize(parts)
+    job_plan = job_plan or optimize(parts)
     explanation = explain(parts, job_plan)
     explanation = replace(
         explanation, prefixes=_prefixes(counted or parts, job_plan, explanation, fleet, cut, kv_tokens)
     )
-    return Forecast(with_times(explanation, fleet, origin) if fleet else explanation, job_plan)
+    if fleet:
+        explanation = with_times(explanation, fleet, origin)
+        placement = place(explanation, fleet, _names(fleet))
+        assumptions = (*explanation.assumptions, *placement.assumptions)
+        explanation = replace(explanation, placement=placement, assumptions=assumptions)
+    return Forecast(explanation, job_plan)
+
+
+def _names(fleet: Sequence[PricedEngine]) -> Sequence[str]:
+    """All or none."""
+    return [engine.name for engine in fleet] if all(engine.name for engine in fleet) else ()
 
 
 def _prefixes(

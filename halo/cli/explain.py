@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from executor.engines.port import EngineSpec
     from executor.tokenization.counting import Counted
-    from halo.analysis import Fleet as PredictedFor
+    from halo.priced_fleet import Fleet as PredictedFor
     from halo.sdk.workflow import Workflow
     from planner.analysis import Analysis
     from planner.explanation import Explanation
     from planner.ir.plan import Plan
-    from planner.job import JobPart
+    from planner.job import JobPart, JobPlan
     from planner.table import Table
 
 _EXAMPLES = """Examples:
@@ -128,6 +128,7 @@ def _foretold(
     from halo.sdk.find import find_workflow
     from planner.foretell import foretell
     from planner.job import JobPart
+    from planner.optimize import optimize
 
     with prints_aside():
         found = find_workflow(workflow)
@@ -136,7 +137,10 @@ def _foretold(
     if rows is None and not inputs and input_json is None:
         return _plan_alone(found.plan, output)
     part = JobPart(found.plan, _table(found, rows, inputs or [], input_json, limit))
-    counted = _counted(part, specs)
+    job_plan = optimize([part])
+    if not specs:
+        return _shown(foretell([part], fleet.engines, fleet.origin, job_plan=job_plan).explanation, output)
+    counted = _counted(part, job_plan, specs)
     told = foretell(
         [part],
         fleet.engines,
@@ -144,17 +148,17 @@ def _foretold(
         counted=counted.parts,
         cut=counted.cut,
         kv_tokens=counted.kv_tokens,
+        job_plan=job_plan,
     )
     return _shown(told.explanation, output)
 
 
-def _counted(part: "JobPart", specs: "Sequence[EngineSpec]") -> "Counted":
+def _counted(part: "JobPart", job_plan: "JobPlan", specs: "Sequence[EngineSpec]") -> "Counted":
     """In the tokens of the engines that are named, where they tell."""
     from halo.event_loop import run_async
     from halo.tokens import count_prompts
-    from planner.optimize import optimize
 
-    counted = run_async(count_prompts([part], optimize([part]), specs))
+    counted = run_async(count_prompts([part], job_plan, specs))
     if counted.problem:
         warn(f"{counted.problem}\nTokens are estimated by characters.")
     return counted
@@ -191,7 +195,7 @@ def _table(
 
 def _fleet(urls: list[str] | None, models: list[str] | None, fleet: Path | None) -> "PredictedFor":
     """The engines that are named, on the command line or in the environment; else the reference."""
-    from halo.analysis import named_or_reference
+    from halo.priced_fleet import named_or_reference
 
     return named_or_reference(urls or (), models or (), fleet, os.environ)
 
@@ -205,8 +209,6 @@ def _specs(urls: list[str] | None, models: list[str] | None, fleet: Path | None)
 
 
 def _shown(explanation: "Explanation", output: Format) -> str:
-    from planner.page import page
-
     match output:
         case Format.TREE:
             return explanation.to_tree().rstrip()
@@ -215,14 +217,14 @@ def _shown(explanation: "Explanation", output: Format) -> str:
         case Format.MERMAID:
             return explanation.to_mermaid().rstrip()
         case Format.HTML:
+            from planner.page import page
+
             return page(explanation)
         case _:
             return explanation.to_text().rstrip()
 
 
 def _shown_analysis(analysis: "Analysis", output: Format) -> str:
-    from planner.page import analysis_page
-
     match output:
         case Format.TREE:
             return analysis.to_tree().rstrip()
@@ -231,6 +233,8 @@ def _shown_analysis(analysis: "Analysis", output: Format) -> str:
         case Format.MERMAID:
             return analysis.to_mermaid().rstrip()
         case Format.HTML:
+            from planner.page import analysis_page
+
             return analysis_page(analysis)
         case _:
             return analysis.to_text().rstrip()

@@ -13,9 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from executor.engines.port import EngineSpec
-from halo.analysis import Fleet, analyze_folder
+from halo.analysis import analyze_folder
 from halo.batch.run import Batch, run_batch
 from halo.cli.main import make_app
+from halo.priced_fleet import Fleet
 from halo.sdk.find import find_workflow
 from planner.ir.ids import EngineId
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse
 
-from halo.analysis import analyze_job, engines_or_reference
+from halo.analysis import analyze_job
+from halo.priced_fleet import engines_or_reference
 from halo.service import views
 from halo.service.json_body import JsonRoute
 from halo.service.parts import TheParts, TheTenant

@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter
 
-from halo.analysis import engines_or_reference
+from halo.priced_fleet import engines_or_reference
 from halo.service import views
 from halo.service.accept import plan_of, read_table
 from halo.service.json_body import JsonRoute
