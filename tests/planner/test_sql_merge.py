@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from parameterised_reads import CATALOG, SCHEMA, Read, reads
 from sqlglot import exp
 
+from planner.ir.plan import ToolSpec
 from planner.sql.catalog import Catalog, Kind, Table
+from planner.sql.forecast import least_statements
 from planner.sql.merge import Merged, NotMerged, merge
 from planner.sql.statement import Dialect
 
@@ -159,6 +161,11 @@ def test_what_equals_what_is_ordered_by_is_ordered_too() -> None:
              WHERE film.genre = :genre ORDER BY film.film_id, credit.job"""
     assert merged(sql, {"genre": "Drama"})
     assert "add credit.fee, film.title" in reason(sql.replace("JOIN", "LEFT JOIN").replace("film.film_id, c", "c"))
+
+
+@pytest.mark.parametrize(("max_batch", "calls", "least"), [(1, 7, 7), (64, 0, 0), (64, 64, 1), (64, 65, 2)])
+def test_how_many_statements_there_are_at_least(max_batch: int, calls: int, least: int) -> None:
+    assert least_statements(ToolSpec("look_up", max_batch=max_batch), calls) == least
 
 
 @settings(LAWS, max_examples=200)
