@@ -1,12 +1,13 @@
 """A good asynchronous client without Halo: what `plan_batch` holds Halo against.
 
-It reads the same plans and sends the same requests over the same HTTP body, runs tools with the same runner, starts
-each stage of a program as soon as that stage's own inputs exist, and keeps nothing.
+It reads the same plans and sends the same requests over the same HTTP body, runs tools in the same processes (each
+call by itself: to merge queries is Halo's doing), starts each stage of a program as soon as that stage's own inputs
+exist, and keeps nothing.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from executor.child_process import ToolFailed
@@ -138,7 +139,7 @@ class PlainClient:
         for _ in range(spec.retries + 1):
             try:
                 self.counts.tools += 1
-                return await self._tools.run(spec, arguments)
+                return await self._tools.run(replace(spec, max_batch=1), arguments)
             except ToolFailed as error:
                 why = str(error)
         raise StageFailed("tool_failed", why)

@@ -16,7 +16,8 @@ Arms, each given the same rows in a round and an engine whose prefix cache is em
 - `halo`: what `halo batch run` does, from rows to written results, every output committed to SQLite;
 - `client again`: the noise.
 
-All arms send answers cut at `--answer-tokens` tokens, over the same HTTP client, and run tools with the same runner.
+All arms ask for answers of at most `--answer-tokens` tokens, over the same HTTP client, and run tools in the same kind
+of processes. Halo keeps no results from job to job here.
 The order of arms turns around each round. Speed-up is the client's seconds by the arm's in the same round; shown is the
 median over the rounds. Needs `make engine`.
 """
@@ -66,6 +67,7 @@ from workloads.rows.draw_rows import Row, RowsUnavailable
 ARMS = (BASE, "sorted", "remember", "by operator", "by query", "halo", AGAIN)
 TRIED = tuple(Bounds(programs, 64) for programs in (4, 8, 16, 32)) + tuple(Bounds(10_000, calls) for calls in (8, 24))
 TRIAL_ROWS = 24
+SHOWN_FAILURES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,8 @@ async def _client(
         await tools.close()
         await asyncio.gather(*(engine.close() for engine in engines))
     counts: Counts = client.counts
+    for failure in [result for result in results if isinstance(result, StageFailed)][:SHOWN_FAILURES]:
+        print(f"failed: {failure}"[:300])
     kept = [None if isinstance(result, StageFailed) else result for result in results]
     return Result(kept, counts.calls, len(set(counts.asked)), counts.tools, counts.usage)
 
@@ -253,8 +257,8 @@ async def _halo(workflow: Workflow[..., Any], rows: Sequence[Row], specs: Sequen
         for line in (out / RESULTS).read_text().splitlines():
             record = json.loads(line)
             results[record["row"]] = record["result"]
-        for line in (out / ERRORS).read_text().splitlines()[:3]:
-            print(line[:300])
+        for line in (out / ERRORS).read_text().splitlines()[:SHOWN_FAILURES]:
+            print(f"failed: {line}"[:300])
     used: Mapping[str, int] = summary.usage
     usage = Usage(used["prompt_tokens"], used["output_tokens"], used["cached_tokens"])
     return Result(results, used["calls"], 0, used["tools"], usage)
