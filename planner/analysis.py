@@ -124,6 +124,7 @@ class Analysis:
             "engine_seconds": self.engine_seconds,
             "stages": [asdict(stage) for stage in self.stages],
             "savings": [asdict(saving) for saving in self.savings],
+            "prefixes": dict(self.prefix_tokens()),
             "engines": [asdict(engine) for engine in self.engines],
             "notes": list(self.notes),
             "prediction": self.prediction.to_json(),
@@ -194,16 +195,24 @@ class Analysis:
         yield "what each pass saved, of what running as written asks for:"
         yield from aligned(self.saving_rows(), first_figure=1)
 
-    def _prefix_lines(self) -> Iterator[str]:
+    def prefix_tokens(self) -> tuple[tuple[str, float], ...]:
+        """Prompt tokens found in prefix caches: by engines, and as predicted of three orders."""
         found = self.prediction.prefixes
-        if found:
-            optimum, planned, arrival = (
-                whole(sum(getattr(saving, name) for saving in found))
-                for name in ("optimum_tokens", "planned_tokens", "arrival_tokens")
-            )
+        if not found:
+            return ()
+        return (
+            ("actual", float(self.cached_tokens)),
+            ("planned order", sum(saving.planned_tokens for saving in found)),
+            ("order of the rows", sum(saving.arrival_tokens for saving in found)),
+            ("at best", sum(saving.optimum_tokens for saving in found)),
+        )
+
+    def _prefix_lines(self) -> Iterator[str]:
+        if told := dict(self.prefix_tokens()):
             yield (
-                f"prefix order: engines found {self.cached_tokens:,} prompt tokens in their caches; predicted were"
-                f" {planned} in the planned order, {arrival} in the order of the rows, {optimum} at best"
+                f"prefix order: engines found {whole(told['actual'])} prompt tokens in their caches; predicted were"
+                f" {whole(told['planned order'])} in the planned order, {whole(told['order of the rows'])} in the order"
+                f" of the rows, {whole(told['at best'])} at best"
             )
 
     def _engine_lines(self) -> Iterator[str]:

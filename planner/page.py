@@ -184,20 +184,22 @@ def _compared(analysis: Analysis) -> Iterator[_Bars]:
     timed = [(t.path, t.engine_seconds, d.engine_s) for t, d in asked if t.engine_seconds is not None]
     if timed:
         yield _bars("engine seconds", timed, three_digits)
+    found = analysis.prefix_tokens()
+    yield _bars("prompt tokens found in prefix caches", [(name, Span(tokens, tokens), None) for name, tokens in found])
     ran = [(d.path, d.begun_s, d.ended_s) for _, d in pairs if d.begun_s is not None and d.ended_s is not None]
     yield _Bars("when each stage ran", [_from_to(path, begun, ended, analysis.seconds) for path, begun, ended in ran])
 
 
-def _bars(title: str, given: Sequence[tuple[str, Span, float]], show: Callable[[float], str] = whole) -> _Bars:
-    widest = max([1e-9, *(max(span.high, actual) for _, span, actual in given)])
+def _bars(title: str, given: Sequence[tuple[str, Span, float | None]], show: Callable[[float], str] = whole) -> _Bars:
+    widest = max([1e-9, *(max(span.high, actual or 0.0) for _, span, actual in given)])
     bars = [
         _Bar(
             path,
             100 * span.low / widest,
             100 * span.high / widest,
             " to ".join(dict.fromkeys(map(show, (span.low, span.high)))),
-            100 * actual / widest,
-            show(actual),
+            None if actual is None else 100 * actual / widest,
+            "" if actual is None else show(actual),
         )
         for path, span, actual in given
     ]

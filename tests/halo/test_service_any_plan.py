@@ -60,7 +60,7 @@ def requests(draw: Draw) -> tuple[Plan, list[dict[str, Json]]]:
 
 @settings(max_examples=30, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(requests())
-def test_any_plan_is_explained_and_run_to_an_end(request: tuple[Plan, list[dict[str, Json]]]):
+def test_any_plan_is_explained_run_to_an_end_and_analyzed(request: tuple[Plan, list[dict[str, Json]]]):
     asyncio.run(_explained_and_run(*request))
 
 
@@ -79,3 +79,8 @@ async def _runs_to_an_end(api: httpx.AsyncClient, body: dict[str, Json]) -> None
     run = (await api.get(accepted.json()["links"]["wait"])).json()
     assert run["status"] in ("succeeded", "failed"), run
     assert (run["error"] is None) == (run["status"] == "succeeded")
+    analyzed = await api.get(f"/v1/runs/{run['id']}/analyze")
+    assert analyzed.status_code == 200, analyzed.text
+    assert analyzed.json()["analysis"]["calls"] == run["usage"]["calls"]
+    if run["status"] == "succeeded":
+        assert analyzed.json()["analysis"]["calls"] <= analyzed.json()["analysis"]["prediction"]["calls"]["high"]
