@@ -10,7 +10,7 @@ from planner.job import PassReport
 from planner.mermaid import mermaid
 from planner.placement.placement import Placement
 from planner.prefix.saving import PrefixSaving
-from planner.sections import placement_lines, prefix_lines
+from planner.sections import placement_lines, prefix_lines, shares_text
 from planner.text_tables import aligned, three_digits
 from planner.tree import tree
 
@@ -144,13 +144,24 @@ class Explanation:
 
     def to_mermaid(self) -> str:
         """A flowchart of all plans, each stage with its calls."""
-        return mermaid(self.plans, self.labels(stage_label))
+        return mermaid(self.plans, self._labels(lambda stage: "\n".join([*_said(stage), *self._where(stage)])))
 
     def to_tree(self) -> str:
         """All plans as trees, each stage with its calls, tokens and times."""
-        return tree(self.plans, [self.title(number) for number in range(len(self.plans))], self.labels(_branch_label))
+        return tree(self.plans, [self.title(number) for number in range(len(self.plans))], self._labels(self._branch))
 
-    def labels(self, label: Callable[[StageForecast], str]) -> list[dict[str, str]]:
+    def _branch(self, stage: StageForecast) -> str:
+        tokens = [f"{stage.merged_tokens} prompt tokens"] if stage.asks_model else []
+        seconds = [] if stage.engine_seconds is None else [f"{stage.engine_seconds.short()} s"]
+        notes = [stage.note] if stage.note else []
+        return ", ".join([*_said(stage), *tokens, *seconds, *self._where(stage), *notes])
+
+    def _where(self, stage: StageForecast) -> Iterator[str]:
+        """The engines it runs on; a tool's pool goes without saying."""
+        placed = self.placement.stages if self.placement and stage.asks_model else ()
+        yield from (f"on {shares_text(one)}" for one in placed if (one.plan, one.path) == (stage.plan, stage.path))
+
+    def _labels(self, label: Callable[[StageForecast], str]) -> list[dict[str, str]]:
         """For each plan, what `label` says of its stages, by path."""
         numbers = range(len(self.plans))
         return [{stage.path: label(stage) for stage in self.stages if stage.plan == number} for number in numbers]
@@ -232,18 +243,8 @@ def _cost_cells(stage: StageForecast) -> tuple[str, ...]:
     return tuple("" if span is None else span.short() for span in (stage.engine_seconds, stage.usd))
 
 
-def stage_label(stage: StageForecast) -> str:
-    return f"{stage.kind} {stage.does}".strip() + f"\n{stage.distinct} of {stage.calls}"
-
-
-def _branch_label(stage: StageForecast) -> str:
-    unit = "calls" if stage.asks_model else "times"
-    said = [f"{stage.kind} {stage.does}".strip(), f"{stage.distinct} of {stage.calls} {unit}"]
-    if stage.asks_model:
-        said.append(f"{stage.merged_tokens} prompt tokens")
-    if stage.engine_seconds is not None:
-        said.append(f"{stage.engine_seconds.short()} s")
-    return ", ".join([*said, stage.note] if stage.note else said)
+def _said(stage: StageForecast) -> tuple[str, str]:
+    return f"{stage.kind} {stage.does}".strip(), f"{stage.distinct} of {stage.calls}"
 
 
 def _html_row(cells: Sequence[str], tag: str = "td") -> str:

@@ -111,7 +111,7 @@ def test_explain_counts_calls_without_making_any(halo: Halo, tmp_path: Path) -> 
     ("form", "beginning"),
     [
         ("table", "plan triage, 1 row"),
-        ("tree", "plan triage, 1 row\n├─ topic: generate test-model, 1 of 1 calls, "),
+        ("tree", "plan triage, 1 row\n├─ topic: generate test-model, 1 of 1, "),
         ("mermaid", "flowchart"),
         ("html", "<!doctype html>"),
     ],

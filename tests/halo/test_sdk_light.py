@@ -73,6 +73,8 @@ def ask(question: str, tries: int = 2) -> Draft:
     assert_type(first, Draft)
     assert_type(say(question), str)
     assert_type(run_sql(first.sql), list[int])
+    assert_type(run_sql.named("first_try")(first.sql, limit=1), list[int])
+    assert_type(draft.named("first_draft")(question), Draft)
     assert_type(halo.map(run_sql, [first.sql]), list[list[int]])
     assert_type(halo.choose(first.sql == "", then=lambda: 1, otherwise=lambda: 2), int)
     assert_type(halo.loop(lambda d: d, first, until=lambda d: d.sql == "", max_rounds=2), Draft)

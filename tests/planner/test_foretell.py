@@ -53,6 +53,8 @@ def test_all_of_it_is_told_in_every_format() -> None:
     assert [saving["model"] for saving in data["prefixes"]] == [saving.model for saving in both.prefixes]
     assert "no schedule is below" in page(both)
     assert all(stage.path.split("/")[-1] in both.to_tree() for stage in both.stages)
+    assert "on big" in both.to_tree()
+    assert "on big" in both.to_mermaid()
 
 
 def test_the_same_job_and_fleet_give_the_same_forecast() -> None:
