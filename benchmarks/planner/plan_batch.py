@@ -65,8 +65,9 @@ from planner.table import Table
 from workloads.rows.draw_rows import Row, RowsUnavailable
 
 ARMS = (BASE, "sorted", "remember", "by operator", "by query", "halo", AGAIN)
-TRIED = tuple(Bounds(programs, 64) for programs in (4, 8, 16, 32)) + tuple(Bounds(10_000, calls) for calls in (8, 24))
-TRIAL_ROWS = 24
+#: All programs at once with so many calls, or so many programs with as many calls as the engine takes.
+TRIED = tuple(Bounds(10_000, calls) for calls in (8, 16, 32, 64)) + tuple(Bounds(programs, 64) for programs in (8, 16))
+TRIAL_ROWS = 32
 SHOWN_FAILURES = 2
 
 
