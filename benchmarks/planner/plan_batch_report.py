@@ -98,7 +98,7 @@ def _line(runs: Sequence[Run], arm: str) -> str:
     low, high = _interval(ratios) if ratios else (0.0, 0.0)
 
     def middle(figure: str) -> float:
-        return statistics.median(getattr(run, figure) for run in own)
+        return float(statistics.median(getattr(run, figure) for run in own))
 
     prefilled = statistics.median(run.prompt_tokens - run.cached_tokens for run in own)
     speedup = statistics.median(ratios) if ratios else 0.0
