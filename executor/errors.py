@@ -4,6 +4,7 @@
     ├── FleetInvalid      a fleet file, an engine's URL or an engine's options that cannot work
     ├── AnswersInvalid    a file of recorded answers that cannot be read
     ├── ProfileInvalid    a profile file that cannot be read, or holds no profile
+    ├── NotTokenized      a tokenizer that cannot be had, or cannot take the messages (`executor.tokenization.port`)
     ├── NotMeasured       an engine that did not answer while it was to be measured
     └── EngineNotRunning  the CPU engine of this machine is not built, did not start, or died too often
 

@@ -17,6 +17,8 @@ from executor.store.memory import MemoryStore
 from executor.store.port import Store, StoreRefused, StoreUnavailable
 from executor.store.result_cache import CacheBounds, CachingStore, ResultCache
 from executor.store.sql import open_store
+from executor.tokenization.counting import PromptCounter
+from executor.tokenization.open import block_tokens_of, folder_tokenizers
 from executor.tools import ToolBody, ToolRunner
 from kvstore.memory_state import MemoryStates
 from kvstore.program_state import ProgramStates
@@ -62,6 +64,7 @@ async def open_runtime(
 
     Engines that name no models are asked which they serve; one that does not answer then serves none until it does.
     With a `cache`, results are kept for later jobs; one that cannot be opened is done without.
+    Raises `NotTokenized` where a tokenizer that an engine's options name cannot be opened.
     """
     clock = clock or WallClock()
     async with AsyncExitStack() as stack:
@@ -80,9 +83,16 @@ async def open_runtime(
         results = await _open_cache(cache, store, stack) if cache else None
         bounds = cache.bounds if cache else None
         driver = await stack.enter_async_context(
-            LiveDriver(opened, runner, store, states, clock, limits, events, results, bounds)
+            LiveDriver(opened, runner, store, states, clock, limits, events, results, bounds, _counter(opened))
         )
         yield Runtime(store, states, tuple(opened), runner, driver)
+
+
+def _counter(engines: Sequence[Engine]) -> PromptCounter | None:
+    """Where the fleet file names tokenizers. Engines are not asked: planning would wait for them."""
+    specs = [engine.spec for engine in engines]
+    tokenizers = folder_tokenizers(specs)
+    return PromptCounter(tokenizers, block_tokens_of(specs)) if tokenizers else None
 
 
 async def _open_cache(choice: CacheChoice, store: CachingStore, stack: AsyncExitStack) -> ResultCache | None:

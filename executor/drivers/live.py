@@ -75,6 +75,7 @@ from executor.store.port import (
     ToolBegun,
 )
 from executor.store.result_cache import CacheBounds, CachedResult, ResultCache
+from executor.tokenization.counting import PromptCounter
 from executor.tools import ToolRunner
 from executor.values import Values, load_outputs
 from kvstore.program_state import ProgramStates
@@ -110,9 +111,11 @@ class LiveDriver:
         journal: Journal | None = None,
         cache: ResultCache | None = None,
         cache_bounds: CacheBounds | None = None,
+        counter: PromptCounter | None = None,
     ) -> None:
         self._engines: Mapping[EngineId, Engine] = {engine.spec.id: engine for engine in engines}
         self._tools, self._store, self._clock, self._journal = tools, store, clock, journal
+        self._counter = counter
         self._core = Scheduler([engine.spec for engine in engines], limits)
         self._values = Values()
         self._states = LiveState(states, clock)
@@ -335,13 +338,14 @@ class LiveDriver:
             self._post(event)
 
     def _plan(self, job: LiveJob) -> None:
-        if job.table.rows <= ROWS_PLANNED_AT_ONCE and not job.contents.ended:
+        if job.table.rows <= ROWS_PLANNED_AT_ONCE and not job.contents.ended and not self._counter:
             self._inbox.append(planned(job, self._clock.now()))
         else:
             self._tasks.spawn(self._plan_aside(job))
 
     async def _plan_aside(self, job: LiveJob) -> None:
-        event = await asyncio.to_thread(planned, job, 0.0)
+        token_blocks = await self._counter.token_blocks(job.plan, job.table) if self._counter else {}
+        event = await asyncio.to_thread(planned, job, 0.0, token_blocks)
         known = await self._answers_before(job, event) if job.contents.ended else {}
         self._post(replace(event, at=self._clock.now(), known=known))
 

@@ -1,7 +1,7 @@
 """A job while the live driver runs it: from what the store holds to what the core is told."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from executor.commands import Status
@@ -12,6 +12,7 @@ from executor.store.port import Claim, JobContents, Store
 from planner.ir.codec import decode
 from planner.ir.ids import ContentKey, NodeRef, program_id
 from planner.ir.plan import Plan
+from planner.prefix.blocks import StageBlocks
 from planner.table import Table
 
 
@@ -58,5 +59,5 @@ def answered_before(job: LiveJob, planned: BatchPlanned) -> Iterator[tuple[Conte
                 yield grouping.keys[group], NodeRef(program_id(job.claim.job, row), stage)
 
 
-def planned(job: LiveJob, at: float) -> BatchPlanned:
-    return plan_batch(job.claim.job, job.plan, job.table, at)
+def planned(job: LiveJob, at: float, token_blocks: Mapping[str, StageBlocks] | None = None) -> BatchPlanned:
+    return plan_batch(job.claim.job, job.plan, job.table, at, token_blocks)

@@ -1,14 +1,22 @@
 """The prompts of a planned job in an engine's own tokens, as far as that is cheap."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from executor.tokenization.port import Tokenize
+import structlog
+
+from executor.tokenization.port import NotTokenized, Tokenize
+from planner.ir.plan import Plan
 from planner.ir.values import Json
 from planner.job import JobPart, JobPlan
+from planner.optimize import optimize
 from planner.prefix.blocks import StageBlocks
 from planner.prefix.known import KnownPrompts, known_prompts
 from planner.prefix.texts import BLOCK_TOKENS, Cut
+from planner.table import Table
+
+log = structlog.get_logger(__name__)
 
 #: Up to so many prompts a tokenizer is asked for each; beyond, a sample says how long tokens are.
 COUNTED_PROMPTS = 1000
@@ -55,6 +63,25 @@ async def count_tokens(
             left -= len(known.messages)
         counted.append(replace(part, token_blocks=blocks))
     return Counted(tuple(counted), Cut(block_tokens, sizes.chars_per_token))
+
+
+class PromptCounter:
+    """Counts a job's prompts before it is planned. A tokenizer that fails is done without: texts are cut instead."""
+
+    def __init__(self, tokenizers: Mapping[str, Tokenize], block_tokens: int = BLOCK_TOKENS) -> None:
+        self._tokenizers = tokenizers
+        self._block_tokens = block_tokens
+
+    async def token_blocks(self, plan: Plan, table: Table) -> Mapping[str, StageBlocks]:
+        """Of the plan as it will be run, for `JobPart.token_blocks`."""
+        part = JobPart(plan, table)
+        job_plan = await asyncio.to_thread(optimize, [part])
+        try:
+            counted = await count_tokens([part], job_plan, self._tokenizers, self._block_tokens)
+        except NotTokenized as problem:
+            log.warning("prompts are not counted in tokens", reason=str(problem))
+            return {}
+        return counted.parts[0].token_blocks
 
 
 class _Sizes:

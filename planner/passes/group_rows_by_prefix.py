@@ -9,6 +9,7 @@ import numpy as np
 
 from planner.cost.quantiles import length_prior
 from planner.draft import Draft, DraftPart, parts_of_plans
+from planner.ir.tokens import CHARS_PER_TOKEN
 from planner.job import PassReport
 from planner.prefix.groups import enlarged
 from planner.prefix.texts import Cut, text_pieces
@@ -49,33 +50,36 @@ def group_rows_by_prefix(draft: Draft) -> tuple[Draft, PassReport]:
 
 def _deciding(prompts: Sequence[Prompt], part: DraftPart) -> tuple[PrefixTree | None, Rank]:
     """The tree of the stage with the most to gain, and how its siblings rank; the earlier stage wins a tie."""
+    rows = np.arange(part.table.rows)
+    counted = {path: PrefixTree(blocks.of_rows(rows)) for path, blocks in part.token_blocks.items()}
     segments = Segments(part.plan, part.table, part.groups)
-    gains = [_gain_chars(prompt, segments, part.table.rows) for prompt in prompts]
+    gains = [_gain_tokens(prompt, segments, counted.get(prompt.path)) for prompt in prompts]
     if max(gains, default=0.0) <= 0:
         return None, _decode_heavy(0.0)
     prompt = prompts[gains.index(max(gains))]
-    blocks = part.token_blocks.get(prompt.path) or text_pieces(prompt, segments, part.table.rows, Cut())
-    tree = PrefixTree(blocks.of_rows(np.arange(part.table.rows)))
-    return tree if _has_groups(tree) else None, _decode_heavy(length_prior(prompt.stage.sampling.max_tokens).mean)
+    tree = counted.get(prompt.path) or PrefixTree(text_pieces(prompt, segments, len(rows), Cut()).of_rows(rows))
+    return tree if _groups(tree) else None, _decode_heavy(length_prior(prompt.stage.sampling.max_tokens).mean)
 
 
-def _gain_chars(prompt: Prompt, segments: Segments, rows: int) -> float:
-    """About what an order of the rows can share of the prompt and another cannot."""
+def _gain_tokens(prompt: Prompt, segments: Segments, counted: PrefixTree | None) -> float:
+    """What an order of the rows can share of the prompt and another cannot: about, where it is not counted."""
+    if counted is not None:
+        return sum(node.tokens * (node.leaves - 1) for node in _groups(counted))
     gain_chars, groups = 0.0, 1
     for segment, (node, chars) in zip(prompt.segments, segments.descend(prompt.segments), strict=False):
         if node.count > groups and segment is not None:
             gain_chars += segments.shared_chars(segment)
         groups = node.count
-        if groups == rows:
+        if groups == len(node.of_row):
             break
         if groups > 1:
             gain_chars += chars[node.of_row].sum() - chars.sum()
-    return float(gain_chars)
+    return float(gain_chars) / CHARS_PER_TOKEN
 
 
-def _has_groups(tree: PrefixTree) -> bool:
-    """True when some prompts, and not all, share something."""
-    return any(1 < node.leaves < len(tree.blocks) for node in tree.walk())
+def _groups(tree: PrefixTree) -> list[Node]:
+    """What some prompts, and not all, share."""
+    return [node for node in tree.walk() if 1 < node.leaves < len(tree.blocks)]
 
 
 def _decode_heavy(output_tokens: float) -> Rank:

@@ -7,14 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from example_plans import generate, output
+from live_runs import submit
 
+from executor.clock import WallClock
+from executor.drivers.live import LiveDriver
+from executor.engines.answers import FromFunction
 from executor.engines.local_vllm import LocalVllm
-from executor.engines.port import EngineSpec
-from executor.tokenization.counting import count_tokens
+from executor.engines.port import EngineSpec, GenerateRequest
+from executor.engines.scripted import Scripted
+from executor.store.memory import MemoryStore
+from executor.tokenization.counting import PromptCounter, count_tokens
 from executor.tokenization.file import TokenizerFolder
 from executor.tokenization.open import folder_tokenizers
-from executor.tokenization.port import NotTokenized, TokenIds
+from executor.tokenization.port import NotTokenized, TokenIds, Tokenize
 from executor.tokenization.vllm import PrefixCache, VllmTokenizer
+from executor.tools import ToolRunner
+from kvstore.memory_state import MemoryStates
 from planner.ir.expressions import Column, Const
 from planner.ir.ids import EngineId
 from planner.ir.plan import Input, Plan
@@ -189,3 +197,39 @@ async def test_the_engine_and_its_models_folder_agree(real_engine: LocalVllm) ->
     read = await TokenizerFolder(Path(__file__).parents[2] / ".engine" / "tiny-llama")(prompts)
 
     assert [tokens.tolist() for tokens in read] == [tokens.tolist() for tokens in asked]
+
+
+async def by_last_letter(prompts: Sequence[Sequence[Json]]) -> list[TokenIds]:
+    """To this tokenizer prompts are alike whose last words are."""
+    return [np.full(64, ord(each[0]["content"][-1])) for each in prompts]
+
+
+async def broken(prompts: Sequence[Sequence[Json]]) -> list[TokenIds]:
+    raise NotTokenized("folder", "is gone", "bring it back")
+
+
+@pytest.mark.parametrize(
+    ("tokenize", "order"),
+    [(by_last_letter, ["a1", "d1", "b2", "c2"]), (broken, ["a1", "b2", "c2", "d1"])],
+)
+async def test_the_live_driver_plans_in_tokens_where_a_tokenizer_is_at_hand(
+    tokenize: Tokenize, order: list[str]
+) -> None:
+    """Texts have nothing in common; to this tokenizer those are alike that end alike."""
+    asked: list[str] = []
+
+    def answer(request: GenerateRequest) -> str:
+        asked.append(request.messages[0]["content"][-2:])
+        return "yes"
+
+    plan = Plan("p", (Input("x"),), (generate("ask", Column("x")),), output("ask"))
+    store = MemoryStore()
+    job = await submit(store, plan, [{"x": row * 100} for row in ("a1", "b2", "c2", "d1")])
+    engine = Scripted(EngineSpec(EngineId("e"), "scripted", ("small",), max_running=1), FromFunction(answer))
+    counter = PromptCounter({"small": tokenize}, 16)
+    async with LiveDriver([engine], ToolRunner({}), store, MemoryStates(), WallClock(), counter=counter) as driver:
+        claim = await store.claim("test", 60.0, job)
+        assert claim is not None
+        await driver.run(claim)
+
+    assert asked == order

@@ -1,12 +1,15 @@
 """A job's prompts in the tokens of the engines that are named."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from example_plans import generate, output
 
 from executor.engines.port import EngineSpec
+from executor.tokenization.port import NotTokenized
 from halo.tokens import count_prompts
+from halo.wiring import open_runtime
 from planner.foretell import foretell
 from planner.ir.expressions import Column
 from planner.ir.ids import EngineId
@@ -59,3 +62,11 @@ async def test_engines_that_have_no_tokenizer_are_not_asked() -> None:
     counted = await count_prompts([part], optimize([part]), [EngineSpec(EngineId("e"), "scripted", ("small",))])
 
     assert (counted.problem, counted.parts[0].token_blocks) == ("", {})
+
+
+async def test_a_tokenizer_folder_that_is_not_there_is_told_before_anything_runs(tmp_path: Path) -> None:
+    named = EngineSpec(EngineId("e"), "vllm", ("small",), "http://127.0.0.1:9", options={"tokenizer": str(tmp_path)})
+
+    with pytest.raises(NotTokenized, match=r"tokenizer\.json|not installed"):
+        async with open_runtime([named], {}):
+            pass
