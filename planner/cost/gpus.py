@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+_PCIE_3, _PCIE_4, _PCIE_5 = 16.0, 32.0, 64.0  # 16 lanes, one way
+
 
 @dataclass(frozen=True, slots=True)
 class Efficiency:
@@ -23,7 +25,8 @@ class Efficiency:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One device. Peaks are dense bf16; `link_gb_per_s` is one way, to the others of its tensor-parallel group.
+    """One device. Peaks are dense bf16; `link_gb_per_s` is one way, to the others of its tensor-parallel group,
+    `host_gb_per_s` one way to the memory of its host, as the data sheet's bus has it.
 
     `calibrated` says that `compute`, `memory`, `blend` and `launch_s` are fitted to measurements on this kind. `source`
     says to which, and who gives the peaks.
@@ -37,6 +40,7 @@ class Gpu:
     source: str
     efficiency: Efficiency
     calibrated: bool = False
+    host_gb_per_s: float = _PCIE_4
 
     @property
     def peak_flops(self) -> float:
@@ -50,14 +54,19 @@ class Gpu:
 _VIDUR = "efficiency fitted to operator times measured by Vidur (MLSys 2024)"
 #: Between those of the three measured kinds; what a kind really reaches depends on its kernels and its power limit.
 _ASSUMED = Efficiency(compute=0.7, memory=0.8, blend=1.6, launch_s=36e-6)
-_PCIE_4, _PCIE_5 = 32.0, 64.0
 
 
 def _from_data_sheet(
-    name: str, vendor: str, tflops: float, gb_per_s: float, memory_gb: float, link_gb_per_s: float
+    name: str,
+    vendor: str,
+    tflops: float,
+    gb_per_s: float,
+    memory_gb: float,
+    link_gb_per_s: float,
+    host_gb_per_s: float = _PCIE_4,
 ) -> Gpu:
     source = f"{vendor} data sheet; efficiency assumed, not measured"
-    return Gpu(name, tflops, gb_per_s, memory_gb, link_gb_per_s, source, _ASSUMED)
+    return Gpu(name, tflops, gb_per_s, memory_gb, link_gb_per_s, source, _ASSUMED, host_gb_per_s=host_gb_per_s)
 
 
 # From `python -m benchmarks.planner.cost_model`, fitted on all models; attention and the step are assumed here too.
@@ -75,18 +84,18 @@ _LLAMA_ON_CPU = (
 GPUS = (
     Gpu("A100-40", 312, 1555, 40, 300, f"NVIDIA data sheet (SXM); {_VIDUR} on the one with 80 GB", _A100),
     A100_80,
-    Gpu("H100", 989, 3350, 80, 450, f"NVIDIA data sheet (SXM); {_VIDUR}", _H100, calibrated=True),
-    Gpu("H200", 989, 4800, 141, 450, f"NVIDIA data sheet (SXM); {_VIDUR} on H100", _H100),
-    _from_data_sheet("B200", "NVIDIA", 2250, 8000, 180, 900),
+    Gpu("H100", 989, 3350, 80, 450, f"NVIDIA data sheet (SXM); {_VIDUR}", _H100, True, _PCIE_5),
+    Gpu("H200", 989, 4800, 141, 450, f"NVIDIA data sheet (SXM); {_VIDUR} on H100", _H100, False, _PCIE_5),
+    _from_data_sheet("B200", "NVIDIA", 2250, 8000, 180, 900, _PCIE_5),
     _from_data_sheet("L40S", "NVIDIA", 362, 864, 48, _PCIE_4),
     _from_data_sheet("A6000", "NVIDIA", 154.8, 768, 48, 56),
     Gpu("A40", 149.7, 696, 48, 56, f"NVIDIA data sheet; {_VIDUR}", _A40, calibrated=True),
     _from_data_sheet("A10", "NVIDIA", 125, 600, 24, _PCIE_4),
     _from_data_sheet("L4", "NVIDIA", 121, 300, 24, _PCIE_4),
     # It has no bf16: the peak is that of fp16, which engines use instead.
-    _from_data_sheet("T4", "NVIDIA", 65, 320, 16, 16),
+    _from_data_sheet("T4", "NVIDIA", 65, 320, 16, _PCIE_3, _PCIE_3),
     _from_data_sheet("RTX-4090", "NVIDIA", 165, 1008, 24, _PCIE_4),
-    _from_data_sheet("MI300X", "AMD", 1307, 5300, 192, 448),
+    _from_data_sheet("MI300X", "AMD", 1307, 5300, 192, 448, _PCIE_5),
     Gpu(
         "cpu",
         1.0,

@@ -298,10 +298,11 @@ def test_a_crowd_is_slower_for_each_and_faster_for_all():
 
 
 def test_the_profile_of_the_cpu_engine_gives_back_what_was_measured():
-    prompt = EngineModel(replace(PROFILES["cpu"], step_tokens=8192))
-    prompt.submit("long prompt", 8000, 1, at=0.0)
-    assert drain(prompt)[0].at == pytest.approx(2.3, rel=0.1)
-    answers = EngineModel(PROFILES["cpu"])
-    for number in range(32):
-        answers.submit(number, 1, 200, at=0.0)
-    assert 32 * 200 / drain(answers)[-1].at == pytest.approx(3100, rel=0.1)
+    profile = PROFILES["cpu"]
+    prompt = EngineModel(profile)
+    prompt.submit("long prompt", 8192, 1, at=0.0)
+    assert drain(prompt)[0].at + profile.round_trip_s == pytest.approx(1.186, rel=0.05)
+    answers = EngineModel(profile)
+    for number in range(16):
+        answers.submit(number, 48, 64, at=0.0)
+    assert drain(answers)[-1].at + profile.round_trip_s == pytest.approx(0.233, rel=0.08)

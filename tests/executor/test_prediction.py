@@ -21,9 +21,13 @@ SECOND = replace(
     weights_s=0.0,
     token_s=0.0,
     blend=1.0,
+    chunked=True,
     kv_read_s=0.0,
     attend_s=0.0,
     overhead_s=1.0,
+    sequence_s=0.0,
+    call_s=0.0,
+    round_trip_s=0.0,
     error=0.1,
 )
 ENGINE = EngineSpec(EngineId("even"), "modelled", ("m",), max_running=8, profile=SECOND)

@@ -22,7 +22,7 @@ _CHARACTERS = (1.0, 8.0)  # of a token, at least and at most
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One trial, measured (the median of its runs) and predicted by the fitted profile."""
+    """One trial, measured (the lower quartile of its runs) and predicted by the fitted profile."""
 
     trial: Trial
     runs: int
@@ -47,20 +47,21 @@ class ProfileFit:
 def fit_profile(starts: Sequence[Profile], runs: Sequence[TrialRun], max_running: int, source: str) -> ProfileFit:
     """The coefficients with which the modelled engine comes closest to the runs of trials that are not held out.
 
-    Of each trial the run of median length counts, so one slow run among three moves nothing; trials weigh alike,
-    whatever they take. The search begins once at each of `starts`, which differ in what cannot be fitted (chunked
-    prefill, the tokens of a step), and the closest is taken. `runs` hold at least one trial that is not held out.
+    Of each trial the run at the lower quartile counts: what disturbs a run only ever makes it longer, often by much.
+    Trials weigh alike, whatever they take. The search begins once at each of `starts`, which differ in what cannot be
+    fitted (chunked prefill, the tokens of a step), and the closest is taken. `runs` hold at least one trial that is not
+    held out.
     """
     groups = _by_trial(runs)
-    middles = [_middle(group) for group in groups.values()]
-    fitted_on = [run for run in middles if not run.trial.held_out]
+    typical = [_undisturbed(group) for group in groups.values()]
+    fitted_on = [run for run in typical if not run.trial.held_out]
     assert fitted_on
     block = _block_tokens(runs)
     begun = [replace(start, block_tokens=block or start.block_tokens) for start in starts]
     found = min((_fitted(start, fitted_on, max_running) for start in begun), key=lambda one: one[0])[1]
     checked = tuple(
         Checked(run.trial, len(groups[run.trial.name]), run.seconds, predicted_s(found, run, max_running))
-        for run in middles
+        for run in typical
     )
     error, held_out = (_mean([one for one in checked if one.trial.held_out is held]) for held in (False, True))
     assert error is not None
@@ -88,9 +89,9 @@ def _by_trial(runs: Sequence[TrialRun]) -> dict[str, list[TrialRun]]:
     return groups
 
 
-def _middle(runs: Sequence[TrialRun]) -> TrialRun:
-    """The run whose seconds are the (lower) median: its own usage belongs to it."""
-    return sorted(runs, key=lambda run: run.seconds)[(len(runs) - 1) // 2]
+def _undisturbed(runs: Sequence[TrialRun]) -> TrialRun:
+    """The run at the lower quartile of the seconds: its own usage belongs to it."""
+    return sorted(runs, key=lambda run: run.seconds)[(len(runs) - 1) // 4]
 
 
 def _moved(profile: Profile, offsets: Floats) -> Profile:
