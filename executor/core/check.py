@@ -39,6 +39,8 @@ def _check_engines(state: State, works: list[Work]) -> None:
         assert len(inside) == view.running == len(state.fleet.inside[engine]), f"{engine} is miscounted"
         assert view.running <= view.spec.max_running, f"{engine} holds more than it may"
         assert not (view.exclusive and view.running != 1), f"{engine} runs others beside a suspect"
+        blocks = {block for work in inside for block in work.prefix}
+        assert state.fleet.caches[engine].blocks_in_flight == len(blocks), f"{engine}: blocks in flight are miscounted"
 
 
 def _check_tools(state: State, works: list[Work]) -> None:

@@ -52,6 +52,11 @@ class EngineCache:
         """What the calls inside take, with the answers expected of them; what they share counts once."""
         return self._index.used * self._block_tokens + self._own_tokens
 
+    @property
+    def blocks_in_flight(self) -> int:
+        """Different blocks of the calls inside."""
+        return self._index.used
+
     def match(self, blocks: Sequence[BlockName]) -> int:
         """How many leading blocks are warm."""
         return self._index.match(blocks)

@@ -1,13 +1,15 @@
 """Laws of the core, over random plans, random rows and random orders of events."""
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plan_strategies import FakeWorld, plans, rows_for
-from tabletop import Tabletop
+from tabletop import FLEET, Tabletop
 
 from executor.commands import Dispatch, RunTool, SaveNode
+from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
 from executor.engines.port import Failure, FailureClass
 from executor.events import Recovered
@@ -49,6 +51,19 @@ def test_engines_that_fail_change_no_answer(data: st.DataObject, seed: int) -> N
         return Failure(kind, "died", "the engine died")
 
     table = Tabletop(FakeWorld(), seed, faults=faults).run(plan, rows)
+    assert _outcomes(table.results) == _reference(plan, rows)
+
+
+@given(st.data(), st.integers(0, 2**16), st.integers(1, 400), st.booleans(), st.integers(1, 5))
+@LAWS
+def test_little_room_and_any_order_change_no_answer(
+    data: st.DataObject, seed: int, kv_tokens: int, warm_first: bool, most_passes: int
+) -> None:
+    """Nor do they leave a call waiting for ever."""
+    plan, rows = _job(data)
+    fleet = [replace(spec, kv_tokens=kv_tokens, warm_first=warm_first) for spec in FLEET]
+    limits = Limits(active_programs=3, most_passes=most_passes)
+    table = Tabletop(FakeWorld(), seed, fleet=fleet, limits=limits).run(plan, rows)
     assert _outcomes(table.results) == _reference(plan, rows)
 
 
