@@ -29,7 +29,7 @@ class Segments:
         self._groups = groups
         self._rows = table.rows
         self._numberings: dict[StageId, Numbering] = {}
-        self._shared_chars: dict[Expr, float] = {}
+        self._shared_chars: dict[int, tuple[Expr, float]] = {}  # by identity: constants may hold lists
         self.column_tokens = {given.name: self._mean_tokens(Column(given.name)) for given in plan.inputs}
         self.output_tokens = output_tokens(plan, self.column_tokens)
 
@@ -56,9 +56,11 @@ class Segments:
 
     def shared_chars(self, segment: Expr) -> float:
         """About how many characters of the segment's different texts stand at the beginning of an earlier one, too."""
-        if segment not in self._shared_chars:
-            self._shared_chars[segment] = _shared_chars(self.texts(segment)) if self.is_text(segment) else 0.0
-        return self._shared_chars[segment]
+        known = self._shared_chars.get(id(segment))
+        if known is None:
+            chars = _shared_chars(self.texts(segment)) if self.is_text(segment) else 0.0
+            known = self._shared_chars[id(segment)] = (segment, chars)
+        return known[1]
 
     def number(self, segment: Expr) -> Numbering:
         match segment:

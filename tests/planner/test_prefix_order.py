@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from example_plans import text_to_sql
 
-from planner.ir.expressions import Array, Column, Concat, Const, Expr, Output
+from planner.ir.expressions import Array, Column, Compare, Concat, Const, Expr, Output
 from planner.ir.ids import StageId
 from planner.ir.plan import Generate, Input, Message, Plan, Sampling
 from planner.ir.values import Json
@@ -126,3 +126,8 @@ def test_a_job_without_rows_or_calls_saves_nothing() -> None:
     part = JobPart(plan, Table.from_rows([], plan.inputs))
 
     assert all(saving.share(saving.optimum_tokens) == 0 for saving in prefix_savings([part], optimize([part]), {}))
+
+
+def test_a_prompt_with_a_list_among_its_constants_is_ordered_too() -> None:
+    part = job(ask(Compare("==", Const([]), Column("q")), Column("q")), q=["x", [], "x"])
+    assert sorted(order_of(part)) == [0, 1, 2]
