@@ -29,7 +29,8 @@ def planned(state: State, event: BatchPlanned) -> None:
     job = state.jobs.get(event.job)
     if job is None:  # cancelled while it was planned
         return
-    job.plan, job.groups = event.plan, event.groups
+    job.plan = event.plan
+    job.group(event.groups)
     job.pending = deque(row for row in event.order if row not in job.ended)
     for key, node in event.known.items():
         state.shared.know(key, job.id, node)

@@ -76,6 +76,7 @@ def share(state: State, work: Work, key: ContentKey, uses: int | None) -> bool:
     if entry is None:
         state.shared.own(key, work, uses)
         return False
+    state.shared.join(entry, work.program.job, uses)
     if entry.done_by is not None:
         _take(state, work, entry)
         return True

@@ -9,9 +9,8 @@ from planner.ir.ids import ContentKey, JobId, NodeRef
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """`owner` does the work while `done_by` is None; `uses_left` is None where the number of takers is not known.
-
-    Without an owner, an earlier process did it.
+    """`owner` does the work while `done_by` is None; `uses_left` is None where the number of takers is not known, and
+    else counts those of the jobs in `counted`. Without an owner, an earlier process did it.
     """
 
     key: ContentKey
@@ -21,6 +20,7 @@ class Entry:
     waiting: list[Work] = field(default_factory=list)
     done_by: NodeRef | None = None
     tools: tuple[str, ...] = ()
+    counted: set[JobId] = field(default_factory=set)
 
 
 class SharedWork:
@@ -44,7 +44,7 @@ class SharedWork:
     def own(self, key: ContentKey, work: Work, uses: int | None) -> None:
         """`work` will do what `key` names; others that come with the key wait for it."""
         assert key not in self._entries
-        self._entries[key] = Entry(key, work.program.job, work, uses)
+        self._entries[key] = Entry(key, work.program.job, work, uses, counted={work.program.job})
         work.keys.append(key)
 
     def know(self, key: ContentKey, job: JobId, node: NodeRef) -> None:
@@ -60,6 +60,12 @@ class SharedWork:
         entry.done_by, entry.tools = entry.owner.ref, tools
         self._kept[key] = None
         return entry, _released(entry)
+
+    def join(self, entry: Entry, job: JobId, uses: int | None) -> None:
+        """A job asks for what another one's plan named too: as many uses more can come."""
+        if entry.uses_left is not None and uses is not None and job not in entry.counted:
+            entry.counted.add(job)
+            entry.uses_left += uses
 
     def take(self, entry: Entry) -> bool:
         """Count one more use; True when it was the last that can come."""

@@ -35,16 +35,33 @@ class Job:
     begun: int = 0
     failed: int = 0
     groups: Mapping[StageId, Grouping] = field(default_factory=dict)
+    several: Mapping[ContentKey, int] = field(default_factory=dict)
     templates: Templates = field(default_factory=Templates)
 
+    def group(self, groups: Mapping[StageId, Grouping]) -> None:
+        """Take over what planning found equal; `several` has the uses of work that more than one stage asks for."""
+        self.groups = groups
+        seen: set[ContentKey] = set()
+        twice: set[ContentKey] = set()
+        for grouping in groups.values():
+            twice.update(seen.intersection(grouping.keys))
+            seen.update(grouping.keys)
+        uses = dict.fromkeys(twice, 0)
+        for grouping in groups.values() if twice else ():
+            for key, size in zip(grouping.keys, grouping.sizes, strict=True):
+                if key in uses:
+                    uses[key] += size
+        self.several = uses
+
     def shared_key(self, stage: StageId, row: int) -> tuple[ContentKey, int] | None:
-        """The content key of a stage's work on that row, and how many rows share it, if planning found any other."""
+        """The content key of a stage's work on that row, and how many rows and stages share it, if there are any."""
         grouping = self.groups.get(stage)
         if grouping is None:
             return None
         group = grouping.group_of_row[row]
-        size = grouping.sizes[group]
-        return (grouping.keys[group], size) if size > 1 else None
+        key = grouping.keys[group]
+        uses = self.several.get(key, grouping.sizes[group])
+        return (key, uses) if uses > 1 else None
 
 
 class State:

@@ -144,6 +144,13 @@ def _again(table: Jobs) -> tuple[Plan, list[dict[str, Json]]]:
     return plan, [rows.row(row) for row in range(rows.rows)]
 
 
+def test_two_jobs_of_the_same_equal_rows_ask_once_and_each_row_gets_the_answer() -> None:
+    table = jobs_of(generate("ask", Column("q")), one=["a", "a"], two=["a", "a", "a"]).to_the_end()
+    assert table.statuses == {ONE: Status.SUCCEEDED, TWO: Status.SUCCEEDED}
+    assert len(only(Dispatch, table.commands)) == 1
+    assert len({str(result) for result in table.ended.values()}) == 1
+
+
 def test_of_a_job_that_is_cancelled_no_row_is_heir_to_another() -> None:
     table = jobs_of(generate("ask", Column("q")), one=["a", "a", "a"], two=["b"])
     commands = table.cancel(ONE)

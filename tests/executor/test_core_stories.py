@@ -233,6 +233,17 @@ def test_equal_calls_are_one_call_and_both_programs_get_its_answer() -> None:
     assert SaveNode(node("ask", 1), 1, shared_from=node("ask", 0)) in commands
 
 
+def test_work_that_two_stages_ask_for_is_done_once_though_neither_has_equal_rows() -> None:
+    """The first stage on one row is the second stage on the other; planning knows."""
+    story = Story(call("ask"), call("say"), rows=2)
+    ask = Grouping((0, 1), (ContentKey("a"), ContentKey("b")), (1, 1))
+    say = Grouping((0, 1), (ContentKey("b"), ContentKey("c")), (1, 1))
+    story.tell(JobSubmitted(0.0, JOB, story.plan, 2))
+    planned = BatchPlanned(0.0, JOB, story.plan, (0, 1), {StageId("ask"): ask, StageId("say"): say})
+    prepared = [str(command.node) for command in story.tell(planned) if isinstance(command, Prepare)]
+    assert prepared == ["j/0:ask", "j/0:say", "j/1:say"]
+
+
 def test_a_failure_is_not_copied_to_those_that_waited() -> None:
     story = Story(call(), rows=2)
     story.begin(key="k")
