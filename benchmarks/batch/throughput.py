@@ -30,6 +30,7 @@ from benchmarks.batch import workflows
 from executor.engines.port import EngineSpec
 from halo.batch.run import Batch, Running, run_batch
 from halo.sdk.workflow import Workflow
+from halo.wiring import CacheChoice
 from planner.ir.ids import EngineId
 
 TARGET_CALLS_PER_S = 1500.0
@@ -39,6 +40,7 @@ ENGINE = EngineSpec(
     "scripted",
     (workflows.MODEL,),
     max_running=256,
+    revision="none",
     options={"answers": "benchmarks.batch.workflows:answer"},
 )
 
@@ -47,12 +49,14 @@ Point = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`asked` rows share each question; `calls_a_row` are those of the workflow as written."""
+    """`asked` rows share each question; `calls_a_row` are those of the workflow as written. `keeps` results for later
+    jobs: it looks up what was done before, finds nothing, and writes down what it does."""
 
     name: str
     workflow: Workflow[..., Any]
     calls_a_row: int
     asked: int = 1
+    keeps: bool = False
 
 
 CASES = (
@@ -60,6 +64,7 @@ CASES = (
     Case("chain", workflows.chain, 4),
     Case("wide", workflows.wide, 4),
     Case("repeats", workflows.chain, 4, asked=5),
+    Case("chain, kept", workflows.chain, 4, keeps=True),
 )
 
 
@@ -124,7 +129,8 @@ def _batch(case: Case, rows: int, folder: Path) -> Batch:
     path = folder / "rows.jsonl"
     questions = (f"How many orders were placed in week {number // case.asked} of the year?" for number in range(rows))
     path.write_text("".join(json.dumps({"question": question}) + "\n" for question in questions))
-    return Batch(case.workflow, path, folder / "out", (ENGINE,))
+    cache = CacheChoice(f"sqlite:///{folder / 'results.db'}") if case.keeps else None
+    return Batch(case.workflow, path, folder / "out", (ENGINE,), cache=cache)
 
 
 def _timed(ran: list[float]) -> Callable[[Running], Any]:

@@ -5,16 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from example_plans import every_kind, text_to_sql
+from example_plans import LOOKUP, SAMPLED, every_kind, generate, output, text_to_sql, tool
 
 from planner.draft import Draft, begin
 from planner.explain import explain
-from planner.ir.plan import Plan
+from planner.ir.expressions import Array, Column, Const
+from planner.ir.ids import StageId
+from planner.ir.plan import Binding, Body, Input, Map, Plan
 from planner.ir.render import render
 from planner.ir.values import Json
 from planner.job import JobPart, PassReport
 from planner.optimize import optimize
 from planner.passes import PASSES
+from planner.passes.merge_across_rows import merge_across_rows
+from planner.passes.merge_identical_stages import merge_identical_stages
 from planner.table import Table
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "planner"
@@ -48,6 +52,53 @@ def test_a_job_before_and_after_each_pass() -> None:
     for number, rewrite in enumerate(PASSES, start=1):
         draft, report = rewrite(draft)
         check_golden(f"passes/{number}_{report.name}.txt", draft_text(draft) + report_text(report))
+
+
+def test_two_templates_that_do_equal_work_before_and_after_it_was_numbered() -> None:
+    """Equal work has one key whichever template, stage or row asks for it; within a body it is done once."""
+    draft = begin([JobPart(plan, table) for plan, table in (_reviews(), _digests())])
+    check_golden("numbering/before.txt", "\n".join(draft_text((part,)) for part in draft))
+    reports = []
+    for rewrite in (merge_identical_stages, merge_across_rows):
+        draft, report = rewrite(draft)
+        reports.append(report_text(report))
+    check_golden("numbering/after.txt", "\n".join([*(draft_text((part,)) for part in draft), *reports]))
+
+
+def _reviews() -> tuple[Plan, Table]:
+    """Two equal look-ups, one of them behind the other's twin; and a body that asks the same twice."""
+    each = Plan(
+        "each",
+        (Input("item"), Input("schema")),
+        (
+            generate("judge", Column("schema"), Column("item")),
+            generate("judge_again", Column("schema"), Column("item")),
+            generate("doubt", output("judge_again")),
+        ),
+        Array((output("judge"), output("doubt"))),
+    )
+    stages = (
+        tool("look", LOOKUP, db=Column("db")),
+        tool("look_again", LOOKUP, db=Column("db")),
+        generate("sum_up", Const("About "), output("look_again")),
+        generate("muse", output("sum_up"), sampling=SAMPLED),
+        Map(StageId("all"), Column("items"), Body(each, (Binding("schema", output("look_again")),))),
+    )
+    plan = Plan("reviews", (Input("db"), Input("items")), stages, Array((output("muse"), output("all"))))
+    return plan, Table.from_rows([{"db": "shop", "items": ["a"]}, {"db": "zoo", "items": ["a"]}], plan.inputs)
+
+
+def _digests() -> tuple[Plan, Table]:
+    """Another template that reads the same databases under other names, and goes on otherwise."""
+    stages = (
+        tool("schema_of_left", LOOKUP, db=Column("left")),
+        tool("schema_of_right", LOOKUP, db=Column("right")),
+        generate("about", Const("About "), output("schema_of_left")),
+    )
+    result = Array((output("about"), output("schema_of_right")))
+    plan = Plan("digests", (Input("left"), Input("right")), stages, result)
+    rows: list[dict[str, Json]] = [{"left": "zoo", "right": "shop"}, {"left": "shop", "right": "port"}]
+    return plan, Table.from_rows(rows, plan.inputs)
 
 
 def test_a_job_explained() -> None:
