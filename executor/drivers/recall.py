@@ -6,8 +6,9 @@ fetched in groups, and what is new is written in groups, beside the run.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
+from typing import NamedTuple
 
 import structlog
 
@@ -26,8 +27,7 @@ log = structlog.get_logger(__name__)
 Then = Callable[[CachedResult | None], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Fixed:
+class Fixed(NamedTuple):
     """Work that gives the same whenever it is done: its name in the cache, whose it is, and which model or tool did it
     in which revision or version."""
 
@@ -39,9 +39,15 @@ class Fixed:
 
 def fixed_work(tenant: str, by: str, revision: str, key: str) -> Fixed:
     """`key` is the run-time content key: everything that is asked."""
-    text = "\x00".join((FORMAT, tenant, by, revision, key))
-    name = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, person=b"result").hexdigest()
-    return Fixed(name, tenant, by, revision)
+    named = _whose(tenant, by, revision).copy()
+    named.update(key.encode())
+    return Fixed(named.hexdigest(), tenant, by, revision)
+
+
+@lru_cache(maxsize=1024)
+def _whose(tenant: str, by: str, revision: str) -> "blake2b":
+    text = "\x00".join((FORMAT, tenant, by, revision, ""))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, person=b"result")
 
 
 class Recall:

@@ -49,7 +49,7 @@ class Reuse:
         program = self._programs.get(node.program)
         work = program.fixed.pop(node.path, None) if program else None
         # Data that changed while a tool ran, or weights while a call did: nobody knows which of them it saw.
-        if program is not None and work is not None and self._doer(node) == (work.by, work.revision):
+        if program is not None and work is not None and self._doer(node)[1] == work.revision:
             program.done[node.path] = work
 
     def save(self, node: NodeRef, output: str, took: Work) -> None:

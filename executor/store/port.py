@@ -148,7 +148,7 @@ class NodeOutput:
     """What a finished node gave: its JSON value, or for an agent's turn the reply. `tools` are those the turn asks for.
 
     `shared_from` is the (row, path) of the same or another job's node that did the work; `output` is then None and is
-    read from there, and `work` is what was saved. From `RESULT_CACHE` the output is copied too. Otherwise `work` is what
+    read from there, and `work` is what was saved. From `RESULT_CACHE` the output is a copy. Otherwise `work` is what
     the node itself took, without those inside, and `times` when, where it is a call or a tool.
     """
 

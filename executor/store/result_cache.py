@@ -26,7 +26,8 @@ class CachedResult:
     @property
     def bytes(self) -> int:
         """What it is charged: its text in UTF-8, and a round sum for the rest."""
-        return len(self.output.encode("utf-8", "surrogatepass")) + ROW_BYTES
+        text = self.output
+        return (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) + ROW_BYTES
 
 
 #: Names, counters and index entries of one result.
