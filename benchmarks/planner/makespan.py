@@ -88,6 +88,8 @@ class Run:
     predicted_calls: float
     prompt_tokens: int
     predicted_prompt_tokens: float
+    cached_tokens: int
+    predicted_cached_tokens: float
 
 
 def main() -> None:
@@ -111,7 +113,7 @@ async def bench(jobs: Sequence[Job], rounds: int, profile_s: float) -> tuple[Mea
             stands.append(Stand(spec, job, runtime))
         for stand in stands:
             await stand.gather_history()
-        measured = await measure(spec, 32, profile_s)
+        measured = await measure(spec, spec.max_running, profile_s)
         profiles = {"shipped": None, "measured": measured.fit.profile}
         runs = []
         for number in range(rounds):
@@ -158,6 +160,8 @@ class Stand:
             found["measured"].calls,
             usage["prompt_tokens"],
             found["measured"].prompt_tokens,
+            usage["cached_tokens"],
+            found["measured"].cached_tokens,
         )
 
     async def _run(self, name: str, rows: Sequence[Row]) -> tuple[float, Mapping[str, int]]:
@@ -208,6 +212,8 @@ def _figures(runs: Sequence[Run]) -> dict[str, Json]:
         "predicted_calls": sum(run.predicted_calls for run in runs) / len(runs),
         "prompt_tokens": sum(run.prompt_tokens for run in runs) / len(runs),
         "predicted_prompt_tokens": sum(run.predicted_prompt_tokens for run in runs) / len(runs),
+        "cached_tokens": sum(run.cached_tokens for run in runs) / len(runs),
+        "predicted_cached_tokens": sum(run.predicted_cached_tokens for run in runs) / len(runs),
     }
 
 

@@ -38,6 +38,7 @@ class _ProfileTable(BaseModel):
     sequence_s: _NotNegative = 0.0
     call_s: _NotNegative = 0.0
     round_trip_s: _NotNegative = 0.0
+    look_back_s: _NotNegative | None = None
     chunked: bool = True
     chars_per_token: _Positive = CHARS_PER_TOKEN
     template_tokens: float = 0.0

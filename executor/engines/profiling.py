@@ -1,25 +1,30 @@
 """Measuring an engine through the ordinary port: a designed set of calls, run in turns until the time is used up."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
 from executor.clock import Clock
 from executor.engines.model.trials import Ask, Trial, TrialRun
-from executor.engines.port import Engine, GenerateRequest, Usage
+from executor.engines.port import Engine, EngineFailed, GenerateRequest, Usage
 from executor.engines.prompts import prompt_text
 from planner.ir.plan import Sampling
 from planner.ir.values import Json
 
 _ROUNDS = 7  # after so many, a median is as good as it gets
 _CALL_S = 120.0
+_TRIES = 3
 _VOCABULARY = """
     table column order customer price total count select where group join date city name value index query plan engine
     batch prefix cache token stage program result answer question schema database river mountain garden the of and to in
     is that for it as was with be by on not he his but at are this have from or had an they which one you were her
 """
 _PROBED_CHARACTERS = 1500
+
+#: What the calls of a stream took, and the characters of their prompts.
+_Calls = list[tuple[Usage, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +69,36 @@ async def _tokens_a_word(measuring: Measuring) -> float:
 
 
 async def _run_trial(measuring: Measuring, trial: Trial, tokens_a_word: float) -> TrialRun:
+    """With new prompts, once more where a call failed: a server may close a connection just when it is used again."""
+    for _ in range(_TRIES - 1):
+        with suppress(EngineFailed):
+            return await _try_trial(measuring, trial, tokens_a_word)
+    return await _try_trial(measuring, trial, tokens_a_word)
+
+
+async def _try_trial(measuring: Measuring, trial: Trial, tokens_a_word: float) -> TrialRun:
     shared = {ask.shared_tokens for stream in trial.streams for ask in stream if ask.shared_tokens}
     prefix = _text(measuring.random, int(max(shared, default=0) / tokens_a_word))
     texts = [[_prompt(measuring.random, ask, prefix, tokens_a_word) for ask in stream] for stream in trial.streams]
     began = measuring.clock.now()
-    done = await asyncio.gather(
-        *(_stream(measuring, asks, prompts) for asks, prompts in zip(trial.streams, texts, strict=True))
-    )
+    done = await _all([_stream(measuring, asks, prompts) for asks, prompts in zip(trial.streams, texts, strict=True)])
     seconds = measuring.clock.now() - began
     usages = tuple(tuple(usage for usage, _ in stream) for stream in done)
     return TrialRun(trial, usages, tuple(tuple(length for _, length in stream) for stream in done), seconds)
 
 
-async def _stream(measuring: Measuring, asks: Sequence[Ask], prompts: Sequence[str]) -> list[tuple[Usage, int]]:
+async def _all(streams: Sequence[Coroutine[None, None, _Calls]]) -> list[_Calls]:
+    """All of them, or the first failure; nothing runs on after it."""
+    tasks = [asyncio.ensure_future(stream) for stream in streams]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _stream(measuring: Measuring, asks: Sequence[Ask], prompts: Sequence[str]) -> _Calls:
     return [await _call(measuring, prompt, ask.output_tokens) for ask, prompt in zip(asks, prompts, strict=True)]
 
 

@@ -38,7 +38,7 @@ def profile(
     fleet: Fleet = None,
     engine_id: _Id = None,
     gpu: _Gpu = None,
-    max_running: _MaxRunning = 32,
+    max_running: _MaxRunning = 64,
     seconds: _Budget = BUDGET_S,
     out: _Out = None,
     as_json: AsJson = False,

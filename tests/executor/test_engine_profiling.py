@@ -7,10 +7,11 @@ import pytest
 
 from executor.clock import WallClock
 from executor.engines.answers import Answer, FromFunction
+from executor.engines.failures import failed
 from executor.engines.model.fit import fit_profile
 from executor.engines.model.profiles import profile_for
 from executor.engines.model.trials import Ask, Trial, TrialRun, predicted_s, trials_for
-from executor.engines.port import EngineSpec, Usage
+from executor.engines.port import EngineSpec, FailureClass, Usage
 from executor.engines.profiling import Measuring, run_trials
 from executor.engines.scripted import Scripted
 from planner.cost.profile import Profile
@@ -38,6 +39,7 @@ TRUE = replace(
     call_s=1.5e-3,
     round_trip_s=6e-3,
     attend_s=30e-9,
+    look_back_s=20e-9,
     step_tokens=8192,
     block_tokens=32,
 )
@@ -112,3 +114,18 @@ async def test_trials_are_run_in_turns_and_no_prompt_twice():
             for ask, usage in zip(asks, usages, strict=True):
                 assert usage.prompt_tokens == pytest.approx(ask.prompt_tokens, rel=0.35, abs=12)
                 assert usage.output_tokens == ask.output_tokens
+
+
+async def test_a_connection_that_breaks_once_does_not_end_the_measuring():
+    broken = iter([True])
+
+    def answer(request):
+        if "profile" in request.call_id and len(str(request.messages)) > 4000 and next(broken, False):
+            raise failed(FailureClass.ENGINE_DIED, "engine_died", "the connection broke")
+        return Answer("word " * 400)
+
+    engine = Scripted(EngineSpec(EngineId("e"), "scripted", ("m",), context_tokens=16_384), FromFunction(answer))
+    trials = trials_for(16_384, 4)
+    runs = await run_trials(Measuring(engine, "m", WallClock(), Random(1), min_tokens=False), trials, budget_s=0.0)
+    assert next(broken, None) is None
+    assert [run.trial for run in runs] == list(trials)

@@ -301,8 +301,8 @@ def test_the_profile_of_the_cpu_engine_gives_back_what_was_measured():
     profile = PROFILES["cpu"]
     prompt = EngineModel(profile)
     prompt.submit("long prompt", 8192, 1, at=0.0)
-    assert drain(prompt)[0].at + profile.round_trip_s == pytest.approx(1.186, rel=0.05)
+    assert drain(prompt)[0].at + profile.round_trip_s == pytest.approx(1.048, rel=0.05)
     answers = EngineModel(profile)
     for number in range(16):
         answers.submit(number, 48, 64, at=0.0)
-    assert drain(answers)[-1].at + profile.round_trip_s == pytest.approx(0.233, rel=0.08)
+    assert drain(answers)[-1].at + profile.round_trip_s == pytest.approx(0.257, rel=0.08)

@@ -24,6 +24,7 @@ SECOND = replace(
     chunked=True,
     kv_read_s=0.0,
     attend_s=0.0,
+    look_back_s=None,
     overhead_s=1.0,
     sequence_s=0.0,
     call_s=0.0,

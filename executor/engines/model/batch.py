@@ -86,15 +86,16 @@ class Batch(Generic[Id]):
 
     def step_s(self) -> float:
         """How long the formed step takes."""
-        tokens = reads = 0
+        tokens = reads = backward = 0
         pairs = 0.0
         for call in self.running:
             tokens += call.chunk
             if call.chunk == 1:
                 reads += call.computed + 1
             else:
-                pairs += call.chunk * (call.computed + call.chunk / 2)
-        return self._profile.step_s(tokens, len(self.running), self._begun, reads, pairs)
+                pairs += call.chunk * call.chunk / 2
+                backward += call.chunk * call.computed
+        return self._profile.step_s(tokens, len(self.running), self._begun, reads, pairs, backward)
 
     def longer_s(self) -> float:
         """By how much each further step of decoding takes longer than the one before: every context has grown."""

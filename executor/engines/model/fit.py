@@ -1,9 +1,10 @@
 """From trials of a real engine to the profile of it, and how far that is off."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import exp, gcd
 from statistics import fmean, median
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,17 @@ from executor.engines.model.trials import Trial, TrialRun, predicted_s
 from planner.cost.descent import Floats, least_errors
 from planner.cost.profile import Profile
 
-_FITTED = ("overhead_s", "weights_s", "token_s", "sequence_s", "call_s", "round_trip_s", "kv_read_s", "attend_s")
+_FITTED = (
+    "overhead_s",
+    "weights_s",
+    "token_s",
+    "sequence_s",
+    "call_s",
+    "round_trip_s",
+    "kv_read_s",
+    "attend_s",
+    "look_back_s",
+)
 #: Where the profile the search begins at says nothing of a coefficient, it begins here: a logarithm needs a start.
 _START = {"sequence_s": 50e-6, "call_s": 1e-3, "round_trip_s": 2e-3, "weights_s": 1e-4, "kv_read_s": 1e-9}
 _START_ELSE = 1e-8
@@ -65,14 +76,16 @@ def fit_profile(starts: Sequence[Profile], runs: Sequence[TrialRun], max_running
     )
     error, held_out = (_mean([one for one in checked if one.trial.held_out is held]) for held in (False, True))
     assert error is not None
-    texts = _text_lengths(runs, found)
     told = error if held_out is None else held_out
-    return ProfileFit(replace(found, source=source, calibrated=True, error=told, **texts), checked, error, held_out)
+    profile = replace(_with_text_lengths(found, runs), source=source, calibrated=True, error=told)
+    return ProfileFit(profile, checked, error, held_out)
 
 
 def _fitted(start: Profile, runs: Sequence[TrialRun], max_running: int) -> tuple[float, Profile]:
     """The mean error reached from one start, and the profile that has it."""
-    begun = replace(start, **{name: getattr(start, name) or _START.get(name, _START_ELSE) for name in _FITTED})
+    told = replace(start, look_back_s=start.attend_s if start.look_back_s is None else start.look_back_s)
+    coefficients: dict[str, Any] = {n: getattr(told, n) or _START.get(n, _START_ELSE) for n in _FITTED}
+    begun = replace(told, **coefficients)
 
     def errors(offsets: Floats) -> Floats:
         profile = _moved(begun, offsets)
@@ -95,7 +108,7 @@ def _undisturbed(runs: Sequence[TrialRun]) -> TrialRun:
 
 
 def _moved(profile: Profile, offsets: Floats) -> Profile:
-    moved = {n: getattr(profile, n) * exp(o) for n, o in zip(_FITTED, offsets.tolist(), strict=True)}
+    moved: dict[str, Any] = {n: getattr(profile, n) * exp(o) for n, o in zip(_FITTED, offsets.tolist(), strict=True)}
     return replace(profile, **moved)
 
 
@@ -109,7 +122,7 @@ def _mean(checked: Sequence[Checked]) -> float | None:
     return fmean(abs(one.error) for one in checked) if checked else None
 
 
-def _text_lengths(runs: Sequence[TrialRun], start: Profile) -> Mapping[str, float]:
+def _with_text_lengths(profile: Profile, runs: Sequence[TrialRun]) -> Profile:
     """Theil and Sen's line through (characters, tokens): the median of the slopes between short and long prompts."""
     points = sorted(
         {
@@ -123,9 +136,7 @@ def _text_lengths(runs: Sequence[TrialRun], start: Profile) -> Mapping[str, floa
     slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(points[:half], points[-half:], strict=True) if b[0] > a[0]]
     slope = median(slopes) if slopes else 0.0
     if slope <= 0:
-        return {"chars_per_token": start.chars_per_token, "template_tokens": start.template_tokens}
+        return profile
     characters = min(max(1 / slope, _CHARACTERS[0]), _CHARACTERS[1])
-    return {
-        "chars_per_token": characters,
-        "template_tokens": median(tokens - length / characters for length, tokens in points),
-    }
+    template = median(tokens - length / characters for length, tokens in points)
+    return replace(profile, chars_per_token=characters, template_tokens=template)

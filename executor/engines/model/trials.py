@@ -53,17 +53,21 @@ class TrialRun:
 def trials_for(context_tokens: int, max_running: int) -> tuple[Trial, ...]:
     """What tells the coefficients apart within a minute or two: prompts of many lengths, bursts, decoding beside each
     other and over long contexts, cached prefixes, and mixtures of all; some are held out."""
-    most, many = context_tokens // 2, min(32, max_running)
+    most, many = context_tokens // 2, min(64, max_running)
     alone = [tokens for tokens in (64, 256, 1024, 2048, 4096, 8192) if tokens <= most]
     long, prefix = min(2048, most), min(1499, most // 2)  # no multiple of a block: what is cached tells its size
     return (
         *(Trial(f"prompt of {tokens}", _beside(1, Ask(tokens, 1))) for tokens in alone),
-        *(Trial(f"{calls} short calls at once", _beside(calls, Ask(48, 1))) for calls in _up_to(many, 4, 16, 32)),
-        *(Trial(f"{calls} write 64", _beside(calls, Ask(48, 64))) for calls in _up_to(many, 1, 4, 16, 32)),
+        *(Trial(f"{calls} short calls at once", _beside(calls, Ask(48, 1))) for calls in _up_to(many, 4, 16, 64)),
+        *(Trial(f"{calls} write 64", _beside(calls, Ask(48, 64))) for calls in _up_to(many, 1, 4, 16, 64)),
         Trial("4 write over long prompts", _beside(min(4, many), Ask(long, 48))),
+        Trial("16 write over prompts of their own", _beside(min(16, many), Ask(min(600, most), 48))),
+        Trial("16 read behind a shared prefix", _beside(min(16, many), *2 * (Ask(prefix + 128, 1, prefix),))),
+        Trial("many write over a shared prefix", _beside(many, Ask(prefix // 2 + 32, 32, prefix // 2))),
         Trial("one asks 6 times", (6 * (Ask(64, 4),),)),
         Trial("4 ask 4 times", _beside(min(4, many), *4 * (Ask(128, 8),))),
         Trial("16 ask 3 times", _beside(min(16, many), *3 * (Ask(200, 16),))),
+        Trial("64 ask twice", _beside(many, *2 * (Ask(160, 24),))),
         Trial("shared prefix, one after the other", (4 * (Ask(prefix + 64, 4, prefix),),)),
         Trial("shared prefix, 4 times 8", _beside(min(8, many), *4 * (Ask(prefix // 2 + 64, 8, prefix // 2),))),
         *_held_out(most, many),
