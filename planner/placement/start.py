@@ -23,14 +23,19 @@ def by_critical_path(problem: Problem, row_wise: bool = False) -> list[Piece]:
 
 def operator_by_operator(problem: Problem) -> list[Piece]:
     """All of an operator before the next: of those that may come, one that asks the same model as the last."""
-    waiting, model = list(range(len(problem.operators))), None
+    waits = [len(set(operator.parents)) for operator in problem.operators]
+    children, model = problem.children(), None
+    ready = [o for o, parents in enumerate(waits) if not parents]
     order: list[int] = []
-    while waiting:
-        ready = [o for o in waiting if not set(problem.operators[o].parents) & set(waiting)]
+    while ready:
         o = next((o for o in ready if problem.operators[o].model in (model, None)), ready[0])
         model = model if problem.operators[o].model is None else problem.operators[o].model
         order.append(o)
-        waiting.remove(o)
+        ready.remove(o)
+        for child in children[o]:
+            waits[child] -= 1
+            if not waits[child]:
+                ready.append(child)
     return [(o, batch, ANY) for o in order for batch in range(problem.batches)]
 
 
