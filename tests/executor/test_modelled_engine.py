@@ -305,4 +305,4 @@ def test_the_profile_of_the_cpu_engine_gives_back_what_was_measured():
     answers = EngineModel(profile)
     for number in range(16):
         answers.submit(number, 48, 64, at=0.0)
-    assert drain(answers)[-1].at + profile.round_trip_s == pytest.approx(0.257, rel=0.08)
+    assert drain(answers)[-1].at + profile.round_trip_s == pytest.approx(0.257, rel=0.15)
