@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from halo.cli.console import prints_aside, warn
+from halo.cli.console import prints_aside, say, warn
 from halo.cli.options import EngineUrls, Fleet, InputJson, Inputs, Models, complete_workflow
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ _EXAMPLES = """Examples:
   halo explain flows.py:answer -i question="How many?" --format json
 
   halo explain text2sql --rows questions.jsonl --fleet fleet.toml --format html > plan.html
+
+  halo explain text2sql --rows questions.jsonl --fleet fleet.toml --simulate
 
   halo explain --analyze out/
 
@@ -71,8 +73,13 @@ _Job = Annotated[
 _Database = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", help="Where --job is kept; sqlite:///halo.db unless told otherwise.", show_default=False
+        metavar="URL",
+        help="Where --job is kept, sqlite:///halo.db unless told otherwise; for --simulate, where earlier jobs are.",
+        show_default=False,
     ),
+]
+_Simulate = Annotated[
+    bool, typer.Option("--simulate", help="Also play the run in virtual time, and tell how long it would last.")
 ]
 
 
@@ -93,6 +100,7 @@ def explain(
     analyze: _Analyze = None,
     job: _Job = None,
     database: _Database = None,
+    simulate: _Simulate = False,
     as_json: _Json = False,
 ) -> None:
     """Show what a workflow would do: its stages, how often each runs, what is shared, engine time and money.
@@ -113,6 +121,32 @@ def explain(
         raise typer.BadParameter("name a workflow, or a job that was run with --analyze DIR", param_hint="WORKFLOW")
     predicted_for, specs = _fleet(engine, model, fleet), _specs(engine, model, fleet)
     typer.echo(_foretold(workflow, rows, inputs, input_json, limit, predicted_for, specs, output))
+    if simulate:
+        _simulate(workflow, rows, inputs, input_json, limit, specs, database, output)
+
+
+def _simulate(
+    workflow: str,
+    rows: Path | None,
+    inputs: list[str] | None,
+    input_json: Path | None,
+    limit: int | None,
+    specs: "Sequence[EngineSpec]",
+    database: str | None,
+    output: Format,
+) -> None:
+    """Told on stderr, so that what is shown on stdout stays what it was; as JSON where that is asked for."""
+    from halo.event_loop import run_async
+    from halo.foresight import foresee
+    from halo.sdk.find import find_workflow
+
+    with prints_aside():
+        found = find_workflow(workflow)
+    if rows is None and not inputs and input_json is None:
+        raise typer.BadParameter("name rows or inputs: without them there is no run", param_hint="--simulate")
+    told = run_async(foresee(found, _table(found, rows, inputs or [], input_json, limit), specs, database))
+    for line in (json.dumps(told.as_json()),) if output is Format.JSON else told.lines():
+        say(line)
 
 
 def _foretold(

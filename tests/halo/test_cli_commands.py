@@ -137,6 +137,18 @@ def test_explain_tells_engine_time_for_the_fleet_or_a_reference(halo: Halo) -> N
     assert of_fleet["usd"]["high"] == pytest.approx(of_fleet["engine_seconds"]["high"] * 0.75 / 3600)
 
 
+def test_explain_simulates_a_run_and_asks_nobody(halo: Halo) -> None:
+    shown = halo("explain", TRIAGE, "-i", "question=a", "--fleet", "fleet.toml", "--simulate")
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("plan triage, 1 row")
+    assert "makespan in virtual time: " in shown.stderr
+    assert "nothing was seen yet: priors" in shown.stderr
+    found = json.loads(halo("explain", TRIAGE, "-i", "question=a", "--simulate", "--json").stderr)
+    assert found["rows_played"] == 1
+    assert 0 < found["seconds"]["p10"] <= found["seconds"]["p50"] <= found["seconds"]["p90"]
+    assert halo("explain", TRIAGE, "--simulate").exit_code == 2
+
+
 def test_explain_takes_rows_or_inputs(halo: Halo, tmp_path: Path) -> None:
     result = halo("explain", TRIAGE, "--rows", rows(tmp_path, {"question": "a"}), "-i", "question=a")
     assert result.exit_code == 2

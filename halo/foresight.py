@@ -1,0 +1,75 @@
+"""How long a run would last, for people: the makespan predicted in virtual time, with what the database has seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from executor.engines.port import EngineSpec
+from executor.prediction import Makespan, predict_makespan
+from halo.sdk.workflow import Workflow
+from halo.wiring import open_any_store
+from planner.cost.gpus import REFERENCE
+from planner.cost.history import NO_HISTORY, History, history_of
+from planner.ir.ids import EngineId
+from planner.ir.needs import models_of
+from planner.ir.values import Json
+from planner.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A predicted makespan. `seen` counts the calls and tool runs of earlier jobs it was drawn from."""
+
+    makespan: Makespan
+    rows: int
+    seen: int
+
+    def as_json(self) -> Json:
+        found, seconds = self.makespan, self.makespan.seconds
+        return {
+            "seconds": {"p10": seconds.p10, "p50": seconds.p50, "p90": seconds.p90},
+            "rows_played": found.rows,
+            "calls": found.calls,
+            "prompt_tokens": found.prompt_tokens,
+            "cached_tokens": found.cached_tokens,
+            "output_tokens": found.output_tokens,
+            "failed": found.failed,
+            "seen": self.seen,
+        }
+
+    def lines(self) -> Sequence[str]:
+        found, seconds = self.makespan, self.makespan.seconds
+        played = "" if found.rows == self.rows else f", drawn out from {found.rows:,} of {self.rows:,} rows"
+        drawn = f"drawn from {self.seen:,} calls and tool runs seen" if self.seen else "nothing was seen yet: priors"
+        failed = f"; {found.failed:.0%} of rows failed there, as what is made up may" if found.failed else ""
+        return (
+            f"makespan in virtual time: {seconds.p50:,.1f} s ({seconds.p10:,.1f} to {seconds.p90:,.1f}){played}",
+            f"{found.calls:,.0f} calls, {found.prompt_tokens:,.0f} prompt tokens, of them {found.cached_tokens:,.0f} "
+            f"cached, {found.output_tokens:,.0f} answered; {drawn}{failed}",
+        )
+
+
+async def foresee(
+    workflow: Workflow[..., Any], table: Table, engines: Sequence[EngineSpec], database_url: str | None
+) -> Told:
+    """What a run over the rows would take. Engines that name no model serve all; none are one A100 with 80 GB.
+
+    Raises `StoreRefused` or `StoreUnavailable` where a database is named and cannot be read.
+    """
+    models = tuple(models_of(workflow.plan))
+    fleet = [replace(spec, models=spec.models or models) for spec in engines]
+    reference = EngineSpec(EngineId("reference"), "modelled", models, gpu=REFERENCE.name)
+    history, seen = await _history(workflow.name, database_url)
+    makespan = await predict_makespan(workflow.plan, table, fleet or [reference], history)
+    return Told(makespan, table.rows, seen)
+
+
+async def _history(workflow: str, database_url: str | None) -> tuple[History, int]:
+    if database_url is None:
+        return NO_HISTORY, 0
+    store = await open_any_store(database_url)
+    try:
+        seen = await store.seen(workflow)
+    finally:
+        await store.close()
+    return history_of(seen), len(seen)
