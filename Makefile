@@ -37,6 +37,7 @@ test-engine: $(VENV)/.dev engine ## Run the tests against the real CPU vLLM
 bench: $(VENV)/.dev ## Run the benchmarks; each prints a table and JSON
 	$(BIN)/python -m benchmarks.planning.scale
 	$(BIN)/python -m benchmarks.planner.cost_model
+	$(BIN)/python -m benchmarks.planner.placement
 	$(BIN)/python -m benchmarks.batch.throughput
 
 lock: $(VENV)/.dev ## Pin the requirements anew, with hashes

@@ -13,6 +13,7 @@ from planner.placement.linear import LinearProgram
 from planner.placement.problem import Problem
 
 _MOST = 18  # phases
+_LATEST = 2  # phases that a lag may take
 _INSTANT = 0.01  # an operator that takes less of the makespan needs no phase of its own
 
 
@@ -38,6 +39,7 @@ class _Program:
         self._firsts = [kind[0] for kind in self._kinds]
         self._instant = [self._least_s(o) <= _INSTANT * bound_s for o in range(len(problem.operators))]
         self._phases = range(min(_MOST, self._depth() + spare))
+        self._typical_s = max(bound_s, 1e-9) / len(self._phases)
         self._lp = LinearProgram()
         self._length = [self._lp.add_variable(cost=1.0) for _ in self._phases]
         self._x: dict[tuple[int, int, int], int] = {}
@@ -72,14 +74,25 @@ class _Program:
         return max(depth, default=1)
 
     def _add_operators(self) -> None:
+        """`done[o, p]`: which share has ended by the end of phase `p`."""
         for o in range(len(self._problem.operators)):
-            kinds = [k for k, g in enumerate(self._firsts) if self._problem.can_run(o, g)]
+            delays = self._delays(o)
             for p in self._phases:
                 done = self._done[o, p] = self._lp.add_variable(least=1.0 if p == self._phases[-1] else 0.0, most=1.0)
                 row = {done: -1.0} | ({self._done[o, p - 1]: 1.0} if p else {})
-                for k in kinds:
-                    row[self._x.setdefault((o, p, k), self._lp.add_variable(most=1.0))] = 1.0
+                for k, delay in delays.items():
+                    if p >= delay:
+                        x = self._x[o, p - delay, k] = self._lp.add_variable(most=1.0)
+                        row[x] = 1.0
                 self._lp.add_row(row, 0.0, 0.0)
+
+    def _delays(self, o: int) -> dict[int, int]:
+        """By how many phases its answers are later on each kind than on the kind with the least lag."""
+        lags = {
+            k: self._problem.operators[o].lag_s[g] for k, g in enumerate(self._firsts) if self._problem.can_run(o, g)
+        }
+        least = min(lags.values())
+        return {k: min(_LATEST, int((lag - least) / self._typical_s + 0.5)) for k, lag in lags.items()}
 
     def _add_capacities(self) -> None:
         for p in self._phases:

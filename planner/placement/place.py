@@ -11,28 +11,33 @@ from planner.placement.search import Budget
 from planner.placement.solve import solved
 from planner.timing import PricedEngine
 
-_IN_ONE_MOMENT = Budget(rounds=200)
+_MOMENT_PIECES = 25_000  # micro-batches that are put in about a tenth of a second
 
 
 def place(
     explanation: Explanation,
     fleet: Sequence[PricedEngine],
     names: Sequence[str] = (),
-    budget: Budget = _IN_ONE_MOMENT,
+    budget: Budget | None = None,
     seed: int = 0,
     tool_s: Mapping[str, float] | None = None,
 ) -> Placement:
     """The placement of an explained job on `fleet`, whose engines are called `names` (else after their GPUs).
 
     It takes as long as `budget` says and some milliseconds more, all of it computing: a driver calls it in a thread.
-    The same arguments give the same placement as long as the budget has no clock. `tool_s` are seconds of one call by
+    Without one, it does what takes about a tenth of a second; and without a clock in it, the same arguments give the
+    same placement. `tool_s` are seconds of one call by
     the tool's name. Stages whose model no engine serves are told and left out.
     """
     job = problem_of(explanation, fleet, names, tool_s)
     if not job.sites:
         return Placement((), (), (), 0.0, 0.0, job.unplaced, ASSUMPTIONS)
-    found = solved(job.problem, budget, seed)
+    found = solved(job.problem, budget or _moment(job.problem), seed)
     return _placement(job, found.schedule, found.bound_s)
+
+
+def _moment(problem: Problem) -> Budget:
+    return Budget(rounds=max(1, _MOMENT_PIECES // (len(problem.operators) * problem.batches)))
 
 
 def _placement(job: PlacedJob, schedule: Schedule, bound_s: float) -> Placement:

@@ -16,9 +16,11 @@ from planner.placement.schedule import Run, Schedule
 
 _STRETCH = (0.03, 0.3)  # of the makespan
 _SHIFT = 0.15
-_WORSE = 0.02  # by up to this share a step may be, to leave what is best nearby
+_WORSE = 0.1  # by up to this share a step may be, to leave what is best nearby
+_NUDGED = (0.0, 0.02, 0.3)  # shares of all micro-batches
 _PATIENCE = (0.0, 0.5, 1.0, 3.0)
-_OPENING = ((0.9, 1.0), (0.8, 1.0), (0.0, 0.1), (0.65, 1.0), (0.0, 0.25))  # where pipelines drain and fill
+#: Shares of the makespan between which engines are freed first: where pipelines drain, and where they fill.
+_OPENING = ((0.9, 1.0), (0.8, 1.0), (0.65, 1.0), (0.5, 1.0), (0.35, 1.0), (0.2, 1.0), (0.0, 0.1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,15 @@ class _Search:
             self._shift,
             self._close_gaps,
             self._gather,
-            self._gather,
+            self._nudge,
+            self._nudge,
         )
         self._opening = list(_OPENING)
         self._here = self.best = schedule
 
     def round(self) -> None:
         found = self._shop.replay(self._free_share(*self._opening.pop(0)) if self._opening else self._any_move()())
-        if found.makespan_s <= self._here.makespan_s * (1 + _WORSE * self._random.random() ** 2):
+        if found.makespan_s <= self.best.makespan_s * (1 + _WORSE * self._random.random() ** 2):
             self._here = found
         if found.makespan_s <= self.best.makespan_s:
             self.best = found
@@ -124,6 +127,19 @@ class _Search:
             moved = run.operator == o and run.batch >= first
             at[run.operator][run.batch] = run.start_s + by * moved
             engines[run.operator][run.batch] = ANY if moved and free else run.engine
+        return in_order(self._shop, at, engines)
+
+    def _nudge(self) -> list[Piece]:
+        """Some micro-batches, few of them, to any engine or to any time: for what only the small moves reach."""
+        at: list[list[float]] = [[0.0] * self._shop.problem.batches for _ in self._shop.parents]
+        engines = [[ANY] * self._shop.problem.batches for _ in self._shop.parents]
+        share = max(1.5 / len(self._here.runs), self._random.choice(_NUDGED))
+        for run in self._here.runs:
+            o, at_s, engine = run.operator, run.start_s, run.engine
+            if self._random.random() < share:
+                at_s += self._random.normal(0, 0.5) * self._here.makespan_s * self._random.integers(2)
+                engine = self._shop.able[o][int(self._random.integers(len(self._shop.able[o])))]
+            at[o][run.batch], engines[o][run.batch] = at_s, engine
         return in_order(self._shop, at, engines)
 
     def _close_gaps(self) -> list[Piece]:

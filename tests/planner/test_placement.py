@@ -113,3 +113,52 @@ def test_bound_below_exact_below_found_and_found_is_near_exact(problem: Problem)
     check(problem, best)
     assert found.bound_s <= best.makespan_s + CLOSE
     assert best.makespan_s <= found.schedule.makespan_s <= 1.1 * best.makespan_s
+
+
+def two_in_a_row(engines: int, models: tuple[int, int] = (0, 0), resident: tuple[int, ...] = (0, 1)) -> Problem:
+    """Eight seconds of work each, in four micro-batches, no lags; a load takes half a second or two."""
+    fleet = tuple(Engine(f"e{i}", 40.0 if resident == () else 50.0, (0.5, 2.0), resident) for i in range(engines))
+    first, second = (
+        Operator(name, m, (8.0,) * engines, (0.0,) * engines) for name, m in zip("ab", models, strict=True)
+    )
+    return Problem(MODELS, fleet, (first, Operator("b", second.model, second.work_s, second.lag_s, (0,))), 4)
+
+
+def test_a_child_follows_its_parent_micro_batch_by_micro_batch() -> None:
+    order = [(0, batch, 0) for batch in range(4)] + [(1, batch, 1) for batch in range(4)]
+    schedule = Shop(two_in_a_row(2)).replay(order)
+    assert [run.start_s for run in schedule.runs] == [0, 2, 4, 6, 2, 4, 6, 8]
+    assert schedule.makespan_s == 10
+
+
+def test_a_model_is_loaded_while_the_engine_waits_for_work() -> None:
+    order = [(0, batch, 0) for batch in range(4)] + [(1, batch, 1) for batch in range(4)]
+    schedule = Shop(two_in_a_row(2, models=(0, 1), resident=())).replay(order)
+    assert [(load.engine, load.model, load.start_s, load.end_s) for load in schedule.loads] == [
+        (0, 0, 0, 0.5),
+        (1, 1, 0, 2),
+    ]
+    assert schedule.makespan_s == 0.5 + 8 + 2
+
+
+def test_one_engine_without_room_for_both_evicts_the_first_model_once() -> None:
+    found = solved(two_in_a_row(1, models=(0, 1), resident=()), Budget(rounds=50))
+    assert [(load.model, load.evicts) for load in found.schedule.loads] == [(0, ()), (1, (0,))]
+    assert found.schedule.makespan_s == pytest.approx(0.5 + 8 + 2 + 8)
+    assert found.gap == pytest.approx(0, abs=CLOSE)
+
+
+def test_work_that_nobody_waits_for_is_split_evenly() -> None:
+    one = Problem(MODELS, two_in_a_row(2).engines, two_in_a_row(2).operators[:1], 4)
+    found = solved(one, Budget(rounds=10))
+    assert found.schedule.makespan_s == pytest.approx(4)
+    assert found.gap == pytest.approx(0, abs=CLOSE)
+
+
+@pytest.mark.parametrize(("lag", "makespan"), [(3.0, 16), (9.0, 19)])
+def test_an_engine_is_free_during_a_lag_and_who_reads_the_answers_is_not(lag: float, makespan: float) -> None:
+    base = two_in_a_row(1)
+    problem = Problem(MODELS, base.engines, (Operator("a", 0, (8.0,), (lag,)), base.operators[1]), 4)
+    schedule = Shop(problem).replay(by_critical_path(problem))
+    check(problem, schedule)
+    assert schedule.makespan_s == makespan
