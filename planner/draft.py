@@ -32,9 +32,9 @@ class Pass(Protocol):
     """One rewrite of a whole job.
 
     Takes and gives valid plans; keeps the number of parts and their order, the table of each part, the ids of the
-    stages that remain, and the answer of every program that has one; where a prompt leaves the order of its blocks free,
-    an answer in some order. Running it again changes nothing. Parts may share one plan object and are numerous when
-    programs come singly: what depends on the plan alone is done once a plan.
+    stages that remain, and the answer of every program that has one; where a prompt leaves the order of its blocks
+    free, an answer in some order. Running it again changes nothing. Parts may share one plan object and are numerous
+    when programs come singly: what depends on the plan alone is done once a plan.
     """
 
     def __call__(self, draft: Draft) -> tuple[Draft, PassReport]: ...
