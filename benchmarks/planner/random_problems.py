@@ -9,7 +9,7 @@ from planner.cost.gpus import gpu_named
 from planner.cost.load import RUNNING, load_rates
 from planner.cost.model import Replica, kv_tokens, room_bytes
 from planner.cost.shapes import LLAMA_3_8B, QWEN_2_5_7B, QWEN_2_5_32B
-from planner.placement.of_job import LOAD_GB_PER_S
+from planner.cost.switching import WeightsAt, switch_seconds
 from planner.placement.problem import Engine, Model, Operator, Problem
 
 SHAPES = (QWEN_2_5_7B, LLAMA_3_8B, QWEN_2_5_32B)
@@ -69,10 +69,7 @@ def _replicas(gpu: str) -> list[Replica | None]:
 def _engine(name: str, models: Sequence[Model], own: Sequence[Replica | None]) -> Engine:
     fitting = [(model, replica) for model, replica in zip(models, own, strict=True) if replica is not None]
     room = 0.7 * room_bytes(fitting[0][1])
-    load_s = tuple(
-        inf if replica is None else model.weight_bytes / (LOAD_GB_PER_S * 1e9)
-        for model, replica in zip(models, own, strict=True)
-    )
+    load_s = tuple(inf if replica is None else switch_seconds(replica, WeightsAt.HOST) for replica in own)
     return Engine(name, max(room, *(model.weight_bytes for model, _ in fitting)), load_s)
 
 

@@ -6,6 +6,7 @@ from math import ceil, inf
 
 from planner.cost.load import RUNNING
 from planner.cost.model import room_bytes
+from planner.cost.switching import WeightsAt, switch_seconds
 from planner.explanation import Explanation, Span, StageForecast
 from planner.ir.expressions import Expr, Output, leaves
 from planner.ir.ids import StageId
@@ -16,7 +17,6 @@ from planner.placement.problem import Engine, Model, Operator, Problem
 from planner.timing import PricedEngine
 
 TOOL_S = 0.02
-LOAD_GB_PER_S = 25.0
 _SHARED_ROOM = 0.7  # of the memory for weights when models share it: the rest is for their KV
 _PIECES_AN_ENGINE = 128
 _MOST_PIECES = 8000
@@ -25,7 +25,7 @@ _FEWEST_BATCHES, _MOST_BATCHES = 4, 256
 ASSUMPTIONS = (
     "calls and lengths are in the middle of their ranges, and no prefix is read twice",
     f"a tool takes {TOOL_S:g} s where nothing is known of it",
-    f"weights are loaded at {LOAD_GB_PER_S:g} GB/s for each GPU, from host memory",
+    "weights come from host memory, as fast as each GPU's bus lets them",
 )
 
 
@@ -201,7 +201,7 @@ def _engine(name: str, offer: _Offer, groups: Mapping[str, int]) -> Engine:
     room = 0.0
     for model, replica in offer.replicas.items():
         size = replica.shape.weights * replica.shape.weight_bytes
-        load_s[groups[model]] = size / (LOAD_GB_PER_S * 1e9 * replica.degree)
+        load_s[groups[model]] = switch_seconds(replica, WeightsAt.HOST)
         weights.append(size)
         room = _SHARED_ROOM * room_bytes(replica)
     resident = () if offer.starts_with is None else (groups[offer.starts_with],)
