@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from planner.numbering import Numbers, number_groups, number_values
 from planner.prefix_trie import PrefixTrie, PromptTokens
 from planner.prompts import prompts_of, role_marker
 from planner.segments import Segments
+from planner.sql.forecast import least_statements
 
 
 def explain(parts: Sequence[JobPart], job_plan: JobPlan) -> Explanation:
@@ -154,7 +156,7 @@ class _Survey:
             written,
             merged,
             known.shared_tokens,
-            self._notes.get(path, ""),
+            self._notes.get(path) or _batches(stage, scope.distinct),
             scope.distinct * turns * _answer_tokens(stage),
         )
 
@@ -255,6 +257,14 @@ def _does(stage: Stage) -> str:
             return tool.name
         case _:
             return ""
+
+
+def _batches(stage: Stage, distinct: Span) -> str:
+    """What a tool that takes many calls at once makes of them."""
+    if not isinstance(stage, Tool) or stage.tool.max_batch == 1 or distinct.high <= 1:
+        return ""
+    least = least_statements(stage.tool, ceil(distinct.low))
+    return f"in batches: at least {least:,} {'run' if least == 1 else 'runs'}"
 
 
 def _note(change: Change) -> str:

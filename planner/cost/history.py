@@ -59,11 +59,3 @@ def history_of(seen: Iterable[Seen]) -> History:
 def stage_of(path: str) -> str:
     """The path without numbers of items and rounds: `revise#2/fix` is `revise#/fix`."""
     return _ROUND.sub("#", _ITEM.sub("[]", path))
-
-
-def tool_stage_seconds(latency_s: float, distinct: float, service_s: float, concurrency: int) -> float:
-    """How long a stage of tools lasts at least: one run, or the distinct runs through as many slots as there are.
-
-    `service_s` is what one run keeps a slot busy.
-    """
-    return max(latency_s, distinct * service_s / concurrency)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.cost.history import NO_HISTORY, Seen, history_of, stage_of, tool_stage_seconds
+from planner.cost.history import NO_HISTORY, Seen, history_of, stage_of
 from planner.cost.quantiles import PRIOR_OBSERVATIONS, Quantiles, length_prior, tool_prior
 
 lengths = st.lists(st.floats(1, 512), max_size=40)
@@ -51,8 +51,3 @@ def test_the_prior_is_outweighed_in_the_end(length, more):
 def test_quantiles_between_the_points_rise(one, other):
     low, high = sorted((one, other))
     assert tool_prior(30.0).at(low) <= tool_prior(30.0).at(high)
-
-
-def test_tools_take_their_latency_or_their_queue():
-    assert tool_stage_seconds(2.0, distinct=4, service_s=0.1, concurrency=8) == 2.0
-    assert tool_stage_seconds(2.0, distinct=400, service_s=0.1, concurrency=8) == 5.0
