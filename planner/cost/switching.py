@@ -1,8 +1,8 @@
-"""What it takes to have another model, or a conversation's KV, on an engine: bytes over the slowest way they go."""
+"""What it takes to have another model on an engine: bytes over the slowest way they go."""
 
 from enum import Enum
 
-from planner.cost.model import Replica, prefill_seconds
+from planner.cost.model import Replica
 
 #: Of a bus's peak that large copies reach; an assumption between the 75 and 85 % that copies from pinned memory show.
 BUS_EFFICIENCY = 0.8
@@ -30,14 +30,6 @@ def switch_seconds(replica: Replica, weights_at: WeightsAt, disk_gb_per_s: float
             return weights / replica.degree / _bus_bytes_per_s(replica)
         case WeightsAt.DISK:
             return COLD_START_S + weights / min(disk_gb_per_s * 1e9, replica.degree * _bus_bytes_per_s(replica))
-
-
-def kv_back_seconds(replica: Replica, tokens: float, link_gb_per_s: float | None = None) -> float:
-    """Until `tokens` of a prefix are in the replica's KV again: fetched over the link (without one, from host memory)
-    or computed again, whichever is less."""
-    size = tokens * replica.shape.kv_bytes_per_token
-    rate = replica.degree * _bus_bytes_per_s(replica) if link_gb_per_s is None else link_gb_per_s * 1e9
-    return min(size / rate, prefill_seconds(replica, tokens)) if tokens > 0 else 0.0
 
 
 def _bus_bytes_per_s(replica: Replica) -> float:

@@ -1,6 +1,5 @@
-"""A job as it is placed on a fleet: what `EXPLAIN` tells of it and what routing may follow."""
+"""A job as it is placed on a fleet: what `EXPLAIN` tells of it. Routing does not follow it."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from planner.ir.values import Json
@@ -76,10 +75,6 @@ class Placement:
     def gap(self) -> float:
         """By which share the makespan exceeds the bound: 0.05 says that no schedule is more than 5 % quicker."""
         return self.makespan_s / self.bound_s - 1 if self.bound_s > 0 else 0.0
-
-    def shares_of(self, plan: int, path: str) -> Sequence[Share]:
-        """The shares of one stage; none where it is not placed."""
-        return next((stage.shares for stage in self.stages if (stage.plan, stage.path) == (plan, path)), ())
 
     def to_json(self) -> Json:
         """Plain data, ready for `json.dumps`."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.cost.gpus import A100_80, GPUS, Gpu, gpu_named
-from planner.cost.load import load_seconds
+from planner.cost.load import RUNNING, rates_beside
 from planner.cost.model import (
     Replica,
     call_seconds,
@@ -93,8 +93,9 @@ def test_the_p_norm_lies_between_the_maximum_and_the_sum(left: float, right: flo
 
 @given(st.sampled_from([one.name for one in GPUS]), lengths, lengths, lengths, lengths)
 def test_more_tokens_never_add_less_load(name: str, prompt: int, longer: int, output: int, more: int) -> None:
-    before = load_seconds(name, "any", min(prompt, longer), min(output, more))
-    assert before <= load_seconds(name, "any", max(prompt, longer), max(output, more)) * ROUNDING
+    rates = rates_beside(name, "any", RUNNING)
+    before = rates.seconds(min(prompt, longer), min(output, more))
+    assert before <= rates.seconds(max(prompt, longer), max(output, more)) * ROUNDING
 
 
 # What is promised
