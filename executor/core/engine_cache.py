@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from executor.core.work import Work
 from executor.engines.port import EngineSpec
 from executor.prompt_blocks import BLOCK_TOKENS
 from kvstore.prefix_index import BlockName, PrefixIndex
@@ -20,6 +19,16 @@ PRIOR_TOKENS = 1_000.0
 REMEMBERED_TOKENS = 200_000.0
 #: By how much the tokens of a block must change before the room is counted anew.
 WORTH_RESIZING = 0.02
+
+
+class CachedCall(Protocol):
+    """What the cache asks of a call, and writes down with it: `prefix` names the full blocks of its prompt, and
+    `own_kv_tokens` is what it takes beside them while it is in the engine."""
+
+    prefix: tuple[BlockName, ...]
+    prompt_tokens: int
+    output_tokens: int
+    own_kv_tokens: float
 
 
 class Watcher(Protocol):
@@ -64,7 +73,7 @@ class EngineCache:
     def warm(self, block: BlockName) -> bool:
         return self._index.warm(block)
 
-    def warm_tokens(self, work: Work) -> int:
+    def warm_tokens(self, work: CachedCall) -> int:
         """How much of the prompt need not be read again; its last token always is."""
         return int(min(self.match(work.prefix) * BLOCK_TOKENS, max(0, work.prompt_tokens - 1)) * self.scale)
 
@@ -73,7 +82,7 @@ class EngineCache:
         ended."""
         return self.warm_first and self._index.in_use(blocks) - self.match(blocks) >= WORTH_WAITING_BLOCKS
 
-    def fits(self, work: Work) -> bool:
+    def fits(self, work: CachedCall) -> bool:
         """Whether the call fits beside those inside. One call alone always may."""
         if not self.kv_tokens or not self._inside:
             return True
@@ -85,18 +94,23 @@ class EngineCache:
         """Whether so many blocks fit beside the calls inside, so that nothing that is warm must give way to them."""
         return bool(self.kv_tokens) and self.in_flight_tokens + blocks * self._block_tokens <= KV_SHARE * self.kv_tokens
 
-    def enter(self, work: Work) -> None:
+    def enter(self, work: CachedCall) -> None:
         self._inside += 1
         work.own_kv_tokens = self._own(work)
         self._own_tokens += work.own_kv_tokens
         if work.prefix:
             self._tell(self._index.enter(work.prefix))
 
-    def leave(self, work: Work) -> None:
+    def leave(self, work: CachedCall) -> None:
         self._inside -= 1
         self._own_tokens = self._own_tokens - work.own_kv_tokens if self._inside else 0.0
         if work.prefix:
             self._tell(self._index.leave(work.prefix))
+
+    def believe(self, blocks: Sequence[BlockName]) -> None:
+        """Another process had them computed here."""
+        self._tell(self._index.enter(blocks))
+        self._index.leave(blocks)
 
     def learn(self, estimated: int, counted: int) -> None:
         """A prompt that was estimated so long was counted so long by the engine."""
@@ -132,7 +146,7 @@ class EngineCache:
     def _capacity(self) -> int:
         return max(1, int((self.kv_tokens or ASSUMED_KV_TOKENS) / self._block_tokens))
 
-    def _own(self, work: Work) -> float:
+    def _own(self, work: CachedCall) -> float:
         tail = max(0, work.prompt_tokens - len(work.prefix) * BLOCK_TOKENS)
         return tail * self.scale + work.output_tokens
 

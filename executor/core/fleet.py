@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from math import log2
+from typing import Generic, Protocol, TypeVar
 
-from executor.core.engine_cache import EngineCache
-from executor.core.work import Work
+from executor.core.engine_cache import CachedCall, EngineCache
 from executor.engines.port import EngineSpec, FailureClass, Usage
 from executor.policy.routing import Choice, EngineView, Offer, has_room
 from kvstore.prefix_index import BlockName
@@ -13,7 +13,6 @@ from planner.cost.correction import Correction
 from planner.cost.load import RUNNING, rates_beside
 from planner.cost.rates import LoadRates
 from planner.ir.ids import EngineId
-from planner.ir.plan import Agent, Generate
 
 #: A retry after an engine's fault costs one token; each fresh call earns a tenth (retries stay within 10 % of calls).
 RETRY_EARNED = 0.1
@@ -21,8 +20,26 @@ RETRY_TOKENS = 200.0
 LONGEST_TRIP_S = 30.0
 
 
-class Fleet:
-    """Engines by id, and the works inside each in the order they were sent."""
+class SentCall(CachedCall, Protocol):
+    """What the fleet asks of a call, and writes down with it while it is inside an engine. A suspect runs alone."""
+
+    engine: EngineId | None
+    load_s: float
+    sent_at: float
+    beside: int
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def suspect(self) -> bool: ...
+
+
+CallT = TypeVar("CallT", bound=SentCall)
+
+
+class Fleet(Generic[CallT]):
+    """Engines by id, and the calls inside each in the order they were sent."""
 
     def __init__(self, engines: Sequence[EngineSpec], breaker_failures: int) -> None:
         self.views = {spec.id: EngineView(spec) for spec in engines}
@@ -30,7 +47,7 @@ class Fleet:
         self.corrections = {spec.id: Correction() for spec in engines}
         self._serving = _by_model(engines)
         self._rates: dict[tuple[EngineId, str, int], LoadRates] = {}
-        self.inside: dict[EngineId, dict[Work, None]] = {spec.id: {} for spec in engines}
+        self.inside: dict[EngineId, dict[CallT, None]] = {spec.id: {} for spec in engines}
         self._breaker_failures = breaker_failures
         self._retry_tokens = RETRY_TOKENS
         assert len(self.views) == len(engines), "two engines with one id"
@@ -53,7 +70,7 @@ class Fleet:
             views.sort(key=lambda view: (view.load_s, view.spec.id))
         return views
 
-    def offers(self, work: Work, views: Sequence[EngineView]) -> list[Offer]:
+    def offers(self, work: CallT, views: Sequence[EngineView]) -> list[Offer]:
         return [self._offer(work, view) for view in views]
 
     def warmer_elsewhere(self, engine: EngineId, model: str, blocks: Sequence[BlockName], warm: int) -> bool:
@@ -64,7 +81,7 @@ class Fleet:
         block = blocks[warm]
         return any(other != engine and self.views[other].up and self.caches[other].warm(block) for other in others)
 
-    def enter(self, work: Work, choice: Choice, now: float) -> None:
+    def enter(self, work: CallT, choice: Choice, now: float) -> None:
         view = self.views[choice.engine]
         work.engine, work.load_s = choice.engine, choice.load_s
         self.inside[choice.engine][work] = None
@@ -73,7 +90,7 @@ class Fleet:
         self._put(replace(view, running=view.running + 1, load_s=view.load_s + work.load_s, exclusive=work.suspect))
         self._retry_tokens = min(RETRY_TOKENS, self._retry_tokens + RETRY_EARNED)
 
-    def leave(self, work: Work) -> EngineView:
+    def leave(self, work: CallT) -> EngineView:
         assert work.engine is not None
         view = self.views[work.engine]
         del self.inside[work.engine][work]
@@ -82,15 +99,15 @@ class Fleet:
         work.engine = None
         return self._put(replace(view, running=view.running - 1, load_s=load_s, exclusive=False))
 
-    def learn(self, work: Work, usage: Usage, now: float) -> None:
+    def learn(self, work: CallT, usage: Usage, now: float) -> None:
         """The engine counted the tokens of the call, and the call is done."""
         assert work.engine is not None
         if usage.prompt_tokens and work.prompt_tokens:
             self.caches[work.engine].learn(work.prompt_tokens, usage.prompt_tokens)
         if now > work.sent_at and usage.prompt_tokens:
-            self._correct(work.engine, model_of(work), work, usage, now - work.sent_at)
+            self._correct(work.engine, work.model, work, usage, now - work.sent_at)
 
-    def _correct(self, engine: EngineId, model: str, work: Work, usage: Usage, actual_s: float) -> None:
+    def _correct(self, engine: EngineId, model: str, work: CallT, usage: Usage, actual_s: float) -> None:
         """The call shared the engine with those that were there when it came and when it ends: so much longer than its
         share of the engine's time it lasts."""
         beside = (work.beside + self.views[engine].running) / 2
@@ -133,11 +150,11 @@ class Fleet:
         self._retry_tokens -= 1
         return True
 
-    def _offer(self, work: Work, view: EngineView) -> Offer:
+    def _offer(self, work: CallT, view: EngineView) -> Offer:
         cache, engine = self.caches[view.spec.id], view.spec.id
         warm_tokens = cache.warm_tokens(work) if work.prefix else 0
         prompt_tokens = round(work.prompt_tokens * cache.scale)
-        load_s = self._rates_of(engine, model_of(work)).seconds(prompt_tokens, work.output_tokens, warm_tokens)
+        load_s = self._rates_of(engine, work.model).seconds(prompt_tokens, work.output_tokens, warm_tokens)
         has_kv = cache.fits(work) and not cache.comes_warm(work.prefix)
         return Offer(view, load_s, prompt_tokens, warm_tokens, has_kv)
 
@@ -153,11 +170,6 @@ class Fleet:
     def _put(self, view: EngineView) -> EngineView:
         self.views[view.spec.id] = view
         return view
-
-
-def model_of(work: Work) -> str:
-    assert isinstance(work.stage, Generate | Agent)
-    return work.stage.model
 
 
 def _by_model(engines: Sequence[EngineSpec]) -> dict[str, list[EngineId]]:

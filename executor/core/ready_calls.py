@@ -21,7 +21,7 @@ _JobKey = tuple[int, int]
 class ReadyCalls:
     """The ready calls of one model: jobs by priority, then by age. Works dropped meanwhile are passed over."""
 
-    def __init__(self, model: str, fleet: Fleet, most_passes: int) -> None:
+    def __init__(self, model: str, fleet: Fleet[Work], most_passes: int) -> None:
         self._model, self._fleet, self._most_passes = model, fleet, most_passes
         self._frontiers: dict[_JobKey, Frontier] = {}
         self._keys: list[_JobKey] = []
@@ -46,7 +46,7 @@ class ReadyCalls:
 class Frontier:
     """The ready calls of one job. All are ready: whichever goes first, nothing is done before what it depends on."""
 
-    def __init__(self, model: str, fleet: Fleet, most_passes: int) -> None:
+    def __init__(self, model: str, fleet: Fleet[Work], most_passes: int) -> None:
         self._model, self._fleet, self._most_passes = model, fleet, most_passes
         self._arrivals = count()
         self._sent = 0

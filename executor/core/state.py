@@ -79,7 +79,7 @@ class State:
         self.ended_jobs: list[Job] = []
         self.programs: dict[ProgramId, Program] = {}
         self.shared = SharedWork(limits.shared_outputs)
-        self.fleet = Fleet(engines, limits.breaker_failures)
+        self.fleet: Fleet[Work] = Fleet(engines, limits.breaker_failures)
         self.lengths = AnswerLengths()
         self.calls: dict[str, ReadyCalls] = {}
         self.preparing: deque[Work] = deque()  # and those that were, behind one that is

@@ -41,7 +41,7 @@ class WarmOrder:
     Minoux 1978): what was evicted meanwhile makes a rank worse, and is found then; what became warm makes it better,
     and is told by the engine's cache, where each call watches its first cold block."""
 
-    def __init__(self, engine: EngineId, fleet: Fleet) -> None:
+    def __init__(self, engine: EngineId, fleet: Fleet[Work]) -> None:
         self.engine = engine
         self.fleet = fleet
         self.cache = fleet.caches[engine]

@@ -10,7 +10,7 @@ from executor.events import Recovered
 from executor.policy.ordering import QueueKey
 from executor.policy.retry import Tries
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId
-from planner.ir.plan import Plan, Stage, ToolSpec
+from planner.ir.plan import Agent, Generate, Plan, Stage, ToolSpec
 
 
 class Role(Enum):
@@ -100,6 +100,12 @@ class Work:
     def suspect(self) -> bool:
         """It was in flight on two engines that died, so it runs alone from now on."""
         return self.tries.deaths >= 2
+
+    @property
+    def model(self) -> str:
+        """Of a call."""
+        assert isinstance(self.stage, Generate | Agent)
+        return self.stage.model
 
     @property
     def stage(self) -> Stage:
