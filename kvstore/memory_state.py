@@ -1,6 +1,7 @@
 """Live program state inside one process: gone when it ends, seen by nobody else."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from kvstore.program_state import ProgramState
@@ -8,10 +9,13 @@ from planner.ir.ids import ProgramId
 
 
 class MemoryStates:
-    """Body of the `ProgramStates` port for a single process."""
+    """Body of the `ProgramStates` port for a single process. Beyond `most` programs, and as many turns, those that
+    nobody saved for longest are forgotten."""
 
-    def __init__(self) -> None:
-        self._states: dict[ProgramId, ProgramState] = {}
+    def __init__(self, most: int = 100_000) -> None:
+        self._most = most
+        self._states: OrderedDict[ProgramId, ProgramState] = OrderedDict()
+        self._turns: OrderedDict[str, ProgramId] = OrderedDict()
         self._woken = asyncio.Event()
 
     async def save(self, states: Sequence[ProgramState]) -> None:
@@ -19,6 +23,9 @@ class MemoryStates:
             known = self._states.get(state.program)
             if known is None or known.version < state.version:
                 self._states[state.program] = state
+                self._states.move_to_end(state.program)
+        while len(self._states) > self._most:
+            self._states.popitem(last=False)
 
     async def load(self, program: ProgramId) -> ProgramState | None:
         return self._states.get(program)
@@ -26,6 +33,16 @@ class MemoryStates:
     async def forget(self, programs: Sequence[ProgramId]) -> None:
         for program in programs:
             self._states.pop(program, None)
+
+    async def name_turns(self, turns: Sequence[tuple[str, ProgramId]]) -> None:
+        for name, program in turns:
+            self._turns[name] = program
+            self._turns.move_to_end(name)
+        while len(self._turns) > self._most:
+            self._turns.popitem(last=False)
+
+    async def program_of_turn(self, names: Sequence[str]) -> ProgramId | None:
+        return next((self._turns[name] for name in names if name in self._turns), None)
 
     async def wake(self) -> None:
         self._woken.set()

@@ -13,7 +13,12 @@ class StateUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProgramState:
-    """`version` grows with every change; `since` is seconds since the epoch, for people to read."""
+    """`version` grows with every change; `since` and `until` are seconds since the epoch.
+
+    `doing` since `since`: where it is `tool`, `tool` and `tool_arguments` say which, and the class of its arguments.
+    `engine` has the KV of the program's first `context_tokens` tokens, as is believed until `until`. Of two programs
+    the one that began earlier has the smaller `sequence`. `attained_tokens` is the service it had, in tokens.
+    """
 
     program: ProgramId
     version: int
@@ -23,6 +28,11 @@ class ProgramState:
     engine: EngineId | None = None
     turns: int = 0
     attained_tokens: int = 0
+    sequence: int = 0
+    context_tokens: int = 0
+    until: float | None = None
+    tool: str = ""
+    tool_arguments: str = ""
 
 
 class ProgramStates(Protocol):
@@ -35,6 +45,14 @@ class ProgramStates(Protocol):
     async def load(self, program: ProgramId) -> ProgramState | None: ...
 
     async def forget(self, programs: Sequence[ProgramId]) -> None: ...
+
+    async def name_turns(self, turns: Sequence[tuple[str, ProgramId]]) -> None:
+        """A conversation of that name is the program's, until another one is named so."""
+        ...
+
+    async def program_of_turn(self, names: Sequence[str]) -> ProgramId | None:
+        """The program of the first of these names that is known."""
+        ...
 
     async def wake(self) -> None:
         """Tell whoever waits, in any process, that there may be work."""

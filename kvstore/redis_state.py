@@ -32,9 +32,9 @@ end
 class RedisStates:
     """Body of the `ProgramStates` port for any number of processes.
 
-    A call takes `timeout_s` at most (`save` and `forget` for each 500 programs); for a second after a failure calls
-    are refused at once. A state that nobody saved again for `ttl_s` is forgotten. Raises `ValueError` for an address
-    that is not Redis's; opens no connection before it is used.
+    A call takes `timeout_s` at most (`save`, `forget` and `name_turns` for each 500 of them); for a second after a
+    failure calls are refused at once. A state or a turn's name that nobody saved again for `ttl_s` is forgotten. Raises
+    `ValueError` for an address that is not Redis's; opens no connection before it is used.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class RedisStates:
         )
         self._save_if_newer = self._redis.register_script(_SAVE_IF_NEWER)
         self._programs, self._channel = f"{namespace}:program:", f"{namespace}:wake"
+        self._turns = f"{namespace}:turn:"
         self._ttl_ms, self._timeout_s, self._now = int(ttl_s * 1000), timeout_s, now
         self._resting_until = float("-inf")
         self._subscription: PubSub | None = None
@@ -75,6 +76,21 @@ class RedisStates:
         for start in range(0, len(programs), _AT_ONCE):
             async with self._bounded():
                 await self._redis.unlink(*(self._programs + one for one in programs[start : start + _AT_ONCE]))
+
+    async def name_turns(self, turns: Sequence[tuple[str, ProgramId]]) -> None:
+        for start in range(0, len(turns), _AT_ONCE):
+            async with self._bounded(), self._redis.pipeline(transaction=False) as pipeline:
+                for name, program in turns[start : start + _AT_ONCE]:
+                    pipeline.set(self._turns + name, program, px=self._ttl_ms)
+                await pipeline.execute()
+
+    async def program_of_turn(self, names: Sequence[str]) -> ProgramId | None:
+        if not names:
+            return None
+        async with self._bounded():
+            found = await self._redis.mget([self._turns + name for name in names])
+        known = next((value for value in found if value is not None), None)
+        return None if known is None else ProgramId(str(known, "utf-8", "surrogatepass"))
 
     async def wake(self) -> None:
         async with self._bounded():
@@ -128,7 +144,10 @@ class RedisStates:
 
 
 def _encode(state: ProgramState) -> str:
-    rest = [state.node, state.doing, state.since, state.engine, state.turns, state.attained_tokens]
+    rest = [
+        *(state.node, state.doing, state.since, state.engine, state.turns, state.attained_tokens, state.sequence),
+        *(state.context_tokens, state.until, state.tool, state.tool_arguments),
+    ]
     return f"{state.version:0{_DIGITS}d}{json.dumps(rest)}"
 
 
@@ -138,7 +157,11 @@ def _decode(program: ProgramId, stored: bytes | str | None) -> ProgramState | No
         return None
     try:
         version, rest = int(stored[:_DIGITS]), json.loads(stored[_DIGITS:])
-        node, doing, since, engine, turns, attained_tokens = rest
+        node, doing, since, engine, *figures = rest
+        turns, attained_tokens, sequence, context_tokens, until, tool, tool_arguments = figures
     except (TypeError, ValueError):
         return None
-    return ProgramState(program, version, node, doing, since, engine and EngineId(engine), turns, attained_tokens)
+    return ProgramState(
+        *(program, version, node, doing, since, engine and EngineId(engine), turns, attained_tokens, sequence),
+        *(context_tokens, until, tool, tool_arguments),
+    )

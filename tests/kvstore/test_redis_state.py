@@ -21,6 +21,8 @@ SOON_S = 2.0
 EVERYTHING: dict[str, Callable[[ProgramStates], Awaitable[object]]] = {
     "save": lambda states: states.save([STATE] * 700),
     "load": lambda states: states.load(STATE.program),
+    "name_turns": lambda states: states.name_turns([("turn", STATE.program)] * 700),
+    "program_of_turn": lambda states: states.program_of_turn(["turn"]),
     "forget": lambda states: states.forget([STATE.program]),
     "wake": lambda states: states.wake(),
     "wait_for_wake": lambda states: states.wait_for_wake(0.1),

@@ -13,7 +13,21 @@ from kvstore.program_state import ProgramState, ProgramStates
 from kvstore.redis_state import RedisStates
 from planner.ir.ids import EngineId, ProgramId
 
-STATE = ProgramState(ProgramId("job/0"), 7, "solve#3/1", "tool", 1753000000.25, EngineId("e1"), 4, 1200)
+STATE = ProgramState(
+    ProgramId("job/0"),
+    7,
+    "solve#3/1",
+    "tool",
+    since=1753000000.25,
+    engine=EngineId("e1"),
+    turns=4,
+    attained_tokens=1200,
+    sequence=1_753_000_000_123,
+    context_tokens=3000,
+    until=1753000002.5,
+    tool="bash",
+    tool_arguments="pytest",
+)
 #: A clock's nanoseconds, where a double can no longer tell one from the next.
 LATE = 1_753_000_000_000_000_001
 
@@ -94,6 +108,19 @@ async def test_states_by_the_thousand(states: ProgramStates) -> None:
     ]
     await states.forget([state.program for state in many])
     assert [await states.load(state.program) for state in (many[0], many[1200])] == [None, None]
+
+
+async def test_a_turn_is_found_by_its_name_from_everywhere(replica: Callable[[], ProgramStates]) -> None:
+    ada, bob = ProgramId("team/ada\ud800"), ProgramId("team/bob")
+    await replica().name_turns([("ada-1", ada), ("ada-2", ada), ("both", bob), ("both", ada)])
+
+    seen = replica()
+
+    assert await seen.program_of_turn(["nobody", "ada-2", "bob"]) == ada
+    assert await seen.program_of_turn(["both"]) == ada
+    assert await seen.program_of_turn(["nobody"]) is None
+    assert await seen.program_of_turn([]) is None
+    await seen.name_turns([])
 
 
 async def test_nothing_saved_and_nothing_forgotten_is_nothing(states: ProgramStates) -> None:
