@@ -139,6 +139,10 @@ class Fleet(Generic[CallT]):
         self.caches[engine].start_anew(kv_tokens)
         self._put(replace(self.views[engine], up=True, failures=0))
 
+    def reading_s(self, engine: EngineId, model: str, tokens: int) -> float:
+        """What it takes to read so many tokens in short prompts."""
+        return self._rates_of(engine, model).prompt_token_s * tokens
+
     def probe_delay_s(self, engine: EngineId) -> float:
         """Longer after each trip without an answer in between, so that a sick engine is not hammered."""
         return float(min(LONGEST_TRIP_S, 0.5 * 2 ** (self.views[engine].trips - 1)))
