@@ -105,7 +105,7 @@ class Analysis:
         return sum(stage.engine_s for stage in self.stages)
 
     def to_text(self) -> str:
-        told = [[*section] for section in (self._tables(), self.summary(), self.notes)]
+        told = [[*section] for section in (self._tables(), self.summary(), (*self.prediction.notes, *self.notes))]
         return "\n\n".join("\n".join(lines) for lines in told if lines) + "\n"
 
     def __str__(self) -> str:

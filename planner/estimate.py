@@ -1,77 +1,94 @@
-"""How long texts will be, before any is written: stated priors, good for comparing and for nothing finer."""
+"""How long texts will be, before any is written: as they were in earlier runs, else by stated priors, which are good
+for comparing and for nothing finer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from planner.cost.experience import NO_EXPERIENCE, Experience
 from planner.ir.evaluate import format_value
 from planner.ir.expressions import Column, Const, Expr, Output, leaves
 from planner.ir.ids import StageId
 from planner.ir.plan import Agent, Body, Choose, Generate, Join, Loop, Map, Plan, Stage, Tool
-from planner.ir.reads import bodies_of
-from planner.ir.sites import given_input
+from planner.ir.sites import bodies_at, given_input
 from planner.ir.tokens import CHARS_PER_TOKEN
 
 TOOL_OUTPUT_TOKENS = 250
 ITEM_TOKENS = 100
 MAP_ITEMS = 4
 
-PRIORS = (
-    f"a token is {CHARS_PER_TOKEN} characters",
+_LENGTH_PRIORS = (
     "a model writes all of its max_tokens",
     f"a tool gives {TOOL_OUTPUT_TOKENS} tokens",
     f"a map has {MAP_ITEMS} items of {ITEM_TOKENS} tokens where its list is not known",
 )
 
 
-def output_tokens(plan: Plan, column_tokens: Mapping[str, float]) -> dict[StageId, float]:
-    """The estimated length of each stage's output, given that of each column."""
-    outputs: dict[StageId, float] = {}
-    for stage in plan.stages:
-        outputs[stage.id] = _stage_tokens(stage, column_tokens, outputs)
-    return outputs
+def assumptions(experience: Experience) -> Iterator[str]:
+    """What the estimates below assume, in words."""
+    counted = " as a tokenizer counted" if experience.chars_per_token != CHARS_PER_TOKEN else ""
+    yield f"a token is {experience.chars_per_token:.3g} characters{counted}"
+    yield from experience.assumptions()
+    yield from _LENGTH_PRIORS
 
 
-def expression_tokens(expr: Expr, columns: Mapping[str, float], outputs: Mapping[StageId, float]) -> float:
-    """What the parts come to; a path takes the whole of what it looks into."""
-    return sum(_leaf_tokens(leaf, columns, outputs) for leaf in leaves(expr))
+class Estimates:
+    """Lengths in tokens, with what is known from `experience`."""
 
+    def __init__(self, experience: Experience = NO_EXPERIENCE) -> None:
+        self.experience = experience
+        self.chars_per_token = experience.chars_per_token
 
-def _leaf_tokens(
-    leaf: Const | Column | Output, columns: Mapping[str, float], outputs: Mapping[StageId, float]
-) -> float:
-    match leaf:
-        case Const(value=constant):
-            return len(format_value(constant)) / CHARS_PER_TOKEN
-        case Column(name=name):
-            return columns[name]
-        case Output(stage=stage):
-            return outputs[stage]
+    def outputs(self, plan: Plan, column_tokens: Mapping[str, float], prefix: str = "") -> dict[StageId, float]:
+        """The length of each stage's output, given that of each column. `prefix` leads to a body."""
+        outputs: dict[StageId, float] = {}
+        for stage in plan.stages:
+            outputs[stage.id] = self._stage(stage, prefix + stage.id, column_tokens, outputs)
+        return outputs
 
+    def expression(self, expr: Expr, columns: Mapping[str, float], outputs: Mapping[StageId, float]) -> float:
+        """What the parts come to; a path takes the whole of what it looks into."""
+        return sum(self._leaf(leaf, columns, outputs) for leaf in leaves(expr))
 
-def _stage_tokens(stage: Stage, columns: Mapping[str, float], outputs: Mapping[StageId, float]) -> float:
-    match stage:
-        case Generate() | Agent():
-            return stage.sampling.max_tokens
-        case Tool():
-            return TOOL_OUTPUT_TOKENS
-        case Join():
-            return expression_tokens(stage.value, columns, outputs)
-    results = [_result_tokens(stage, body, columns, outputs) for body in bodies_of(stage)]
-    return max(results) * (MAP_ITEMS if isinstance(stage, Map) else 1)
+    def body_columns(
+        self, stage: Stage, body: Body, columns: Mapping[str, float], outputs: Mapping[StageId, float]
+    ) -> dict[str, float]:
+        """The length of each column of a body."""
+        given = given_input(stage)
+        known = {} if given is None else {given: float(ITEM_TOKENS)}
+        if isinstance(stage, Loop):
+            known["state"] = self.expression(stage.initial, columns, outputs)
+        return known | {bound.name: self.expression(bound.value, columns, outputs) for bound in body.bindings}
 
+    def _leaf(
+        self, leaf: Const | Column | Output, columns: Mapping[str, float], outputs: Mapping[StageId, float]
+    ) -> float:
+        match leaf:
+            case Const(value=constant):
+                return len(format_value(constant)) / self.chars_per_token
+            case Column(name=name):
+                return columns[name]
+            case Output(stage=stage):
+                return outputs[stage]
 
-def _result_tokens(
-    stage: Choose | Map | Loop, body: Body, columns: Mapping[str, float], outputs: Mapping[StageId, float]
-) -> float:
-    inside = body_column_tokens(stage, body, columns, outputs)
-    return expression_tokens(body.plan.result, inside, output_tokens(body.plan, inside))
+    def _stage(self, stage: Stage, path: str, columns: Mapping[str, float], outputs: Mapping[StageId, float]) -> float:
+        match stage:
+            case Generate() | Agent():
+                known = self.experience.output_tokens.get(path)
+                return stage.sampling.max_tokens if known is None else known.mean
+            case Tool():
+                chars = self.experience.tool_output_chars.get(path)
+                return TOOL_OUTPUT_TOKENS if chars is None else chars / self.chars_per_token
+            case Join():
+                return self.expression(stage.value, columns, outputs)
+        results = [self._result(stage, prefix, body, columns, outputs) for prefix, body in bodies_at(path, stage)]
+        return max(results) * (MAP_ITEMS if isinstance(stage, Map) else 1)
 
-
-def body_column_tokens(
-    stage: Stage, body: Body, columns: Mapping[str, float], outputs: Mapping[StageId, float]
-) -> dict[str, float]:
-    """The estimated length of each column of a body."""
-    given = given_input(stage)
-    known = {} if given is None else {given: float(ITEM_TOKENS)}
-    if isinstance(stage, Loop):
-        known["state"] = expression_tokens(stage.initial, columns, outputs)
-    return known | {bound.name: expression_tokens(bound.value, columns, outputs) for bound in body.bindings}
+    def _result(
+        self,
+        stage: Choose | Map | Loop,
+        prefix: str,
+        body: Body,
+        columns: Mapping[str, float],
+        outputs: Mapping[StageId, float],
+    ) -> float:
+        inside = self.body_columns(stage, body, columns, outputs)
+        return self.expression(body.plan.result, inside, self.outputs(body.plan, inside, prefix))

@@ -6,9 +6,10 @@ from math import ceil
 
 import numpy as np
 
+from planner.cost.experience import NO_EXPERIENCE, Experience
 from planner.cost.quantiles import length_prior
 from planner.draft import one_object_per_plan
-from planner.estimate import PRIORS, TOOL_OUTPUT_TOKENS, body_column_tokens, expression_tokens, output_tokens
+from planner.estimate import TOOL_OUTPUT_TOKENS, Estimates, assumptions
 from planner.explanation import NOTHING, Explanation, Span, StageForecast
 from planner.ir.evaluate import EvaluationFailed, evaluate, no_output
 from planner.ir.expressions import Array, Column, Const
@@ -26,15 +27,16 @@ from planner.segments import Segments
 from planner.sql.forecast import least_statements
 
 
-def explain(parts: Sequence[JobPart], job_plan: JobPlan) -> Explanation:
+def explain(parts: Sequence[JobPart], job_plan: JobPlan, experience: Experience = NO_EXPERIENCE) -> Explanation:
     """What `parts` ask for as written and as `job_plan`, which `optimize` made of them, will have it run.
 
     Calls are exact for stages outside bodies whose work is known before the run, and bounds elsewhere. Tokens are
-    estimates; the result says on which assumptions. Retries are not counted.
+    estimates, from `experience` of the plan's earlier runs where there is one; the result says on which assumptions.
+    Retries are not counted.
     """
     report = job_plan.report
     parts, job_plan = join_parts(parts, job_plan)
-    surveys = _survey(parts, job_plan)
+    surveys = _survey(parts, job_plan, experience)
     plans = one_object_per_plan([part.plan for part in parts])
     numbers = {number: index for index, number in enumerate(dict.fromkeys(map(id, plans)))}
     stages: dict[tuple[int, str], StageForecast] = {}
@@ -47,7 +49,7 @@ def explain(parts: Sequence[JobPart], job_plan: JobPlan) -> Explanation:
             stages[key] = _add(stages[key], forecast) if key in stages else forecast
     distinct_plans = tuple({id(plan): plan for plan in plans}.values())
     in_order = tuple(stages[key] for key in sorted(stages, key=lambda key: key[0]))
-    return Explanation(distinct_plans, tuple(rows), in_order, report, PRIORS)
+    return Explanation(distinct_plans, tuple(rows), in_order, report, tuple(assumptions(experience)))
 
 
 def _add(left: StageForecast, right: StageForecast) -> StageForecast:
@@ -62,11 +64,14 @@ def _add(left: StageForecast, right: StageForecast) -> StageForecast:
     )
 
 
-def _survey(parts: Sequence[JobPart], job_plan: JobPlan) -> list["_Survey"]:
+def _survey(parts: Sequence[JobPart], job_plan: JobPlan, experience: Experience) -> list["_Survey"]:
     """One survey a part. Works count as new where no earlier part asks for them; all parts share one trie."""
     changes = _changes_by_part(job_plan)
     seen: set[ContentKey] = set()
-    surveys = [_Survey(p, done, changes.get(i, ()), seen) for i, (p, done) in enumerate(_pairs(parts, job_plan))]
+    surveys = [
+        _Survey(part, planned, changes.get(index, ()), seen, experience)
+        for index, (part, planned) in enumerate(_pairs(parts, job_plan))
+    ]
     trie = PrefixTrie()
     added = [(survey, path) for survey in surveys for path in survey.add_prompts(trie)]
     for (survey, path), tokens in zip(added, trie.measure(), strict=True):
@@ -100,11 +105,19 @@ class _Scope:
 class _Survey:
     """One part: which of its works are new, and what its prompts come to."""
 
-    def __init__(self, part: JobPart, planned: PlannedPart, changes: Sequence[Change], seen: set[ContentKey]) -> None:
+    def __init__(
+        self,
+        part: JobPart,
+        planned: PlannedPart,
+        changes: Sequence[Change],
+        seen: set[ContentKey],
+        experience: Experience,
+    ) -> None:
         self._rows = part.table.rows
         self._table = part.table
         self._planned = planned
-        self._segments = Segments(planned.plan, part.table, planned.groups)
+        self._segments = Segments(planned.plan, part.table, planned.groups, experience)
+        self._estimates = Estimates(experience)
         self._notes = {change.path: _note(change) for change in changes}
         self._gone = {change.path for change in changes if change.what != "kept"}
         self._new_rows = {stage: _new_rows(grouping, seen) for stage, grouping in planned.groups.items()}
@@ -124,13 +137,13 @@ class _Survey:
         return self._walk(number, plan, _Scope("", runs, runs, self._segments.column_tokens))
 
     def _walk(self, number: int, plan: Plan, scope: _Scope) -> Iterator[StageForecast]:
-        outputs = output_tokens(plan, scope.column_tokens)
+        outputs = self._estimates.outputs(plan, scope.column_tokens, scope.prefix)
         for stage in plan.stages:
             path = scope.prefix + stage.id
             distinct = self._distinct(stage, path, scope)
             yield self._forecast(number, stage, path, replace(scope, distinct=distinct), outputs)
             for index, (prefix, body) in enumerate(bodies_at(path, stage)):
-                columns = body_column_tokens(stage, body, scope.column_tokens, outputs)
+                columns = self._estimates.body_columns(stage, body, scope.column_tokens, outputs)
                 as_written, merged = self._times(stage, index, scope, distinct)
                 yield from self._walk(number, body.plan, _Scope(prefix, as_written, merged, columns))
 
@@ -140,7 +153,7 @@ class _Survey:
         turns = Span(1, stage.max_turns) if isinstance(stage, Agent) else Span(1, 1)
         written = merged = NOTHING
         if isinstance(stage, Generate | Agent):
-            opening = _opening_tokens(stage, scope.column_tokens, outputs)
+            opening = self._opening(stage, scope.column_tokens, outputs)
             written = scope.runs * _tokens_a_run(stage, opening)
             merged = scope.distinct * _tokens_a_run(stage, opening)
         known = self.prompts.get(path, PromptTokens(0.0, 0.0))
@@ -157,7 +170,7 @@ class _Survey:
             merged,
             known.shared_tokens,
             self._notes.get(path) or _batches(stage, scope.distinct),
-            scope.distinct * turns * _answer_tokens(stage),
+            scope.distinct * turns * self._answer(stage, path),
         )
 
     def _distinct(self, stage: Stage, path: str, scope: _Scope) -> Span:
@@ -170,6 +183,21 @@ class _Survey:
         if isinstance(stage, Generate | Tool | Agent) and is_fixed(stage):
             return Span(min(1, scope.distinct.low), scope.distinct.high)
         return scope.distinct
+
+    def _opening(
+        self, stage: Generate | Agent, columns: Mapping[str, float], outputs: Mapping[StageId, float]
+    ) -> float:
+        """The tokens of the stage's messages."""
+        told = [expr for message in stage.messages for expr in (role_marker(message), message.content)]
+        return sum(self._estimates.expression(expr, columns, outputs) for expr in told)
+
+    def _answer(self, stage: Stage, path: str) -> Span:
+        """The tokens of one call's answer."""
+        if not isinstance(stage, Generate | Agent):
+            return NOTHING
+        seen = self._estimates.experience.output_tokens.get(path)
+        length = seen or length_prior(stage.sampling.max_tokens)
+        return Span(length.p10, length.p90)
 
     def _rows_run(self, stage: StageId) -> Numbers:
         return self._new_rows.get(stage, np.arange(self._rows))
@@ -227,26 +255,12 @@ def _times_a_run(stage: Stage) -> Span:
             return Span(1, 1)
 
 
-def _opening_tokens(stage: Generate | Agent, columns: Mapping[str, float], outputs: Mapping[StageId, float]) -> float:
-    roles = (expression_tokens(role_marker(message), columns, outputs) for message in stage.messages)
-    texts = (expression_tokens(message.content, columns, outputs) for message in stage.messages)
-    return sum(roles) + sum(texts)
-
-
 def _tokens_a_run(stage: Generate | Agent, opening: float) -> Span:
     """An agent sends its whole conversation with each turn; a turn adds an answer and what a tool gave back."""
     if isinstance(stage, Generate):
         return Span(opening, opening)
     turns, turn_tokens = stage.max_turns, stage.sampling.max_tokens + TOOL_OUTPUT_TOKENS
     return Span(opening, turns * opening + turn_tokens * turns * (turns - 1) / 2)
-
-
-def _answer_tokens(stage: Stage) -> Span:
-    """Of one call of the stage."""
-    if not isinstance(stage, Generate | Agent):
-        return NOTHING
-    length = length_prior(stage.sampling.max_tokens)
-    return Span(length.p10, length.p90)
 
 
 def _does(stage: Stage) -> str:

@@ -75,7 +75,8 @@ class Explanation:
     """`plans[i]` runs on `rows[i]` rows; `stages` are all their stages, in the order of `planner.ir.sites.walk`.
 
     `engines` describe those that the times of stages are for; without times there are none. `prefixes` tell what
-    prompts share, model by model; `placement` where stages would run. `planner.foretell` adds all of them.
+    prompts share, model by model; `placement` where stages would run; `notes` what was left out, and why.
+    `planner.foretell` adds all of them.
     """
 
     plans: tuple[Plan, ...]
@@ -86,6 +87,7 @@ class Explanation:
     engines: tuple[str, ...] = ()
     prefixes: tuple[PrefixSaving, ...] = ()
     placement: Placement | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def calls(self) -> Span:
@@ -140,6 +142,7 @@ class Explanation:
             "prefixes": [asdict(saving) for saving in self.prefixes],
             "placement": None if self.placement is None else self.placement.to_json(),
             "assumptions": list(self.assumptions),
+            "notes": list(self.notes),
         }
 
     def to_mermaid(self) -> str:
@@ -216,6 +219,7 @@ class Explanation:
             yield f"pass {report.name}: {counts or 'nothing to do'}"
 
     def assumption_lines(self) -> Iterator[str]:
+        yield from self.notes
         yield "tokens are estimates; shared are those in prefixes that the best prefix cache computes once"
         yield f"estimates assume: {'; '.join(self.assumptions)}"
 

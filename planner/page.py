@@ -95,7 +95,7 @@ def _given(told: Explanation, analysis: Analysis | None) -> dict[str, object]:
         "changes": [change for report in told.passes for change in report.changes],
         "engines": told.engines,
         "assumptions": told.assumptions,
-        "notes": analysis.notes if analysis else (),
+        "notes": (*told.notes, *(analysis.notes if analysis else ())),
         "summary": analysis.summary() if analysis else (),
     }
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from planner.estimate import expression_tokens
-from planner.ir.tokens import CHARS_PER_TOKEN
 from planner.numbering import Lengths, Numbers
 from planner.prompts import Prompt, Segment
 from planner.segments import Segments
@@ -39,7 +37,7 @@ class PrefixTrie:
                 break
             levels.append(self._level(segment, segments, rows))
         tail_tokens = sum(_unknown_tokens(segment, segments) for segment in prompt.segments[len(levels) :])
-        self._added.append(_Calls(prompt.stage.model, len(rows), levels, tail_tokens))
+        self._added.append(_Calls(prompt.stage.model, len(rows), levels, tail_tokens, segments.chars_per_token))
 
     def measure(self) -> list[PromptTokens]:
         """For each prompt added. The first call with a prefix computes it; all later ones share it."""
@@ -50,7 +48,7 @@ class PrefixTrie:
             for place, chars in zip(places, _shared_chars([self._added[p] for p in places]), strict=True):
                 shared_chars[place] = chars
         return [
-            PromptTokens(calls.tokens(), chars / CHARS_PER_TOKEN)
+            PromptTokens(calls.tokens(), chars / calls.chars_per_token)
             for calls, chars in zip(self._added, shared_chars, strict=True)
         ]
 
@@ -76,10 +74,11 @@ class _Calls:
     count: int
     levels: Sequence[_Level]
     tail_tokens: float
+    chars_per_token: float
 
     def tokens(self) -> float:
         known_chars = sum(float(level.chars.sum()) for level in self.levels)
-        return known_chars / CHARS_PER_TOKEN + self.tail_tokens * self.count
+        return known_chars / self.chars_per_token + self.tail_tokens * self.count
 
 
 def _shared_chars(added: Sequence[_Calls]) -> list[float]:
@@ -110,4 +109,4 @@ def _descend(
 
 def _unknown_tokens(segment: Segment, segments: Segments) -> float:
     assert segment is not None
-    return expression_tokens(segment, segments.column_tokens, segments.output_tokens)
+    return segments.tokens(segment)

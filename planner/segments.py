@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from planner.estimate import output_tokens
+from planner.cost.experience import NO_EXPERIENCE, Experience
+from planner.estimate import Estimates
 from planner.ir.evaluate import EvaluationFailed, evaluate, format_value, no_output
 from planner.ir.expressions import Column, Const, Expr, Output, leaves
 from planner.ir.ids import StageId
@@ -12,7 +13,6 @@ from planner.ir.keys import output_key, value_key, work_key
 from planner.ir.plain import as_data
 from planner.ir.plan import Plan
 from planner.ir.rewrite import replace_leaves
-from planner.ir.tokens import CHARS_PER_TOKEN
 from planner.ir.values import canonical_json
 from planner.job import Grouping
 from planner.numbering import Cells, Lengths, Numbering, number_groups, number_rows, number_together
@@ -23,15 +23,23 @@ from planner.table import Table
 class Segments:
     """Segments are numbered when they are first asked for. A segment is known when all it reads is (see `known`)."""
 
-    def __init__(self, plan: Plan, table: Table, groups: Mapping[StageId, Grouping]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        table: Table,
+        groups: Mapping[StageId, Grouping],
+        experience: Experience = NO_EXPERIENCE,
+    ) -> None:
         self._table = table
         self._cells = Cells(table)
         self._groups = groups
         self._rows = table.rows
         self._numberings: dict[StageId, Numbering] = {}
         self._shared_chars: dict[int, tuple[Expr, float]] = {}  # by identity: constants may hold lists
+        self._estimates = Estimates(experience)
+        self.chars_per_token = experience.chars_per_token
         self.column_tokens = {given.name: self._mean_tokens(Column(given.name)) for given in plan.inputs}
-        self.output_tokens = output_tokens(plan, self.column_tokens)
+        self.output_tokens = self._estimates.outputs(plan, self.column_tokens)
 
     def known(self, segment: Segment) -> bool:
         """True when rows that agree in it can be told before the run."""
@@ -84,7 +92,7 @@ class Segments:
             case Column():
                 return self._cells.chars(segment)
             case Output(stage=stage):
-                return np.full(self.number(segment).count, self.output_tokens[stage] * CHARS_PER_TOKEN)
+                return np.full(self.number(segment).count, self.output_tokens[stage] * self.chars_per_token)
             case _:
                 firsts = self.number(segment).firsts
                 parts = (self.chars(leaf)[self.number(leaf).of_row[firsts]] for leaf in leaves(segment))
@@ -101,6 +109,10 @@ class Segments:
                 return [output_key(key, path) for key in self._groups[stage].keys]
             case _:
                 return self._compound_keys(segment)
+
+    def tokens(self, segment: Expr) -> float:
+        """How long the segment is in a row, on average or by estimate; it may be one that is not known."""
+        return self._estimates.expression(segment, self.column_tokens, self.output_tokens)
 
     def descend(self, segments: Sequence[Segment]) -> Iterator[tuple[Numbering, Lengths]]:
         """The trie of one prompt over all rows: for each known leading segment, its nodes, and its length at each."""
@@ -121,7 +133,7 @@ class Segments:
     def _mean_tokens(self, read: Column) -> float:
         if self._rows == 0:
             return 0.0
-        return float(self._cells.chars(read)[self._cells.number(read).of_row].mean()) / CHARS_PER_TOKEN
+        return float(self._cells.chars(read)[self._cells.number(read).of_row].mean()) / self.chars_per_token
 
     def _compound_keys(self, segment: Expr) -> list[str]:
         shape = canonical_json(

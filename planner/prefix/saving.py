@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from planner.cost.experience import NO_EXPERIENCE, Experience
 from planner.cost.quantiles import length_prior
 from planner.ir.ids import ContentKey, StageId
 from planner.ir.plan import Agent, Generate
@@ -51,14 +52,18 @@ class PrefixSaving:
 
 
 def prefix_savings(
-    parts: Sequence[JobPart], job_plan: JobPlan, kv_tokens: Mapping[str, float], cut: Cut | None = None
+    parts: Sequence[JobPart],
+    job_plan: JobPlan,
+    kv_tokens: Mapping[str, float],
+    cut: Cut | None = None,
+    experience: Experience = NO_EXPERIENCE,
 ) -> tuple[PrefixSaving, ...]:
     """One saving for each model that the job calls, in the order of the plan.
 
     `kv_tokens` is the room of one engine of the model (its calls run on one, or prefixes are kept apart). Prompts are
     measured in the blocks that the parts bring (`JobPart.token_blocks`); `cut` says how the text of others is cut.
     """
-    stages = list(_called(parts, job_plan, cut or Cut()))
+    stages = list(_called(parts, job_plan, cut or Cut(), experience))
     models = dict.fromkeys(stage.model for stage in stages)
     return tuple(
         _saving(model, [stage for stage in stages if stage.model == model], kv_tokens.get(model)) for model in models
@@ -78,18 +83,18 @@ class _Stage:
     by_tokenizer: bool
 
 
-def _called(parts: Sequence[JobPart], job_plan: JobPlan, cut: Cut) -> Iterator[_Stage]:
+def _called(parts: Sequence[JobPart], job_plan: JobPlan, cut: Cut, experience: Experience) -> Iterator[_Stage]:
     """The stages of all parts; the rows of one part come after those of the parts before it."""
     seen: set[ContentKey] = set()
     before = 0
     for part, planned in zip(parts, job_plan.parts, strict=True):
-        segments = Segments(planned.plan, part.table, planned.groups)
+        segments = Segments(planned.plan, part.table, planned.groups, experience)
         outermost = {stage.id for stage in planned.plan.stages}
         for prompt in prompts_of(planned.plan):
             if prompt.path in outermost:
                 known = part.token_blocks.get(prompt.path)
                 blocks = known or text_blocks(prompt, segments, part.table.rows, cut)
-                yield _stage(prompt.stage, planned, before, blocks, known is not None, seen)
+                yield _stage(prompt.stage, planned, before, blocks, known is not None, seen, experience)
         before += part.table.rows
 
 
@@ -100,9 +105,10 @@ def _stage(
     blocks: StageBlocks,
     by_tokenizer: bool,
     seen: set[ContentKey],
+    experience: Experience,
 ) -> _Stage:
     rows, places = _calls(planned, stage.id, seen)
-    output_tokens = length_prior(stage.sampling.max_tokens).mean
+    output_tokens = (experience.output_tokens.get(stage.id) or length_prior(stage.sampling.max_tokens)).mean
     return _Stage(stage.model, blocks, rows, rows + before, places + before, output_tokens, by_tokenizer)
 
 

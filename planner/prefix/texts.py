@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from planner.estimate import ITEM_TOKENS, expression_tokens
+from planner.estimate import ITEM_TOKENS
 from planner.ir.expressions import Expr
 from planner.ir.tokens import CHARS_PER_TOKEN
 from planner.numbering import Numbering, Numbers, number_together
@@ -110,7 +110,7 @@ def _tail_tokens(prompt: Prompt, known: int, segments: Segments) -> float:
 def _unknown_tokens(segment: Segment, segments: Segments) -> float:
     if segment is None:
         return ITEM_TOKENS
-    return expression_tokens(segment, segments.column_tokens, segments.output_tokens)
+    return segments.tokens(segment)
 
 
 def _run(run: Sequence[Expr], segments: Segments, rows: Numbers) -> Iterator[str | _Opaque]:
@@ -120,10 +120,8 @@ def _run(run: Sequence[Expr], segments: Segments, rows: Numbers) -> Iterator[str
         return map("".join, zip(*columns, strict=True))
     names = [_at(segments.keys(segment), segments.number(segment), rows) for segment in run]
     chars = np.asarray([segments.chars(segment)[segments.number(segment).of_row[rows]] for segment in run])
-    return (
-        _Opaque(hash(keys), tokens)
-        for keys, tokens in zip(zip(*names, strict=True), (chars.sum(axis=0) / CHARS_PER_TOKEN).tolist(), strict=True)
-    )
+    tokens = (chars.sum(axis=0) / segments.chars_per_token).tolist()
+    return (_Opaque(hash(keys), length) for keys, length in zip(zip(*names, strict=True), tokens, strict=True))
 
 
 def _at(of_number: Sequence[T], numbering: Numbering, rows: Numbers) -> list[T]:

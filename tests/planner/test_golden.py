@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from example_plans import LOOKUP, SAMPLED, every_kind, generate, output, text_to_sql, tool
 
+from planner.cost.experience import experience_of
+from planner.cost.history import Seen, history_of
 from planner.draft import Draft, begin
 from planner.explain import explain
 from planner.ir.expressions import Array, Column, Const
@@ -107,6 +109,15 @@ def test_a_job_explained() -> None:
     explanation = explain(parts, optimize(parts))
     check_golden("explain/text_to_sql.txt", explanation.to_text())
     check_golden("explain/text_to_sql.mmd", explanation.to_mermaid())
+
+
+def test_a_job_explained_that_was_run_before() -> None:
+    plan = text_to_sql()
+    parts = [JobPart(plan, Table.from_rows(ROWS, plan.inputs))]
+    seen = [Seen("schema", '"items: name, price"', 3.0), Seen("link", '"items"', 1.0, 120, 20)]
+    again = [Seen("revise#1/rewrite", '"SELECT 2"', 1.0, 120, 30), Seen("revise#1/again", '{"ok":true}', 0.5)]
+    experience = experience_of(plan, history_of([*seen, *again] * 40), chars_per_token=3.2)
+    check_golden("explain/text_to_sql_seen.txt", explain(parts, optimize(parts), experience).to_text())
 
 
 def draft_text(draft: Draft) -> str:
