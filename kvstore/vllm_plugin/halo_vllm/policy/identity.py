@@ -1,0 +1,128 @@
+"""Which program a prompt continues, told by the prompt alone."""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+MOST_CALLS = 65_536
+MOST_ALIKE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Tokens as an engine's cache sees them: the chained hashes of the full blocks, and all tokens.
+
+    A chained hash names the tokens of its block and of all before it (and the tenant's salt, where there is one), so
+    one hash is enough to compare whole beginnings.
+    """
+
+    chain: Sequence[Hashable]
+    tokens: Sequence[int]
+    block_tokens: int
+
+    @property
+    def tail(self) -> tuple[int, ...]:
+        """The tokens after the last full block."""
+        return tuple(self.tokens[len(self.chain) * self.block_tokens :])
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """The earlier `call`, of `program`, that a prompt goes on from. `superseded`: finished calls that went on from it
+    before. Their branch was left (history edited, compacted, or tried again): demote what only they hold at once."""
+
+    program: str
+    call: str
+    superseded: tuple[str, ...]
+
+
+class Conversations:
+    """The last finished calls, found again by the prompts that go on from them (bounded; the first finished go first).
+
+    A prompt goes on from a call if it begins with the call's whole prompt and is longer; best if it begins with the
+    answer too. The last full block is found by its hash, the rest is compared token by token, so programs that only
+    share a system prompt are kept apart.
+    """
+
+    def __init__(self, most_calls: int = MOST_CALLS) -> None:
+        assert most_calls > 0
+        self._most = most_calls
+        self._calls: OrderedDict[str, _Call] = OrderedDict()
+        self._ends: dict[Hashable, list[_End]] = {}
+
+    def finished(self, call: str, program: str, prompt: Context, whole: Context, after: str | None = None) -> None:
+        """`call` of `program` ended. `whole` is prompt and answer; `after` the call it went on from, if found."""
+        known = _Call(call, program, _last(whole.chain), _last(prompt.chain))
+        self._calls[call] = known
+        if (parent := self._calls.get(after or "")) and after != call:
+            parent.children.append(call)
+        self._enter(known.whole, _End(known, whole.tail, answered=True))
+        self._enter(known.prompt, _End(known, prompt.tail, answered=False))
+        if len(self._calls) > self._most:
+            self._forget(next(iter(self._calls)))
+
+    def continued(self, prompt: Context) -> Continuation | None:
+        """The call that `prompt` goes on from: of all it could be, the longest. Of alike ones one that nobody went on
+        from yet, the first that finished."""
+        for blocks in range(len(prompt.chain), 0, -1):
+            rest = prompt.tokens[blocks * prompt.block_tokens :]
+            fitting = [end for end in self._ends.get(prompt.chain[blocks - 1], ()) if _begins(rest, end.tail)]
+            if fitting:
+                call = max(fitting, key=_closeness).call
+                return Continuation(call.program, call.name, tuple(self._descendants(call)))
+        return None
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def _enter(self, last: Hashable | None, end: "_End") -> None:
+        if last is not None:
+            alike = self._ends.setdefault(last, [])
+            alike.append(end)
+            del alike[:-MOST_ALIKE]
+
+    def _forget(self, call: str) -> None:
+        known = self._calls.pop(call)
+        for last in (known.whole, known.prompt):
+            left = [end for end in self._ends.get(last, ()) if end.call is not known]
+            if left:
+                self._ends[last] = left
+            else:
+                self._ends.pop(last, None)
+
+    def _descendants(self, call: "_Call") -> list[str]:
+        found: list[str] = []
+        ahead = list(call.children)
+        while ahead:
+            if child := self._calls.get(ahead.pop()):
+                found.append(child.name)
+                ahead.extend(child.children)
+        return sorted(found)
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    name: str
+    program: str
+    whole: Hashable | None
+    prompt: Hashable | None
+    children: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    call: _Call
+    tail: tuple[int, ...]
+    answered: bool
+
+
+def _last(chain: Sequence[Hashable]) -> Hashable | None:
+    return chain[-1] if chain else None
+
+
+def _begins(rest: Sequence[int], tail: tuple[int, ...]) -> bool:
+    return len(rest) > len(tail) and tuple(rest[: len(tail)]) == tail
+
+
+def _closeness(end: _End) -> tuple[int, bool, bool]:
+    return (len(end.tail), end.answered, not end.call.children)
