@@ -36,6 +36,7 @@ from typing import Any
 
 import aiohttp
 
+from benchmarks.arguments import some_of
 from benchmarks.planner.plain_client import Bounds, Counts, PlainClient
 from benchmarks.planner.plan_batch_cells import (
     DUPLICATES,
@@ -321,11 +322,11 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workflows", type=_some_of(WORKFLOWS), default=WORKFLOWS)
+    parser.add_argument("--workflows", type=some_of(WORKFLOWS), default=WORKFLOWS)
     parser.add_argument("--n", type=lambda text: text.split(","), default=["64"], help="rows, as in 16,64")
-    parser.add_argument("--duplicates", type=_some_of(tuple(DUPLICATES)), default=["natural"])
-    parser.add_argument("--kv", type=_some_of(KV), default=["tight"])
-    parser.add_argument("--arms", type=_some_of(ARMS), default=[BASE, "halo", AGAIN], help="the first is the base")
+    parser.add_argument("--duplicates", type=some_of(tuple(DUPLICATES)), default=["natural"])
+    parser.add_argument("--kv", type=some_of(KV), default=["tight"])
+    parser.add_argument("--arms", type=some_of(ARMS), default=[BASE, "halo", AGAIN], help="the first is the base")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--answer-tokens", type=int, default=24, help="where every free answer is cut, in all arms")
     parser.add_argument("--minutes", type=float, default=50.0, help="what does not fit is skipped, and said so")
@@ -335,17 +336,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--merge", type=Path, nargs="+", help="only print the table of these files")
     return parser.parse_args()
-
-
-def _some_of(known: Sequence[str]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        wanted = list(known) if text == "all" else text.split(",")
-        strangers = [name for name in wanted if name not in known]
-        if strangers:
-            raise argparse.ArgumentTypeError(f"{strangers[0]!r} is none of {', '.join(known)}")
-        return wanted
-
-    return parse
 
 
 if __name__ == "__main__":

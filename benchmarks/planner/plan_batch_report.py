@@ -5,18 +5,14 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import comb, exp, log
 from pathlib import Path
-from random import Random
 from typing import Any
 
+from benchmarks.intervals import median_interval, resampled_interval
 from benchmarks.planner.plan_batch_cells import Cell
 from planner.ir.values import Json
 
 BASE, AGAIN = "client", "client again"
-#: What the interval of a median must cover at least; five rounds can promise no more than 93.75 %.
-COVERAGE = 0.93
-RESAMPLES = 2000
 HEAD = (
     f"{'arm':>14}  rounds  seconds  speed-up  (range)        CPU s   calls  distinct  tools"
     "  prefilled  same rows  failed rows"
@@ -84,7 +80,7 @@ def figures(runs: Sequence[Run]) -> list[dict[str, Json]]:
         for arm in dict.fromkeys(run.arm for run in of_cell):
             ratios = _ratios(of_cell, arm)
             if ratios:
-                low, high = _interval(ratios)
+                low, high = median_interval(ratios)
                 middle = statistics.median(ratios)
                 found.append(
                     asdict(cell) | {"arm": arm, "speedup": middle, "interval": [low, high], "rounds": len(ratios)}
@@ -95,7 +91,7 @@ def figures(runs: Sequence[Run]) -> list[dict[str, Json]]:
 def _line(runs: Sequence[Run], arm: str) -> str:
     own = [run for run in runs if run.arm == arm]
     ratios = _ratios(runs, arm)
-    low, high = _interval(ratios) if ratios else (0.0, 0.0)
+    low, high = median_interval(ratios) if ratios else (0.0, 0.0)
 
     def middle(figure: str) -> float:
         return float(statistics.median(getattr(run, figure) for run in own))
@@ -112,13 +108,12 @@ def _line(runs: Sequence[Run], arm: str) -> str:
 
 def _mean_line(group: str, arm: str, cells: Sequence[Sequence[Run]]) -> str:
     by_cell = [ratios for of_cell in cells if (ratios := _ratios(of_cell, arm))]
-    draw = Random(0)
-    means = sorted(
-        _geometric_mean([statistics.median(draw.choices(ratios, k=len(ratios))) for ratios in by_cell])
-        for _ in range(RESAMPLES)
+    low, high = resampled_interval(
+        lambda draw: statistics.geometric_mean(
+            statistics.median(draw.choices(ratios, k=len(ratios))) for ratios in by_cell
+        )
     )
-    mean = _geometric_mean([statistics.median(ratios) for ratios in by_cell])
-    low, high = means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
+    mean = statistics.geometric_mean(statistics.median(ratios) for ratios in by_cell)
     return f"{group}: {arm:>14}  {mean:.2f}  ({low:.2f}..{high:.2f})  over {len(by_cell)} workflows"
 
 
@@ -127,23 +122,6 @@ def _ratios(runs: Sequence[Run], arm: str) -> list[float]:
     base = {(run.session, run.round): run.seconds for run in runs if run.arm == BASE}
     own = [run for run in runs if run.arm == arm and (run.session, run.round) in base]
     return [base[run.session, run.round] / run.seconds for run in own]
-
-
-def _interval(values: Sequence[float]) -> tuple[float, float]:
-    """The narrowest pair of order statistics that covers the median with `COVERAGE`; else the range."""
-    ordered, count = sorted(values), len(values)
-    outside, cut = 0.0, 0
-    while cut < count // 2:
-        outside += 2 * comb(count, cut) / 2**count
-        if 1 - outside < COVERAGE:
-            break
-        cut += 1
-    cut = max(0, cut - 1)
-    return ordered[cut], ordered[count - 1 - cut]
-
-
-def _geometric_mean(values: Sequence[float]) -> float:
-    return exp(sum(map(log, values)) / len(values))
 
 
 def _by_cell(runs: Sequence[Run]) -> dict[Cell, list[Run]]:
