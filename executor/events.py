@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from executor.engines.port import Failure, Usage
+from planner.cost.quantiles import Quantiles
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, StageId
 from planner.ir.plan import Plan
 from planner.job import Grouping
@@ -26,7 +27,7 @@ class Recovered:
 class JobSubmitted:
     """`rows` programs of one plan. `ended` rows are finished already; `recovered` rows were begun by a dead process.
 
-    Lower `priority` goes first.
+    Lower `priority` goes first. `lengths` are those of earlier jobs' answers in tokens, by the paths of the plan.
     """
 
     at: float
@@ -36,6 +37,7 @@ class JobSubmitted:
     priority: int = 0
     ended: Sequence[int] = ()
     recovered: Mapping[int, Recovered] = field(default_factory=dict)
+    lengths: Mapping[str, Quantiles] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from executor.drivers.simulated import Arrival, SimulatedJob, Simulation
 from executor.engines.model.profiles import profile_of
 from executor.engines.port import EngineSpec, Failure
 from executor.planning import plan_batch
+from planner.cost.experience import experience_of
 from planner.cost.history import NO_HISTORY, History
 from planner.cost.quantiles import Quantiles
 from planner.ir.ids import JobId
@@ -111,7 +112,8 @@ async def _play(
     plan: Plan, table: Table, fleet: Sequence[EngineSpec], history: History, limits: Limits | None, seed: int
 ) -> Foresight:
     world = Foreseen(history, seed, _chars_per_token(fleet))
-    job = (await Simulation(fleet, world, limits).run([Arrival(0.0, _JOB, plan, table)]))[_JOB]
+    lengths = experience_of(plan, history).output_tokens
+    job = (await Simulation(fleet, world, limits).run([Arrival(0.0, _JOB, plan, table, lengths=lengths)]))[_JOB]
     return _foresight(job, table.rows)
 
 

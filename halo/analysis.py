@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from executor.beliefs import decode_beliefs, decode_corrections
 from executor.engines.port import EngineSpec
 from executor.store.port import JobDefinition, JobRecord, Store, StoreRefused
 from executor.store.sql import open_store
@@ -31,8 +32,8 @@ _SQLITE = "sqlite:///"
 _ENGINES = TypeAdapter(tuple[PricedEngine, ...])
 
 RECOMPUTED = (
-    "the prediction is made again from the stored plan and rows, as EXPLAIN makes it before a run;"
-    " nothing that was measured goes into it"
+    "the prediction is made again from the stored plan and rows and from what was known of earlier jobs when this one"
+    " began, as EXPLAIN makes it before a run; nothing that this job measured goes into it"
 )
 _NOT_COUNTED = "calls that failed are not counted; calls that are on an engine together divide its time"
 
@@ -70,9 +71,11 @@ def analyse_recorded(recorded: Recorded, fleet: Fleet) -> Analysis:
     record, plan = recorded.record, decode(recorded.definition.plan)
     predicted_for = fleet_of(record) or fleet
     part = JobPart(plan, Table.from_rows(recorded.definition.rows, plan.inputs))
-    told = foretell([part], predicted_for.engines, predicted_for.origin)
+    before = decode_beliefs(recorded.definition.beliefs)
+    told = foretell([part], predicted_for.engines, predicted_for.origin, experience=before.experience)
     ended = record.rows - record.counts["pending"]
-    found = analyse(told.explanation, told.job_plan, recorded.tallies, recorded.spans, ended)
+    after = decode_corrections(recorded.definition.learnt)
+    found = analyse(told.explanation, told.job_plan, recorded.tallies, recorded.spans, ended, before.corrections, after)
     return replace(found, notes=tuple(_notes(record, found)))
 
 

@@ -8,20 +8,32 @@ from dataclasses import replace
 import numpy as np
 
 from planner.analysis import Analysis, EngineActual, Saving, StageActual
+from planner.cost.correction import Correction
 from planner.explanation import Explanation, StageForecast
 from planner.ir.ids import EngineId
 from planner.job import JobPlan
 from planner.measured import CallSpan, How, Tally
 
+Corrections = Mapping[EngineId, Correction]
+
 
 def analyse(
-    prediction: Explanation, job_plan: JobPlan, tallies: Sequence[Tally], spans: Sequence[CallSpan], rows_ended: int
+    prediction: Explanation,
+    job_plan: JobPlan,
+    tallies: Sequence[Tally],
+    spans: Sequence[CallSpan],
+    rows_ended: int,
+    before: Corrections | None = None,
+    after: Corrections | None = None,
 ) -> Analysis:
-    """`prediction` and `job_plan` are those of a job of one part; `tallies` and `spans` are all that was recorded."""
+    """`prediction` and `job_plan` are those of a job of one part; `tallies` and `spans` are all that was recorded.
+    `before` and `after` the job engines were known to be so far off.
+    """
     (part,) = job_plan.parts
     sites = _Sites(prediction.stages)
     shared = _Shared(tallies, {stage: len(grouping.keys) for stage, grouping in part.groups.items()})
-    shares, engines = _engine_use(spans)
+    shares, used = _engine_use(spans)
+    engines = tuple(_with_corrections(engine, before or {}, after or {}) for engine in used)
     began = min((tally.first_begun_at for tally in tallies if tally.first_begun_at is not None), default=0.0)
     ended = max((tally.last_ended_at for tally in tallies if tally.last_ended_at is not None), default=began)
     actual = {stage.path: StageActual(stage.path) for stage in prediction.stages}
@@ -34,6 +46,10 @@ def analyse(
     stages = tuple(actual[stage.path] for stage in prediction.stages)
     savings = tuple(_savings(prediction, actual, tallies, shared))
     return Analysis(prediction, stages, savings, engines, ended - began, rows_ended)
+
+
+def _with_corrections(engine: EngineActual, before: Corrections, after: Corrections) -> EngineActual:
+    return replace(engine, before=before.get(engine.engine), after=after.get(engine.engine))
 
 
 class _Sites:

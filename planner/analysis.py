@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from planner.cost.correction import Correction
 from planner.explanation import Explanation, Span, StageForecast
 from planner.ir.ids import EngineId
 from planner.ir.values import Json
@@ -58,11 +59,14 @@ class Saving:
 
 @dataclass(frozen=True, slots=True)
 class EngineActual:
-    """`busy_s` is how long at least one call was there."""
+    """`busy_s` is how long at least one call was there. `before` and `after` the job it was known how far the engine is
+    off what is believed of it, as the calls of all its jobs tell; None where nothing was known."""
 
     engine: EngineId
     calls: int
     busy_s: float
+    before: Correction | None = None
+    after: Correction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,8 @@ class Analysis:
         for engine in self.engines:
             busy = f"{engine.busy_s / self.seconds:.0%} of the time" if self.seconds else "all the time"
             yield f"engine {engine.engine}: {engine.calls:,} calls, in use {three_digits(engine.busy_s)} s, {busy}"
+            if engine.after is not None:
+                yield correction_line(engine.before, engine.after)
 
     def _labels(self, between: str) -> list[dict[str, str]]:
         labels: list[dict[str, str]] = [{} for _ in self.prediction.plans]
@@ -236,6 +242,15 @@ def against(predicted: Span, actual: float) -> str:
         return "as predicted"
     bound = predicted.high if actual > predicted.high else predicted.low
     return f"{actual / bound:.2g} times that" if bound else "not predicted"
+
+
+def correction_line(before: Correction | None, after: Correction) -> str:
+    """What an engine's calls taught of it."""
+    known = "1 before, nothing was known" if before is None else f"{before.factor:.2f} before"
+    return (
+        f"  its calls last {after.factor:.2f} times as long as believed ({known});"
+        f" so corrected, one is {after.error:.0%} off on average, over {after.calls:,} calls"
+    )
 
 
 _ROUNDING = 0.5

@@ -22,6 +22,7 @@ def submit(state: State, event: JobSubmitted) -> None:
         event.job, state.jobs_seen, event.plan, event.priority, left, ended, dict(event.recovered)
     )
     state.jobs_seen += 1
+    state.lengths.begin(event.plan, event.lengths)
     state.tell(PlanBatch(event.job))
 
 

@@ -12,6 +12,7 @@ from itertools import islice
 
 import structlog
 
+from executor.beliefs import encode_corrections
 from executor.child_process import ToolFailed
 from executor.clock import Clock
 from executor.commands import (
@@ -40,6 +41,7 @@ from executor.commands import (
 )
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
+from executor.drivers.job_beliefs import JobBeliefs
 from executor.drivers.ledger import Ledger
 from executor.drivers.live_job import LiveJob, answered_before, load_job, planned, submitted
 from executor.drivers.live_state import LiveState
@@ -73,6 +75,7 @@ from executor.store.port import (
     Store,
     StoreUnavailable,
     ToolBegun,
+    Write,
 )
 from executor.store.result_cache import CacheBounds, CachedResult, ResultCache
 from executor.tokenization.counting import PromptCounter
@@ -82,6 +85,7 @@ from kvstore.program_state import ProgramStates
 from planner.cost.correction import Correction
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, job_of, row_of
 from planner.ir.plan import Effect, ToolSpec
+from planner.prefix.blocks import StageBlocks
 
 #: How long a driver that is closed waits for the store.
 LAST_WRITES_S = 10.0
@@ -119,6 +123,7 @@ class LiveDriver:
         self._core = Scheduler([engine.spec for engine in engines], limits)
         self._values = Values()
         self._states = LiveState(states, clock)
+        self._beliefs = JobBeliefs(store, clock)
         self._jobs: dict[JobId, LiveJob] = {}
         self._inbox: deque[Event] = deque()
         self._draining = False
@@ -147,8 +152,10 @@ class LiveDriver:
         """
         if self._recall:
             await self._recall.refresh()
-        job = self._jobs[claim.job] = await load_job(self._store, claim)
-        self._post(submitted(job, self._clock.now()))
+        job = await load_job(self._store, claim)
+        before = await self._beliefs.begin(job.contents, job.plan, self._core.corrections)
+        self._jobs[claim.job] = job
+        self._post(submitted(job, self._clock.now(), before.experience.output_tokens))
         return await job.ended
 
     def cancel(self, job: JobId) -> None:
@@ -327,7 +334,7 @@ class LiveDriver:
     async def _note_begun(self, node: NodeRef, attempt: int) -> None:
         """An `unsafe` tool runs only after it is on record that it does."""
         job = self._job_of(node)
-        self._writer.add(job.claim, ToolBegun(row_of(node.program), node.path, attempt))
+        self._write(job, ToolBegun(row_of(node.program), node.path, attempt))
         await self._writer.flush(job.claim)
 
     def _failed(self, running: Running, failure: Failure) -> None:
@@ -344,10 +351,15 @@ class LiveDriver:
             self._tasks.spawn(self._plan_aside(job))
 
     async def _plan_aside(self, job: LiveJob) -> None:
-        token_blocks = await self._counter.token_blocks(job.plan, job.table) if self._counter else {}
+        token_blocks = await self._count(job, self._counter) if self._counter else {}
         event = await asyncio.to_thread(planned, job, 0.0, token_blocks)
         known = await self._answers_before(job, event) if job.contents.ended else {}
         self._post(replace(event, at=self._clock.now(), known=known))
+
+    async def _count(self, job: LiveJob, counter: PromptCounter) -> Mapping[str, StageBlocks]:
+        counted = await counter.count(job.plan, job.table)
+        self._beliefs.counted(job.claim.job, counted.cut.chars_per_token)
+        return counted.parts[0].token_blocks
 
     async def _answers_before(self, job: LiveJob, event: BatchPlanned) -> dict[ContentKey, NodeRef]:
         """Have at hand what rows that ended before did for those still to come."""
@@ -380,8 +392,8 @@ class LiveDriver:
         output = None if shared else json.dumps(self._values.output(node), ensure_ascii=False)
         if output is not None and self._reuse is not None:
             self._reuse.save(node, output, done.work)
-        self._writer.add(
-            job.claim,
+        self._write(
+            job,
             NodeOutput(
                 row=row_of(node.program),
                 path=node.path,
@@ -400,7 +412,7 @@ class LiveDriver:
         result = None
         if command.status is Status.SUCCEEDED:
             result = json.dumps(self._values.output(NodeRef(command.program, "")), ensure_ascii=False)
-        self._writer.add(job.claim, ProgramEnded(command.row, command.status, result, command.failure))
+        self._write(job, ProgramEnded(command.row, command.status, result, command.failure))
         job.progress.end(command.status)
         self._values.forget_program(command.program)
         self._ledger.end(command.program)
@@ -409,7 +421,7 @@ class LiveDriver:
         self._states.forget(command.program)
 
     async def _finish_job(self, job: LiveJob, status: Status) -> None:
-        self._writer.add(job.claim, JobEnded(status))
+        self._write(job, JobEnded(status, encode_corrections(self._core.corrections)))
         committed = await self._writer.flush(job.claim)
         if job.ended.done():
             return
@@ -417,6 +429,11 @@ class LiveDriver:
             job.ended.set_result(status)
         else:
             job.ended.set_exception(_taken_over(job.claim.job))
+
+    def _write(self, job: LiveJob, write: Write) -> None:
+        for first in self._beliefs.to_write(job.claim.job):
+            self._writer.add(job.claim, first)
+        self._writer.add(job.claim, write)
 
     def _fenced(self, job_id: JobId) -> None:
         """Somebody else runs the job now: drop it here."""

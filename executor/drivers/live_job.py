@@ -9,6 +9,7 @@ from executor.drivers.progress import Progress
 from executor.events import BatchPlanned, JobSubmitted, Recovered
 from executor.planning import plan_batch
 from executor.store.port import Claim, JobContents, Store
+from planner.cost.quantiles import Quantiles
 from planner.ir.codec import decode
 from planner.ir.ids import ContentKey, NodeRef, program_id
 from planner.ir.plan import Plan
@@ -38,13 +39,14 @@ async def load_job(store: Store, claim: Claim) -> LiveJob:
     return LiveJob(claim, plan, table, contents, ended, Progress(rows=table.rows, ended=before, before=before))
 
 
-def submitted(job: LiveJob, at: float) -> JobSubmitted:
+def submitted(job: LiveJob, at: float, lengths: Mapping[str, Quantiles]) -> JobSubmitted:
     recovered = {
         row: Recovered({path: saved.tools.get(path, ()) for path in saved.outputs}, saved.interrupted)
         for row, saved in job.contents.saved.items()
     }
     record = job.contents.record
-    return JobSubmitted(at, record.id, job.plan, job.table.rows, record.priority, tuple(job.contents.ended), recovered)
+    ended = tuple(job.contents.ended)
+    return JobSubmitted(at, record.id, job.plan, job.table.rows, record.priority, ended, recovered, lengths)
 
 
 def answered_before(job: LiveJob, planned: BatchPlanned) -> Iterator[tuple[ContentKey, NodeRef]]:

@@ -53,6 +53,7 @@ from executor.planning import plan_batch
 from executor.tools import ToolRunner
 from executor.values import Values
 from planner.cost.profile import Profile
+from planner.cost.quantiles import Quantiles
 from planner.ir.ids import EngineId, JobId, NodeRef, ProgramId, job_of
 from planner.ir.plan import Plan, ToolSpec
 from planner.ir.values import Json
@@ -61,13 +62,14 @@ from planner.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A job that comes in at an instant of virtual time, in seconds."""
+    """A job that comes in at an instant of virtual time, in seconds. `lengths` are as in `JobSubmitted`."""
 
     at: float
     job: JobId
     plan: Plan
     table: Table
     priority: int = 0
+    lengths: Mapping[str, Quantiles] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -191,7 +193,8 @@ class Simulation:
     def _arrive(self, arrival: Arrival) -> None:
         self._arrivals[arrival.job] = arrival
         self._jobs[arrival.job] = SimulatedJob(Progress(arrival.table.rows))
-        self._inbox.append(JobSubmitted(self._now, arrival.job, arrival.plan, arrival.table.rows, arrival.priority))
+        submitted = JobSubmitted(self._now, arrival.job, arrival.plan, arrival.table.rows, arrival.priority)
+        self._inbox.append(replace(submitted, lengths=arrival.lengths))
 
     async def _handle(self, event: Event) -> None:
         self.events.append(event)

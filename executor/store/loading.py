@@ -37,7 +37,7 @@ def load(connection: Connection, claim: Claim) -> JobContents:
     saved = _saved(connection, claim.job, pending) if claim.attempt > 1 else {}
     open_rows = set(pending)
     ended = [row for row in range(len(rows)) if row not in open_rows]
-    return JobContents(job_record(job), job.text, rows, ended, saved)
+    return JobContents(job_record(job), job.text, rows, ended, saved, job.beliefs)
 
 
 def saved(connection: Connection, claim: Claim, rows: Sequence[int]) -> Mapping[int, SavedProgram]:

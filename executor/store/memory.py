@@ -16,6 +16,7 @@ from executor.store.port import (
     Claim,
     Fenced,
     IdempotencyConflict,
+    JobBelieved,
     JobContents,
     JobDefinition,
     JobEnded,
@@ -53,6 +54,8 @@ class _Job:
     nodes: dict[int, dict[str, NodeOutput | ToolBegun]] = field(default_factory=dict)
     ended: dict[int, ProgramEnded] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENDED, 0))
+    beliefs: str | None = None
+    learnt: str | None = None
     usage: dict[str, int] = field(default_factory=lambda: counted(()))
 
 
@@ -109,7 +112,7 @@ class MemoryStore:
         job = self._fenced(claim)
         rows = job.new.rows
         saved = {row: self._saved(nodes) for row, nodes in sorted(job.nodes.items()) if row not in job.ended}
-        return JobContents(_record(job), job.new.plan, rows, sorted(job.ended), saved)
+        return JobContents(_record(job), job.new.plan, rows, sorted(job.ended), saved, job.beliefs)
 
     async def saved(self, claim: Claim, rows: Sequence[int]) -> Mapping[int, SavedProgram]:
         nodes = self._fenced(claim).nodes
@@ -144,9 +147,12 @@ class MemoryStore:
                     job.nodes.setdefault(write.row, {}).setdefault(write.path, write)
                 case ProgramEnded():
                     self._end_program(job, write)
+                case JobBelieved(beliefs=beliefs):
+                    job.beliefs = job.beliefs or beliefs
                 case JobEnded():
                     over = over or write
         if over is not None:
+            job.learnt = job.learnt or over.learnt
             self._end(job, JobStatus(over.status.value))
 
     def _end_program(self, job: _Job, program: ProgramEnded) -> None:
@@ -211,7 +217,7 @@ class MemoryStore:
 
     async def definition(self, job: JobId) -> JobDefinition:
         found = self._find(job)
-        return JobDefinition(found.new.plan, found.new.rows)
+        return JobDefinition(found.new.plan, found.new.rows, found.beliefs, found.learnt)
 
     async def tallies(self, job: JobId) -> Sequence[Tally]:
         groups: dict[tuple[str, How], list[NodeOutput]] = {}

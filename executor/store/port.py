@@ -183,13 +183,22 @@ class ProgramEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class JobBelieved:
+    """What was believed of the job before it ran, as text (`executor.beliefs`). The first that is written stands."""
+
+    beliefs: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobEnded:
-    """The job is over. Programs that have not ended get its status when it was cancelled."""
+    """The job is over. Programs that have not ended get its status when it was cancelled. `learnt` is what is known of
+    engines now, as text (`executor.beliefs`)."""
 
     status: Status
+    learnt: str | None = None
 
 
-Write = NodeOutput | ToolBegun | ProgramEnded | JobEnded
+Write = NodeOutput | ToolBegun | ProgramEnded | JobBelieved | JobEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,21 +214,26 @@ class SavedProgram:
 
 @dataclass(frozen=True, slots=True)
 class JobContents:
-    """Everything needed to run a job, or to go on with it. `ended` rows need nothing more."""
+    """Everything needed to run a job, or to go on with it. `ended` rows need nothing more. `beliefs` were written in an
+    earlier attempt."""
 
     record: JobRecord
     plan: str
     rows: Sequence[Mapping[str, Json]]
     ended: Sequence[int]
     saved: Mapping[int, SavedProgram]
+    beliefs: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobDefinition:
-    """What a job was accepted as: the codec's text of its plan, and its rows."""
+    """What a job was accepted as: the codec's text of its plan, and its rows. And what was believed of it before it ran
+    and learnt by its end, where that was written."""
 
     plan: str
     rows: Sequence[Mapping[str, Json]]
+    beliefs: str | None = None
+    learnt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

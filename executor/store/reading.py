@@ -92,13 +92,13 @@ def usage(connection: Connection, job: JobId) -> Mapping[str, int]:
 
 
 def definition(connection: Connection, job: JobId) -> JobDefinition:
-    query = select(plans.c.text).join(jobs, plans.c.hash == jobs.c.plan_hash).where(jobs.c.id == job)
-    plan = connection.execute(query).scalar()
-    if plan is None:
+    query = select(plans.c.text, jobs.c.beliefs, jobs.c.learnt).join(jobs, plans.c.hash == jobs.c.plan_hash)
+    found = connection.execute(query.where(jobs.c.id == job)).one_or_none()
+    if found is None:
         raise JobUnknown(f"There is no job {job}.")
     inputs = select(programs.c.input).where(programs.c.job_id == job).order_by(programs.c.row_index)
     rows = [row for page in connection.execute(inputs).scalars().partitions(1000) for row in decode_page(page)]
-    return JobDefinition(plan, rows)
+    return JobDefinition(found.text, rows, found.beliefs, found.learnt)
 
 
 def tallies(connection: Connection, job: JobId) -> Sequence[Tally]:

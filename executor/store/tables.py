@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeDecorator
 from executor.store.port import MADE, RECALLED, SAVED
 
 #: The newest migration in `migrations/versions`.
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 
 #: Where the nodes keep each part of their work; `tools` are the names a turn asks for.
 WORK_COLUMNS = {name: "tool_runs" if name == "tools" else name for name in MADE}
@@ -145,6 +145,8 @@ jobs = Table(
     _count("cancelled"),
     *(_count(name) for name in (*MADE, *SAVED, *RECALLED)),
     Column("cache", Boolean, nullable=False, server_default=text("true")),
+    Column("beliefs", StoredText),
+    Column("learnt", StoredText),
     UniqueConstraint("tenant", "idempotency_key"),
     CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
     CheckConstraint("succeeded + failed + cancelled <= row_count", name="counts"),

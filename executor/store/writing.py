@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, case, func, literal, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Integer, Select, case, func, literal, select, update
 
 from executor.store.bulk import END_PROGRAMS, INSERT_BEGUN, INSERT_EVENTS, INSERT_OUTPUTS, select_at
 from executor.store.claims import check_fence, end_job
@@ -15,6 +15,7 @@ from executor.store.port import (
     RESULT_CACHE,
     SAVED,
     Claim,
+    JobBelieved,
     JobEnded,
     JobStatus,
     NodeOutput,
@@ -34,6 +35,7 @@ class _Group:
     outputs: dict[tuple[int, str], NodeOutput] = field(default_factory=dict)
     begun: dict[tuple[int, str], ToolBegun] = field(default_factory=dict)
     ended: dict[int, ProgramEnded] = field(default_factory=dict)
+    believed: list[JobBelieved] = field(default_factory=list)
     job: list[JobEnded] = field(default_factory=list)
 
 
@@ -49,7 +51,11 @@ def write(connection: Connection, claim: Claim, writes: Sequence[Write]) -> None
     else:
         _count_again(connection, claim.job)
     _end_programs(connection, claim.job, group.ended)
+    for believed in group.believed[:1]:
+        _keep(connection, claim.job, jobs.c.beliefs, believed.beliefs)
     for job in group.job[:1]:
+        if job.learnt is not None:
+            _keep(connection, claim.job, jobs.c.learnt, job.learnt)
         end_job(connection, claim.job, JobStatus(job.status.value))
 
 
@@ -62,9 +68,16 @@ def _by_kind(writes: Iterable[Write]) -> _Group:
             group.ended.setdefault(write.row, write)
         elif isinstance(write, ToolBegun):
             group.begun.setdefault((write.row, write.path), write)
+        elif isinstance(write, JobBelieved):
+            group.believed.append(write)
         else:
             group.job.append(write)
     return group
+
+
+def _keep(connection: Connection, job: JobId, column: Column[Any], text: str) -> None:
+    """What is written first stands."""
+    connection.execute(update(jobs).where(jobs.c.id == job, column.is_(None)).values({column: text}))
 
 
 def _begun_row(job_id: str, tool: ToolBegun) -> tuple[Any, ...]:

@@ -72,16 +72,16 @@ class PromptCounter:
         self._tokenizers = tokenizers
         self._block_tokens = block_tokens
 
-    async def token_blocks(self, plan: Plan, table: Table) -> Mapping[str, StageBlocks]:
-        """Of the plan as it will be run, for `JobPart.token_blocks`."""
+    async def count(self, plan: Plan, table: Table) -> Counted:
+        """The one part, with the prompts of the plan as it will be run."""
         part = JobPart(plan, table)
         job_plan = await asyncio.to_thread(optimize, [part])
         try:
             counted = await count_tokens([part], job_plan, self._tokenizers, self._block_tokens)
         except NotTokenized as problem:
             log.warning("prompts are not counted in tokens", reason=str(problem))
-            return {}
-        return counted.parts[0].token_blocks
+            return Counted((part,), Cut(self._block_tokens), str(problem))
+        return counted
 
 
 class _Sizes:

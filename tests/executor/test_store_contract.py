@@ -14,6 +14,7 @@ from executor.store.port import (
     Claim,
     Fenced,
     IdempotencyConflict,
+    JobBelieved,
     JobEnded,
     JobStatus,
     JobUnknown,
@@ -397,6 +398,20 @@ async def test_what_was_accepted_can_be_read_without_holding_the_job(store: Stor
 
     assert told.plan == '{"plan": 1}'
     assert [row["n"] for row in told.rows] == [0, 1, 2]
+
+
+async def test_what_was_believed_first_and_learnt_at_the_end_is_kept_with_the_job(store: Store) -> None:
+    claim = await running(store)
+    assert (await store.load(claim)).beliefs is None
+
+    await store.write(claim, [JobBelieved("first"), JobBelieved("second")])
+    claim = await again(store, claim)
+    await store.write(claim, [JobBelieved("third")])
+
+    assert (await store.load(claim)).beliefs == "first"
+    await store.write(claim, [JobEnded(Status.SUCCEEDED, "learnt")])
+    kept = await store.definition(claim.job)
+    assert (kept.beliefs, kept.learnt) == ("first", "learnt")
 
 
 async def test_what_nodes_took_is_told_path_by_path_apart_for_those_that_shared(store: Store) -> None:

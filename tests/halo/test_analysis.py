@@ -62,6 +62,18 @@ async def test_the_prediction_is_for_the_engines_the_job_was_accepted_for(tmp_pa
     assert any("made again from the stored plan and rows" in note for note in told.notes)
 
 
+async def test_what_the_calls_taught_of_an_engine_is_told_beside_what_was_believed(tmp_path: Path) -> None:
+    told = await analyze_folder(await ran(tmp_path), Fleet(()))
+
+    (engine,) = told.engines
+    assert engine.before is None
+    assert engine.after is not None
+    assert engine.after.calls == 8
+    line = f"its calls last {engine.after.factor:.2f} times as long as believed (1 before, nothing was known)"
+    assert line in told.to_text()
+    assert told.to_json()["engines"][0]["after"]["factor"] == engine.after.factor
+
+
 def test_a_run_is_shown_in_every_format(tmp_path: Path) -> None:
     out = asyncio.run(ran(tmp_path))
 
