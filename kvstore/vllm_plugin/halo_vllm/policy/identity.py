@@ -65,9 +65,8 @@ class Conversations:
         """The call that `prompt` goes on from: of all it could be, the longest. Of alike ones one that nobody went on
         from yet, the first that finished."""
         for blocks in range(len(prompt.chain), 0, -1):
-            rest = prompt.tokens[blocks * prompt.block_tokens :]
-            fitting = [end for end in self._ends.get(prompt.chain[blocks - 1], ()) if _begins(rest, end.tail)]
-            if fitting:
+            alike = self._ends.get(prompt.chain[blocks - 1], ())
+            if fitting := [end for end in alike if _goes_on(prompt, blocks, end.tail)]:
                 call = max(fitting, key=_closeness).call
                 return Continuation(call.program, call.name, tuple(self._descendants(call)))
         return None
@@ -120,8 +119,10 @@ def _last(chain: Sequence[Hashable]) -> Hashable | None:
     return chain[-1] if chain else None
 
 
-def _begins(rest: Sequence[int], tail: tuple[int, ...]) -> bool:
-    return len(rest) > len(tail) and tuple(rest[: len(tail)]) == tail
+def _goes_on(prompt: Context, blocks: int, tail: tuple[int, ...]) -> bool:
+    begin = blocks * prompt.block_tokens
+    end = begin + len(tail)
+    return len(prompt.tokens) > end and tuple(prompt.tokens[begin:end]) == tail
 
 
 def _closeness(end: _End) -> tuple[int, bool, bool]:
