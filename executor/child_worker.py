@@ -6,8 +6,10 @@ length and that many bytes of JSON. The first frame configures the worker, each 
     {"sys_path": [...], "memory_bytes": n, "output_bytes": n, "parent": pid}  ->  {"ok": null}
     {"load": "module:qualname"}                                               ->  {"ok": null}
     {"call": "module:qualname", "arguments": {...}}                           ->  {"ok": result}
-    {"batch": "module:qualname", "calls": [{...}, ...]}                       ->  {"ok": [{"ok": result}, ...]}
-                                         any of them, and each of a batch     ->  {"failed": [code, message]}
+                                                             any of them      ->  {"failed": [code, message]}
+    {"batch": "module:qualname", "calls": [{...}, ...]}                       ->  {"ok": result} or {"failed": ...},
+            one frame for each call, in their order and as soon as it is known; or, in the place of all those missing,
+                                                                                  {"broken": [code, message]}
 """
 
 import functools
@@ -17,12 +19,16 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, BinaryIO
 
 HEADER = struct.Struct(">I")
 MESSAGE_CHARACTERS = 2000
-MEMORY_GONE = json.dumps({"failed": ["tool_killed", "the tool needed more memory than its worker may use"]}).encode()
+_MEMORY = ["tool_killed", "the tool needed more memory than its worker may use"]
+#: Made beforehand: when they are needed, there is no memory for them.
+MEMORY_GONE = json.dumps({"failed": _MEMORY}).encode()
+BATCH_MEMORY_GONE = json.dumps({"broken": _MEMORY}).encode()
 
 Tool = Callable[..., Any]
 
@@ -36,7 +42,8 @@ def main() -> None:
     _write_frame(answers, _attempt(functools.partial(_configure, configuration), output_bytes))
     tools: dict[str, Tool] = {}
     while (frame := _read_frame(requests)) is not None:
-        _write_frame(answers, _answer(tools, json.loads(frame), output_bytes))
+        for answer in _answers(tools, json.loads(frame), output_bytes):
+            _write_frame(answers, answer)
 
 
 def _take_pipes() -> tuple[BinaryIO, int]:
@@ -92,31 +99,40 @@ def _bound_memory(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _answer(tools: dict[str, Tool], request: dict[str, Any], output_bytes: int) -> bytes:
-    if "batch" not in request:
-        return _attempt(functools.partial(_serve, tools, request), output_bytes)
-    return _attempt(functools.partial(tools[request["batch"]], request["calls"]), output_bytes, many=True)
+def _answers(tools: dict[str, Tool], request: dict[str, Any], output_bytes: int) -> Iterator[bytes]:
+    if "batch" in request:
+        return _attempt_each(tools[request["batch"]], request["calls"], output_bytes)
+    return iter([_attempt(functools.partial(_serve, tools, request), output_bytes)])
 
 
-def _attempt(action: Callable[[], Any], output_bytes: int, many: bool = False) -> bytes:
+def _attempt(action: Callable[[], Any], output_bytes: int) -> bytes:
     """The answer to one request, whatever the foreign code in it does short of killing this process."""
     try:
-        result = action()
-        return _each_encoded(result, output_bytes) if many else _encoded(result, output_bytes)
+        return _encoded(action(), output_bytes)
     except MemoryError:
         return MEMORY_GONE
     except BaseException as error:  # noqa: BLE001 - foreign code may raise anything, `SystemExit` included
         return _raised(error)
 
 
-def _each_encoded(results: list[Any], output_bytes: int) -> bytes:
-    """The answers to a batch; exceptions stand for calls that failed."""
-    answers = (_raised(one) if isinstance(one, BaseException) else _encoded(one, output_bytes) for one in results)
-    return b'{"ok": [' + b", ".join(answers) + b"]}"
+def _attempt_each(many: Tool, calls: list[Any], output_bytes: int) -> Iterator[bytes]:
+    """The answers to a batch, each as the foreign code gives it; exceptions stand for calls that failed."""
+    missing = len(calls)
+    try:
+        for one in islice(many(calls), missing):
+            yield _raised(one) if isinstance(one, BaseException) else _encoded(one, output_bytes)
+            missing -= 1
+    except MemoryError:
+        yield BATCH_MEMORY_GONE
+    except BaseException as error:  # noqa: BLE001 - as above
+        yield _raised(error, "broken")
+    else:
+        if missing:
+            yield _failed("tool_bad_output", f"the tool left {missing} of {len(calls)} calls unanswered", "broken")
 
 
-def _raised(error: BaseException) -> bytes:
-    return _failed("tool_raised", f"{type(error).__name__}: {text_of(error)}")
+def _raised(error: BaseException, what: str = "failed") -> bytes:
+    return _failed("tool_raised", f"{type(error).__name__}: {text_of(error)}", what)
 
 
 def _encoded(result: Any, output_bytes: int) -> bytes:
@@ -131,8 +147,8 @@ def _encoded(result: Any, output_bytes: int) -> bytes:
     return body
 
 
-def _failed(code: str, message: str) -> bytes:
-    return json.dumps({"failed": [code, message[:MESSAGE_CHARACTERS]]}).encode()
+def _failed(code: str, message: str, what: str = "failed") -> bytes:
+    return json.dumps({what: [code, message[:MESSAGE_CHARACTERS]]}).encode()
 
 
 def text_of(error: BaseException) -> str:

@@ -1,52 +1,61 @@
 """Gathers the calls of one tool into batches, by back-pressure alone: what waits for a slot goes together in the next.
 
 There is no timer. A call that finds a slot free is run in the same turn of the loop as those that came with it; while
-all slots are taken, calls wait, and the next batch takes as many of them as the tool allows.
+all slots are taken, calls wait, and the next batch takes those of them that gain by it. No call waits for another's
+answer: each is released as soon as it is known.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from executor.child_process import ToolFailed
+from executor.child_process import TakeAnswer, ToolFailed
 from planner.ir.plan import ToolSpec
 from planner.ir.values import Json
 
 Arguments = Mapping[str, Json]
-#: Runs one call, within the tool's deadline. Raises `ToolFailed`.
-RunOne = Callable[[ToolSpec, Arguments], Awaitable[Json]]
-#: Runs many within one deadline; a result or a failure for each. Raises `ToolFailed` when the batch failed as a whole.
-RunMany = Callable[[ToolSpec, Sequence[Arguments]], Awaitable[Sequence[Json | ToolFailed]]]
+Begun = Callable[[], None]
+#: Runs one call, within the tool's deadline; tells when it begins. Raises `ToolFailed`.
+RunOne = Callable[[ToolSpec, Arguments, Begun], Awaitable[Json]]
+#: Runs many within one deadline; answers are taken in the calls' order, as they come. Raises `ToolFailed` when no more
+#: will.
+RunMany = Callable[[ToolSpec, Sequence[Arguments], Begun, TakeAnswer], Awaitable[None]]
+#: Names the calls that gain by going together: those with an equal name. None: such a call goes alone.
+Together = Callable[[Arguments], Hashable | None]
 
 
 @dataclass(eq=False, slots=True)
 class _Call:
     spec: ToolSpec
     arguments: Arguments
-    begun: Callable[[], None]
+    begun: Begun
     answer: "asyncio.Future[Json]"
-    alone: bool = False
+    together: Hashable | None
+    told: bool = False
 
 
 class ToolBatches:
     """The calls of one tool that has a body for many. At most `slots` batches run, and no more than its `concurrency`.
 
-    A batch that fails as a whole is run again call by call, so a call never fails for what stood beside it.
+    Calls of one name go together (see `Together`), up to the tool's `max_batch`. With `spread`, they are shared out
+    evenly among the slots that are free. Answers missing when a batch fails are asked for call by call, so a call never
+    fails for what stood beside it.
     """
 
-    def __init__(self, one: RunOne, many: RunMany, slots: int) -> None:
-        self._one, self._many, self._slots = one, many, slots
+    def __init__(self, one: RunOne, many: RunMany, together: Together, slots: int, *, spread: bool = False) -> None:
+        self._one, self._many, self._together, self._slots, self._spread = one, many, together, slots, spread
         self._waiting: deque[_Call] = deque()
         self._running: dict[asyncio.Task[None], list[_Call]] = {}
         self._woken = False
 
-    async def run(self, spec: ToolSpec, arguments: Arguments, begun: Callable[[], None]) -> Json:
+    async def run(self, spec: ToolSpec, arguments: Arguments, begun: Begun) -> Json:
         """What the tool returns for this call; `begun` is told when it has a slot. Raises `ToolFailed`.
 
         Cancelling it harms no other call.
         """
-        call = _Call(spec, arguments, begun, asyncio.get_running_loop().create_future())
+        answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        call = _Call(spec, arguments, begun, answer, self._together(arguments))
         self._waiting.append(call)
         self._wake()
         try:
@@ -68,38 +77,48 @@ class ToolBatches:
 
     def _begin(self) -> None:
         self._woken = False
-        while self._waiting and len(self._running) < min(self._slots, self._waiting[0].spec.concurrency):
-            batch = self._next()
+        while self._waiting and (free := self._free(self._waiting[0].spec)) > 0:
+            batch = self._next(free if self._spread else 1)
             task = asyncio.create_task(self._run(batch))
             self._running[task] = batch
             task.add_done_callback(self._ended)
 
-    def _next(self) -> list[_Call]:
-        batch = [self._waiting.popleft()]
-        while self._waiting and len(batch) < batch[0].spec.max_batch and _go_together(batch[0], self._waiting[0]):
-            batch.append(self._waiting.popleft())
+    def _free(self, spec: ToolSpec) -> int:
+        return min(self._slots, spec.concurrency) - len(self._running)
+
+    def _next(self, shares: int) -> list[_Call]:
+        """One share of those that may go with the call that waited longest."""
+        first = self._waiting[0]
+        if first.together is None:
+            return [self._waiting.popleft()]
+        alike = [call for call in self._waiting if _go_together(first, call)]
+        batch = alike[: min(first.spec.max_batch, -(-len(alike) // shares))]
+        taken = set(map(id, batch))
+        self._waiting = deque(call for call in self._waiting if id(call) not in taken)
         return batch
 
     async def _run(self, batch: list[_Call]) -> None:
-        for call in batch:
-            if not call.alone and not call.answer.done():
-                call.begun()
-        try:
-            outcomes = await self._outcomes(batch)
-        except ToolFailed:
-            self._waiting.extendleft(_to_be_run_alone(call) for call in reversed(batch) if not call.answer.done())
-            return
-        for call, outcome in zip(batch, outcomes, strict=True):
-            _settle(call, outcome)
+        first, unanswered = batch[0], iter(batch)
 
-    async def _outcomes(self, batch: list[_Call]) -> Sequence[Json | ToolFailed]:
-        first = batch[0]
-        if len(batch) > 1:
-            return await self._many(first.spec, [call.arguments for call in batch])
+        def begun() -> None:
+            for call in batch:
+                _tell_begun(call)
+
+        def take(outcome: Json | ToolFailed) -> None:
+            _settle(next(unanswered), outcome)
+
         try:
-            return [await self._one(first.spec, first.arguments)]
-        except ToolFailed as failed:
-            return [failed]
+            if len(batch) == 1:
+                take(await self._one(first.spec, first.arguments, begun))
+            else:
+                await self._many(first.spec, [call.arguments for call in batch], begun, take)
+        except ToolFailed as failure:
+            self._failed(batch, failure)
+
+    def _failed(self, batch: list[_Call], failure: ToolFailed) -> None:
+        if len(batch) == 1:
+            _settle(batch[0], failure)
+        self._waiting.extendleft(_to_be_run_alone(call) for call in reversed(batch) if not call.answer.done())
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         batch = self._running.pop(task)
@@ -121,12 +140,19 @@ class ToolBatches:
 
 
 def _go_together(first: _Call, other: _Call) -> bool:
-    return not first.alone and not other.alone and (first.spec is other.spec or first.spec == other.spec)
+    same_spec = first.spec is other.spec or first.spec == other.spec
+    return first.together == other.together and same_spec
 
 
 def _to_be_run_alone(call: _Call) -> _Call:
-    call.alone = True
+    call.together = None
     return call
+
+
+def _tell_begun(call: _Call) -> None:
+    if not call.told and not call.answer.done():
+        call.told = True
+        call.begun()
 
 
 def _settle(call: _Call, outcome: Json | BaseException) -> None:

@@ -4,14 +4,17 @@ import asyncio
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import aclosing
+from itertools import islice
 from typing import Any, Protocol
 
 import anyio.to_thread
 import structlog
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from executor.child_process import ChildPool, ToolFailed, ToolFailureCode, failed
+from executor.child_pool import ChildPool
+from executor.child_process import TakeAnswer, ToolFailed, ToolFailureCode, failed
 from executor.child_worker import MESSAGE_CHARACTERS, text_of
 from executor.engines.port import FailureClass
 from executor.tool_batches import ToolBatches
@@ -29,9 +32,11 @@ class ToolBody(Protocol):
     """A tool as it is registered: what the SDK's `@tool` makes. An isolated one is named by `target`, `module:name`,
     and runs in a process of its own that can be killed; the others run in this process.
 
-    `batch_function`, where there is one, takes the arguments of many calls as one list and gives as many results, in
-    that order, or the exceptions of those that failed; `batch_target` names it. `version` says of which data and code
-    its results are, as a text or a function of the arguments; without it, they are not kept for later jobs.
+    `batch_function`, where there is one, takes the arguments of many calls as one list and is an iterator, async if the
+    tool is, of as many results, in that order and as they come, or the exceptions of those that failed; `batch_target`
+    names it. `together` says by the arguments which calls gain by it: those with an equal name; None is a call that
+    goes alone; without it, all do. `version` says of which data and code its results are, as a text or a function of
+    the arguments; without it, they are not kept for later jobs.
     """
 
     @property
@@ -49,11 +54,13 @@ class ToolBody(Protocol):
     @property
     def batch_target(self) -> str: ...
     @property
+    def together(self) -> Callable[..., Hashable | None] | None: ...
+    @property
     def version(self) -> str | Callable[..., str] | None: ...
 
 
 class ToolRunner:
-    """Tools by name. Processes and threads start when first needed; `close` ends them.
+    """Tools by name. Processes and threads start when first needed, or are told to by `prepare`; `close` ends them.
 
     Each tool has processes or threads of its own, so that no tool waits for another: at most `processes` for one that
     is isolated, and as many threads as its `concurrency` says for one that runs here.
@@ -66,6 +73,7 @@ class ToolRunner:
         self._threads: dict[str, anyio.CapacityLimiter] = {}
         self._batches: dict[str, ToolBatches] = {}
         self._abandoned: list[_ThreadCall] = []
+        self._preparing: set[asyncio.Task[None]] = set()
 
     def add(self, tools: Mapping[str, ToolBody]) -> None:
         """More tools; one that is known under the name already is kept."""
@@ -87,6 +95,18 @@ class ToolRunner:
             return await self._batches_of(tool).run(spec, arguments, begun)
         return await self._one(tool, spec, arguments, begun)
 
+    def prepare(self, spec: ToolSpec, calls: int) -> None:
+        """About so many calls of an isolated tool are to come: its processes start and import it in the background.
+
+        What goes wrong here is told by the first call, if it goes wrong for that too. Any other tool needs nothing.
+        """
+        tool = self._tools.get(spec.name)
+        if tool is None or not tool.isolated or calls < 1:
+            return
+        task = asyncio.create_task(self._prepare(tool, calls))
+        self._preparing.add(task)
+        task.add_done_callback(self._preparing.discard)
+
     def version(self, spec: ToolSpec, arguments: Mapping[str, Json]) -> str | None:
         """Which tool it is and of which data its result would be, now; None when the tool does not say."""
         tool = self._tools.get(spec.name)
@@ -101,6 +121,9 @@ class ToolRunner:
             return None
 
     async def close(self) -> None:
+        for task in self._preparing:
+            task.cancel()
+        await asyncio.gather(*self._preparing, return_exceptions=True)
         for batches in self._batches.values():
             await batches.close()
         for pool in self._pools.values():
@@ -108,30 +131,54 @@ class ToolRunner:
         self._batches.clear()
         self._pools.clear()
 
+    async def _prepare(self, tool: ToolBody, calls: int) -> None:
+        targets = [tool.target]
+        if tool.batch_function is not None:
+            targets.append(tool.batch_target)
+        try:
+            await self._pool(tool).prepare(targets, calls)
+        except ToolFailed as error:
+            log.warning("a tool's process could not be prepared", tool=tool.spec.name, error=str(error))
+
     async def _one(
-        self, tool: ToolBody, spec: ToolSpec, arguments: Mapping[str, Json], begun: Callable[[], None] = lambda: None
+        self, tool: ToolBody, spec: ToolSpec, arguments: Mapping[str, Json], begun: Callable[[], None]
     ) -> Json:
         if tool.isolated:
             return await self._pool(tool).run(tool.target, arguments, timeout_s=spec.timeout_s, begun=begun)
         begun()
-        result = await self._here(tool.function, spec, functools.partial(tool.function, **arguments))
+        is_async = inspect.iscoroutinefunction(tool.function)
+        result = await self._here(spec, functools.partial(tool.function, **arguments), is_async)
         return _checked(spec.name, result)
 
     async def _many(
-        self, tool: ToolBody, spec: ToolSpec, calls: Sequence[Mapping[str, Json]]
-    ) -> list[Json | ToolFailed]:
-        assert tool.batch_function is not None
+        self,
+        tool: ToolBody,
+        spec: ToolSpec,
+        calls: Sequence[Mapping[str, Json]],
+        begun: Callable[[], None],
+        take: TakeAnswer,
+    ) -> None:
         if tool.isolated:
-            return await self._pool(tool).run_many(tool.batch_target, calls, timeout_s=spec.timeout_s)
-        given = [dict(call) for call in calls]
-        results = await self._here(tool.batch_function, spec, functools.partial(tool.batch_function, given))
-        return [_outcome(spec.name, result) for result in results]
+            await self._pool(tool).run_many(tool.batch_target, calls, take, timeout_s=spec.timeout_s, begun=begun)
+            return
+        assert tool.batch_function is not None
+        begun()
+        many = functools.partial(tool.batch_function, [dict(call) for call in calls])
+        if inspect.isasyncgenfunction(tool.batch_function):
+            await self._here(spec, functools.partial(_each_awaited, spec.name, many, len(calls), take), is_async=True)
+            return
+        loop = asyncio.get_running_loop()
 
-    async def _here(self, function: Callable[..., Any], spec: ToolSpec, call: Callable[[], Any]) -> Any:
-        """What `call`, which calls `function`, gives in this process within the tool's deadline."""
+        def in_loop(outcome: Json | ToolFailed) -> None:
+            loop.call_soon_threadsafe(functools.partial(take, outcome))
+
+        await self._here(spec, functools.partial(_each, spec.name, many, len(calls), in_loop), is_async=False)
+
+    async def _here(self, spec: ToolSpec, call: Callable[[], Any], is_async: bool) -> Any:
+        """What `call` gives in this process within the tool's deadline."""
         try:
             async with asyncio.timeout(spec.timeout_s):
-                return await (_awaited(spec.name, call) if _is_async(function) else self._in_thread(spec, call))
+                return await (_awaited(spec.name, call) if is_async else self._in_thread(spec, call))
         except TimeoutError:
             text = f"{spec.name} took longer than its {spec.timeout_s:g} s"
             raise failed(ToolFailureCode.TIMEOUT, text) from None
@@ -167,12 +214,49 @@ class ToolRunner:
         if name not in self._batches:
             slots = self._processes if tool.isolated else MAX_THREADS
             one, many = functools.partial(self._one, tool), functools.partial(self._many, tool)
-            self._batches[name] = ToolBatches(one, many, slots)
+            together = functools.partial(_together, tool)
+            spread = tool.isolated and tool.together is None
+            self._batches[name] = ToolBatches(one, many, together, slots, spread=spread)
         return self._batches[name]
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(function)
+def _together(tool: ToolBody, arguments: Mapping[str, Json]) -> Hashable | None:
+    """By which name a call goes with others of its tool; None for one that goes alone."""
+    if tool.together is None:
+        return tool.spec.name
+    try:
+        name = tool.together(**arguments)
+        hash(name)
+    except Exception as error:  # noqa: BLE001 - foreign code: what it cannot tell goes alone
+        log.warning("which calls of a tool go together cannot be told", tool=tool.spec.name, error=text_of(error))
+        return None
+    return name
+
+
+def _each(name: str, many: Callable[[], Any], calls: int, take: TakeAnswer) -> None:
+    """Take the results of a batch as its body gives them."""
+    missing = calls
+    for result in islice(many(), calls):
+        take(_outcome(name, result))
+        missing -= 1
+    _check_none(missing, calls)
+
+
+async def _each_awaited(name: str, many: Callable[[], Any], calls: int, take: TakeAnswer) -> None:
+    missing = calls
+    async with aclosing(many()) as results:
+        while missing and (result := await anext(results, _NO_MORE)) is not _NO_MORE:
+            take(_outcome(name, result))
+            missing -= 1
+    _check_none(missing, calls)
+
+
+_NO_MORE: Any = object()
+
+
+def _check_none(missing: int, calls: int) -> None:
+    if missing:
+        raise ValueError(f"the body for many calls left {missing} of {calls} unanswered")
 
 
 async def _awaited(name: str, call: Callable[[], Any]) -> Any:

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from copy import copy
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from halo.sdk.errors import ArgumentsInvalid
@@ -12,7 +12,7 @@ from halo.sdk.schemas import Misfit, NoJsonForm
 from halo.sdk.scope import Scope, current_scope
 from halo.sdk.shapes import kind_name, shape_of
 from halo.sdk.symbolic import Symbolic, anything
-from halo.sdk.tool_batch import BatchBody, BatchFunction, batch_function
+from halo.sdk.tool_batch import BatchBody, BatchFunction, Together, batch_function
 from halo.sdk.tool_definition import UNSET, ToolDefinition, ToolOptions, define
 from planner.ir.expressions import Const, Field, Object
 from planner.ir.plan import Tool as ToolStage
@@ -30,12 +30,14 @@ class Tool(Generic[P, R]):
     if the tool is; raises `ArgumentsInvalid`, or what the tool itself raises. A result that JSON cannot hold is handed
     on as it is, for the runner to refuse. `isolated` tools run in a child process of at most `memory_bytes`, which
     imports `function` by `target` ("module:qualified.name"). `step` is what a workflow calls a stage that runs it.
-    `batch_function`, where there is one, runs many calls at once (see `batched`); its target is `batch_target`.
+    `batch_function`, where there is one, runs many calls at once, and `together` says which (see `batched`); its target
+    is `batch_target`.
     `version` tells of which data and code a result is (see `tool`).
     """
 
     function: Callable[..., Any]
     batch_function: BatchFunction | None = None
+    together: Together | None = None
 
     def __init__(self, original: Callable[..., Any], definition: ToolDefinition) -> None:
         update_wrapper(self, original)
@@ -75,17 +77,36 @@ class Tool(Generic[P, R]):
         renamed.step = step
         return renamed
 
-    def batched(self, body: B) -> B:
+    @overload
+    def batched(self, body: B, /) -> B: ...
+
+    @overload
+    def batched(self, /, *, together: Together) -> Callable[[B], B]: ...
+
+    def batched(self, body: Any = None, /, *, together: Together | None = None) -> Any:
         """Register the body for many calls at once; at most `max_batch` of them.
 
             @look_up.batched
             def look_up_many(calls: list[dict[str, Any]]) -> list[str | Exception]: ...
 
         It takes the arguments of each call by name, and returns as many results, in that order; the exception of a call
-        that failed stands in its place. When it raises, or misses the tool's `timeout`, the calls are run one by one.
+        that failed stands in its place. Or it is a generator that yields them: rows then go on as soon as theirs is
+        there. When it raises, or misses the tool's `timeout`, the calls without a result are run one by one.
+
+        `together`, a quick function of the tool's arguments, says which calls gain by it: those for which it gives the
+        same go together; None is a call that goes alone. Without it all calls are alike.
+
+            @look_up.batched(together=lambda table, key: table)
+
         Raises `ToolInvalid` with everything that is wrong.
         """
-        self.batch_function = batch_function(self.original, self._definition, body)
+        if body is None:
+            return partial(self._batched, together=together)
+        return self._batched(body, together)
+
+    def _batched(self, body: B, together: Together | None) -> B:
+        self.batch_function = batch_function(self.original, self._definition, body, together)
+        self.together = together
         return body
 
     def __repr__(self) -> str:

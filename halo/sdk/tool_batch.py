@@ -1,8 +1,9 @@
 """A tool's body for many calls at once: checked when it is registered, and made to speak JSON."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Iterator, Sequence, Sized
+from contextlib import aclosing
+from typing import Any
 
 from halo.sdk.errors import ArgumentsInvalid, ToolInvalid
 from halo.sdk.location import of_function
@@ -11,33 +12,72 @@ from halo.sdk.tool_definition import ToolDefinition
 from planner.errors import Problem
 from planner.ir.values import Json
 
-#: What the user writes: each call's arguments by name; as many results, in that order, or what a call failed with.
-BatchBody = Callable[[list[dict[str, Any]]], Sequence[Any] | Coroutine[Any, Any, Sequence[Any]]]
-#: The same on JSON. A coroutine if the body is one.
+#: What the user writes: each call's arguments by name; as many results, in that order, or what a call failed with. A
+#: sequence, or a generator that yields them; async, a coroutine or an async generator.
+BatchBody = Callable[[list[dict[str, Any]]], Any]
+#: The same on JSON, always a generator. An async one if the body is async.
 BatchFunction = Callable[[Sequence[dict[str, Json]]], Any]
+#: Names the calls that gain by going together, by their arguments.
+Together = Callable[..., Hashable | None]
 
 
-def batch_function(original: Callable[..., Any], definition: ToolDefinition, body: BatchBody) -> BatchFunction:
-    """What runs many calls for a plan: it takes each call's arguments as JSON and gives as many results, or exceptions.
+def batch_function(
+    original: Callable[..., Any], definition: ToolDefinition, body: BatchBody, together: Together | None = None
+) -> BatchFunction:
+    """What runs many calls for a plan: takes each call's arguments as JSON and yields as many results, or exceptions.
 
     Calls whose arguments do not fit are `ArgumentsInvalid` and never reach the body. It raises what the body raises,
-    and `ValueError` for another number of results. Raises `ToolInvalid` for a body that cannot be one.
+    and `ValueError` for a sequence of another length. Raises `ToolInvalid` for a body that cannot be one.
     """
-    if problems := list(_problems(original, definition, body)):
+    if problems := list(_problems(original, definition, body, together)):
         raise ToolInvalid(definition.spec.name, problems)
     codec = _Codec(original, definition)
 
-    def run(calls: Sequence[dict[str, Json]]) -> list[Any]:
+    def run(calls: Sequence[dict[str, Json]]) -> Iterator[Any]:
         read = [codec.read(call) for call in calls]
-        fitting = codec.fitting(read)
-        return codec.merged(read, cast(Sequence[Any], body(fitting)) if fitting else [])
+        fitting = [call for call in read if isinstance(call, dict)]
+        results = iter(_checked(body(fitting), len(fitting)) if fitting else ())
+        for call in read:
+            yield codec.write(_found(next(results, _LOST))) if isinstance(call, dict) else call
 
-    async def run_async(calls: Sequence[dict[str, Json]]) -> list[Any]:
+    async def run_async(calls: Sequence[dict[str, Json]]) -> AsyncIterator[Any]:
         read = [codec.read(call) for call in calls]
-        fitting = codec.fitting(read)
-        return codec.merged(read, await cast(Any, body(fitting)) if fitting else [])
+        fitting = [call for call in read if isinstance(call, dict)]
+        async with aclosing(_awaited(body, fitting)) as results:
+            for call in read:
+                yield codec.write(_found(await anext(results, _LOST))) if isinstance(call, dict) else call
 
-    return run_async if inspect.iscoroutinefunction(body) else run
+    return run_async if _is_async(body) else run
+
+
+def _is_async(body: BatchBody) -> bool:
+    return inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body)
+
+
+async def _awaited(body: BatchBody, calls: list[dict[str, Any]]) -> AsyncGenerator[Any, None]:
+    if inspect.isasyncgenfunction(body):
+        async with aclosing(body(calls)) as results:
+            async for result in results:
+                yield result
+    elif calls:
+        for result in _checked(await body(calls), len(calls)):
+            yield result
+
+
+def _checked(given: Any, asked: int) -> Any:
+    """What has a length is known to fit before any of it is handed on."""
+    if isinstance(given, Sized) and len(given) != asked:
+        raise ValueError(f"the body for many calls returned {len(given)} results for {asked} calls")
+    return given
+
+
+_LOST: Any = object()
+
+
+def _found(result: Any) -> Any:
+    if result is _LOST:
+        raise ValueError("the body for many calls yielded fewer results than calls")
+    return result
 
 
 class _Codec:
@@ -54,18 +94,7 @@ class _Codec:
         except Misfit as misfit:
             return ArgumentsInvalid(f"the arguments of {self._name} do not fit: {misfit}")
 
-    def fitting(self, read: list[dict[str, Any] | ArgumentsInvalid]) -> list[dict[str, Any]]:
-        return [call for call in read if isinstance(call, dict)]
-
-    def merged(self, read: list[dict[str, Any] | ArgumentsInvalid], given: Sequence[Any]) -> list[Any]:
-        """A result for each call: the body's, or why the body never saw it."""
-        asked = len(self.fitting(read))
-        if len(given) != asked:
-            raise ValueError(f"the body for many calls returned {len(given)} results for {asked} calls")
-        results = iter(given)
-        return [self._write(next(results)) if isinstance(call, dict) else call for call in read]
-
-    def _write(self, result: Any) -> Any:
+    def write(self, result: Any) -> Any:
         if isinstance(result, BaseException):
             return result
         try:
@@ -74,12 +103,14 @@ class _Codec:
             return result
 
 
-def _problems(original: Callable[..., Any], definition: ToolDefinition, body: BatchBody) -> Iterator[Problem]:
+def _problems(
+    original: Callable[..., Any], definition: ToolDefinition, body: BatchBody, together: Together | None
+) -> Iterator[Problem]:
     where, name = of_function(body), original.__name__
     if definition.spec.max_batch < 2:
         fix = f"say how many calls it takes: @halo.tool(max_batch=64) over {name}"
         yield Problem(where, f"{name} has a body for many calls, but runs one at a time", fix)
-    if inspect.iscoroutinefunction(body) != inspect.iscoroutinefunction(original):
+    if _is_async(body) != inspect.iscoroutinefunction(original):
         fix = "make both async, or neither"
         yield Problem(where, f"one of {name} and its body for many calls is async, the other is not", fix)
     if not _takes_one_list(body):
@@ -88,11 +119,22 @@ def _problems(original: Callable[..., Any], definition: ToolDefinition, body: Ba
     if definition.isolated and body.__module__ != original.__module__:
         what = f"{name} is isolated, and its child process imports {original.__module__} only"
         yield Problem(where, what, f"define its body for many calls there, beside {name}")
+    if together is not None and not _takes(together, original):
+        what = f"together= cannot be called with the arguments of {name}"
+        yield Problem(where, what, f"give it the parameters of {name}")
 
 
 def _takes_one_list(body: BatchBody) -> bool:
     try:
         inspect.signature(body).bind([])
     except TypeError:
+        return False
+    return True
+
+
+def _takes(together: Together, original: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(together).bind(**dict.fromkeys(inspect.signature(original).parameters))
+    except (TypeError, ValueError):
         return False
     return True

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from executor.child_process import ChildPool, ToolFailed, ToolFailureCode
+from executor.child_pool import ChildPool
+from executor.child_process import ToolFailed, ToolFailureCode
 from executor.engines.port import Failure, FailureClass
 
 MEBIBYTE = 1024 * 1024
@@ -220,7 +221,7 @@ def test_a_worker_in_mid_call_dies_with_its_parent(tmp_path: Path) -> None:
     program = f"""
 import asyncio, sys
 sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[2])!r}]
-from executor.child_process import ChildPool
+from executor.child_pool import ChildPool
 asyncio.run(ChildPool(1).run("isolated_tools:hang", {{"marker": {str(marker)!r}}}, timeout_s=600))
 """
     parent = subprocess.Popen([sys.executable, "-c", program])

@@ -236,7 +236,7 @@ def measure_many(calls: list[dict[str, Any]]) -> list[Rows | Exception]:
 def test_a_body_for_many_takes_and_gives_json_and_failures_as_values() -> None:
     assert (measure.spec.max_batch, measure.spec.most_in_flight) == (8, 16)
     assert measure.batch_function is not None
-    given = measure.batch_function([{"text": "abc"}, {"text": ""}, {"txt": "x"}, {"text": "a", "unit": "m"}])
+    given = list(measure.batch_function([{"text": "abc"}, {"text": ""}, {"txt": "x"}, {"text": "a", "unit": "m"}]))
     assert (given[0], given[3]) == ({"rows": [[3]], "error": "cm"}, {"rows": [[1]], "error": "m"})
     assert repr(given[1]) == "ValueError('empty')"
     assert isinstance(given[2], ArgumentsInvalid)
@@ -254,7 +254,7 @@ def test_a_body_for_many_that_loses_calls_is_told() -> None:
 
     assert look.batch_function is not None
     with pytest.raises(ValueError, match="returned 0 results for 1 calls"):
-        look.batch_function([{"text": "a"}])
+        list(look.batch_function([{"text": "a"}]))
 
 
 def test_a_body_for_many_that_cannot_be_one_is_refused_with_everything_that_is_wrong(line_of: LineOf) -> None:

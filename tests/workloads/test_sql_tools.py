@@ -102,7 +102,7 @@ def _values(database: str, random: Random) -> dict[str, Any]:
 @pytest.mark.parametrize(("database", "name"), NAMED)
 def test_calls_together_answer_as_each_does_alone(database: str, name: str) -> None:
     calls = calls_of(database, name, 6)
-    assert look_up_many(calls) == [look_up(**call) for call in calls]
+    assert list(look_up_many(calls)) == [look_up(**call) for call in calls]
 
 
 @pytest.mark.parametrize(("database", "name"), NAMED)
@@ -118,20 +118,20 @@ def test_which_queries_become_one_statement_and_why_the_others_do_not(
 def test_calls_of_several_queries_and_databases_keep_their_places() -> None:
     calls = [call for one in NAMED[::4] for call in calls_of(*one, 2)]
     Random(3).shuffle(calls)
-    assert look_up_many(calls) == [look_up(**call) for call in calls]
+    assert list(look_up_many(calls)) == [look_up(**call) for call in calls]
 
 
 def test_queries_that_fail_say_so_each_for_itself() -> None:
     broken = {"database": "films", "sql": "SELECT absent FROM film WHERE genre = :genre ORDER BY film_id"}
     calls = [{**broken, "values": {"genre": genre}} for genre in ("Drama", "Comedy")]
-    assert look_up_many(calls) == [look_up(**call) for call in calls] == ["no result: no such column: absent"] * 2
+    assert list(look_up_many(calls)) == [look_up(**call) for call in calls] == ["no result: no such column: absent"] * 2
 
 
 def test_a_value_is_only_ever_a_value_in_a_list_too() -> None:
     sql = "SELECT film_id, title, :genre AS asked FROM film WHERE genre = :genre ORDER BY film_id"
     genres = ("' OR 1 = 1 --", "Drama'); DROP TABLE film; --", ":genre", 'a"b', "it's", "Drama")
     calls = [{"database": "films", "sql": sql, "values": {"genre": genre}} for genre in genres]
-    assert look_up_many(calls) == [look_up(**call) for call in calls]
+    assert list(look_up_many(calls)) == [look_up(**call) for call in calls]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_job_of_64_rows_runs_fewer_statements_than_it_asks_for(workflow: str, 
     asked = queries_of(workflow, 64)
     different = list({canonical_json(call): call for call in asked}.values())
     for first in range(0, len(different), look_up.spec.max_batch):
-        answers_of(different[first : first + look_up.spec.max_batch], select)
+        list(answers_of(different[first : first + look_up.spec.max_batch], select))
     assert (len(asked), len(different), len(run)) == counts
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from executor.child_process import ChildPool, ToolFailed, ToolFailureCode
+from executor.child_pool import ChildPool
+from executor.child_process import ToolFailed, ToolFailureCode
 from workloads.programs.text2sql import NOT_RUN, Outcome, describe_database, run_sql, vote
 from workloads.text2sql.databases import DatabaseUnknown, all_samples, locate
 

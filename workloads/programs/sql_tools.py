@@ -1,6 +1,7 @@
 """A tool for queries that a workflow knows beforehand: constant SQL, and values for its named places."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import halo
 from planner.sql.merge import Merged, NotMerged, merge
 from planner.sql.statement import Dialect
 from workloads.programs.sqlite_catalog import catalog_of
-from workloads.text2sql.databases import locate
+from workloads.text2sql.databases import is_made, locate
 from workloads.text2sql.query import guarded_select
 from workloads.text2sql.sandbox import QueryResult
 
@@ -31,22 +32,28 @@ def look_up(database: str, sql: str, values: Mapping[str, str | int | float]) ->
     return _as_text(guarded_select(locate(database), _filled(sql, values)))
 
 
-@look_up.batched
-def look_up_many(calls: list[dict[str, Any]]) -> list[str]:
+def same_statement(database: str, sql: str, values: Values) -> tuple[str, str] | None:
+    """What calls that become one statement have in common; None when the SQL has to run by itself."""
+    return (database, sql) if is_made(database) and _merges(locate(database), sql, _kinds(values)) else None
+
+
+@look_up.batched(together=same_statement)
+def look_up_many(calls: list[dict[str, Any]]) -> Iterator[str]:
     """Calls with the same SQL become one statement where that is provably the same; the others run one by one."""
     return answers_of(calls, guarded_select)
 
 
-def answers_of(calls: Sequence[Mapping[str, Any]], select: Select) -> list[str]:
-    """What `look_up` says to each call; `select` runs the statements."""
-    alike: dict[tuple[str, str], list[int]] = {}
-    for number, call in enumerate(calls):
-        alike.setdefault((call["database"], call["sql"]), []).append(number)
-    answers: dict[int, str] = {}
-    for (database, sql), numbers in alike.items():
-        results = _results(locate(database), sql, [calls[number]["values"] for number in numbers], select)
-        answers.update(zip(numbers, map(_as_text, results), strict=True))
-    return [answers[number] for number in range(len(calls))]
+def answers_of(calls: Sequence[Mapping[str, Any]], select: Select) -> Iterator[str]:
+    """What `look_up` says to each call, in their order; `select` runs the statements, none before it is needed."""
+    alike: dict[tuple[str, str], list[Values]] = {}
+    for call in calls:
+        alike.setdefault((call["database"], call["sql"]), []).append(call["values"])
+    results = {
+        (database, sql): _results(locate(database), sql, instances, select)
+        for (database, sql), instances in alike.items()
+    }
+    for call in calls:
+        yield _as_text(next(results[call["database"], call["sql"]]))
 
 
 def merged_statement(database: Path, sql: str, instances: Sequence[Values]) -> Merged | NotMerged:
@@ -56,12 +63,21 @@ def merged_statement(database: Path, sql: str, instances: Sequence[Values]) -> M
     return merge(sql, instances, Dialect.SQLITE, catalog_of(database))
 
 
-def _results(database: Path, sql: str, instances: Sequence[Values], select: Select) -> list[QueryResult]:
+@lru_cache(maxsize=1024)
+def _merges(database: Path, sql: str, kinds: tuple[tuple[str, type], ...]) -> bool:
+    """Whether instances with values of these kinds may become one statement; the values themselves decide later."""
+    values = {name: kind(1) for name, kind in kinds}
+    return isinstance(merged_statement(database, sql, [values, values]), Merged)
+
+
+def _kinds(values: Values) -> tuple[tuple[str, type], ...]:
+    return tuple((name, type(value)) for name, value in sorted(values.items()))
+
+
+def _results(database: Path, sql: str, instances: Sequence[Values], select: Select) -> Iterator[QueryResult]:
     merged = _merged_results(database, sql, instances, select)
-    return [
-        select(database, _filled(sql, values)) if result is None else result
-        for values, result in zip(instances, merged, strict=True)
-    ]
+    for values, result in zip(instances, merged, strict=True):
+        yield select(database, _filled(sql, values)) if result is None else result
 
 
 def _merged_results(database: Path, sql: str, instances: Sequence[Values], select: Select) -> list[QueryResult | None]:

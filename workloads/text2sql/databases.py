@@ -31,6 +31,14 @@ def locate(name: str) -> Path:
     raise DatabaseUnknown(f"there is no database {name!r}; the samples are {known}; set {FOLDER_VARIABLE} to a folder")
 
 
+def is_made(name: str) -> bool:
+    """Whether `locate` would find the file without making it first."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder:
+        return database_file(Path(folder), name) is not None
+    return _recipe(name) is not None and (_samples_folder() / f"{name}.sqlite").is_file()
+
+
 def locate_in(folder: Path, name: str) -> Path:
     """The same in one folder: a data set's, or one that `make_databases` filled."""
     found = database_file(folder, name)
