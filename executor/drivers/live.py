@@ -84,6 +84,7 @@ from executor.values import Values, load_outputs
 from kvstore.program_state import ProgramStates
 from planner.cost.correction import Correction
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, job_of, row_of
+from planner.ir.needs import tools_of
 from planner.ir.plan import Effect, ToolSpec
 from planner.prefix.blocks import StageBlocks
 
@@ -345,10 +346,16 @@ class LiveDriver:
             self._post(event)
 
     def _plan(self, job: LiveJob) -> None:
+        self._have_tools_ready(job)
         if job.table.rows <= ROWS_PLANNED_AT_ONCE and not job.contents.ended and not self._counter:
             self._inbox.append(planned(job, self._clock.now()))
         else:
             self._tasks.spawn(self._plan_aside(job))
+
+    def _have_tools_ready(self, job: LiveJob) -> None:
+        """Their processes start while the job is planned and its first calls run."""
+        for spec in tools_of(job.plan):
+            self._tools.prepare(spec, job.table.rows - len(job.contents.ended))
 
     async def _plan_aside(self, job: LiveJob) -> None:
         token_blocks = await self._count(job, self._counter) if self._counter else {}
