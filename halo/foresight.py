@@ -59,12 +59,16 @@ async def foresee(
     models = tuple(models_of(workflow.plan))
     fleet = [replace(spec, models=spec.models or models) for spec in engines]
     reference = EngineSpec(EngineId("reference"), "modelled", models, gpu=REFERENCE.name)
-    history, seen = await _history(workflow.name, database_url)
+    history, seen = await history_in(database_url, workflow.name)
     makespan = await predict_makespan(workflow.plan, table, fleet or [reference], history)
     return Told(makespan, table.rows, seen)
 
 
-async def _history(workflow: str, database_url: str | None) -> tuple[History, int]:
+async def history_in(database_url: str | None, workflow: str) -> tuple[History, int]:
+    """What the database has seen of the workflow, and how many calls and tool runs that is. Without one: nothing.
+
+    Raises `StoreRefused` or `StoreUnavailable`.
+    """
     if database_url is None:
         return NO_HISTORY, 0
     store = await open_any_store(database_url)

@@ -14,7 +14,7 @@ from executor.engines.port import EngineSpec
 from executor.store.port import NewJob
 from halo.analysis import FLEET, Recorded, analyse_recorded, fleet_as_json, record_of, recorded_in
 from halo.batch.cache_file import users_cache
-from halo.batch.engines import named_engines
+from halo.batch.engines import any_named, named_engines
 from halo.batch.errors import JobFailed, RowFailed
 from halo.batch.fitness import check_models
 from halo.batch.folder import ERRORS, RESULTS
@@ -22,10 +22,11 @@ from halo.batch.intake import RowError, Rows, take_in
 from halo.batch.outcome import RowResult, outcomes
 from halo.batch.run import LEASE_S, OWNER, Batch, TableRows, run_batch
 from halo.event_loop import run_async
-from halo.priced_fleet import Fleet, engines_or_reference, named_or_reference
+from halo.priced_fleet import Fleet, engines_or_reference
 from halo.prices import read_prices
 from halo.sdk.errors import RunFailed
 from halo.sdk.workflow import Workflow
+from halo.tokens import count_prompts
 from halo.wiring import open_runtime
 from planner.analysis import Analysis
 from planner.explanation import Explanation
@@ -34,6 +35,7 @@ from planner.ir.codec import encode
 from planner.ir.ids import JobId
 from planner.ir.needs import models_of
 from planner.job import JobPart
+from planner.optimize import optimize
 from planner.table import Table
 
 T = TypeVar("T")
@@ -107,17 +109,28 @@ def explain_rows(
     workflow: Workflow[..., Any], rows: Rows, *, engines: Engines = None
 ) -> tuple[Explanation, Sequence[str]]:
     """What the rows would ask for, on the engines that `run_job` would use; without any, on the reference. And what
-    was odd about the rows.
+    was odd about the rows. Prompts are counted in the tokens of engines that tell.
 
     Raises `BatchError` for what is wrong with the rows or the engines as a whole, `RowsInvalid` for single rows.
     """
     plan = workflow.plan
     table = take_in(rows, plan.inputs)[0] if isinstance(rows, Path) else Table.from_rows(rows, plan.inputs)
-    if engines is None:
-        fleet = named_or_reference((), (), None, os.environ)
-    else:
-        fleet = engines_or_reference(_specs(workflow, engines), read_prices(os.environ))
-    return foretell([JobPart(plan, table)], fleet.engines, fleet.origin).explanation, table.notes
+    named = engines is not None or any_named((), (), None, os.environ)
+    specs = _specs(workflow, engines) if named else ()
+    fleet = engines_or_reference(specs, read_prices(os.environ))
+    part = JobPart(plan, table)
+    job_plan = optimize([part])
+    counted = _finish(count_prompts([part], job_plan, specs))
+    told = foretell(
+        [part],
+        fleet.engines,
+        fleet.origin,
+        counted=counted.parts,
+        cut=counted.cut,
+        kv_tokens=counted.kv_tokens,
+        job_plan=job_plan,
+    )
+    return told.explanation, (*table.notes, *([counted.problem] if counted.problem else []))
 
 
 def analyze_run(recorded: Recorded) -> Analysis:

@@ -49,7 +49,7 @@ def foretell(
     """
     job_plan = job_plan or optimize(parts)
     experience = replace(experience, chars_per_token=_chars_per_token(cut, experience, fleet))
-    cut = cut or Cut(chars_per_token=experience.chars_per_token)
+    cut = replace(cut or Cut(), chars_per_token=experience.chars_per_token)
     explanation = explain(parts, job_plan, experience)
     explanation = replace(explanation, notes=tuple(_notes(explanation)))
     if not explanation.notes:
@@ -66,12 +66,10 @@ def foretell(
 
 
 def _chars_per_token(cut: Cut | None, experience: Experience, fleet: Sequence[PricedEngine]) -> float:
-    if cut is not None:
-        return cut.chars_per_token
-    measured = [engine.profile.chars_per_token for engine in fleet if engine.profile is not None]
-    if experience.chars_per_token == CHARS_PER_TOKEN and measured:
-        return fmean(measured)
-    return experience.chars_per_token
+    told = [cut.chars_per_token if cut else CHARS_PER_TOKEN, experience.chars_per_token]
+    profiles = [engine.profile.chars_per_token for engine in fleet if engine.profile is not None]
+    told += [fmean(profiles)] if profiles else []
+    return next((chars for chars in told if chars != CHARS_PER_TOKEN), CHARS_PER_TOKEN)
 
 
 def _notes(explanation: Explanation) -> Iterator[str]:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,6 +24,7 @@ from halo.priced_fleet import Fleet
 from halo.prices import read_prices
 from halo.sdk.workflow import Workflow
 from halo.wiring import CacheChoice, Runtime, open_runtime
+from planner.analysis import Analysis
 from planner.ir.codec import encode
 from planner.ir.ids import JobId
 from planner.ir.values import Json, canonical_json
@@ -154,14 +155,15 @@ class _Run:
         )
         with self._folder.writing(SUMMARY) as file:
             file.add_page(summary.as_json())
-        if self._batch.analyze:
-            await self._write_analysis(runtime, before.id)
-        return summary
+        if not self._batch.analyze:
+            return summary
+        return replace(summary, analysis=await self._write_analysis(runtime, before.id))
 
-    async def _write_analysis(self, runtime: Runtime, job: JobId) -> None:
+    async def _write_analysis(self, runtime: Runtime, job: JobId) -> Analysis:
         analysis = await analyze_job(runtime.store, job, Fleet(()))
         with self._folder.writing(ANALYSIS) as file:
             file.add_page(analysis.to_json())
+        return analysis
 
     def _check_stop(self) -> None:
         if self._stop.is_set():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from executor.store.port import JobRecord
 from halo.batch.outcome import Tally
+from planner.analysis import Analysis
 from planner.ir.values import Json
 
 
@@ -25,6 +26,7 @@ class Summary:
     """Rows by how they ended, and the work of the whole job, done by whichever process.
 
     `usage` is the store's: work made, and work saved because another row's, stage's or earlier job's was the same.
+    `analysis` is there where it was asked for.
     """
 
     job: str
@@ -35,6 +37,7 @@ class Summary:
     usage: Mapping[str, int]
     engines: Sequence[str]
     timing: Timing
+    analysis: Analysis | None = None
 
     @property
     def failed(self) -> int:

@@ -102,8 +102,8 @@ def run(
         print_json(summary.as_json())
     else:
         _print(summary, out)
-        if explain:
-            typer.echo(f"\n{_analysis(out)}")
+        if summary.analysis is not None:
+            typer.echo(f"\n{summary.analysis.to_text().rstrip()}")
     raise typer.Exit(summary.exit_code)
 
 
@@ -127,14 +127,6 @@ async def _run(batch: "Batch") -> "Summary":
 
     with stop_on_interrupt(lambda: say("stopping: what runs is given up, what is finished is kept")) as stop:
         return await run_batch(batch, stop=stop, watch=watch)
-
-
-def _analysis(out: Path) -> str:
-    from halo.analysis import analyze_folder
-    from halo.event_loop import run_async
-    from halo.priced_fleet import Fleet
-
-    return run_async(analyze_folder(out, Fleet(()))).to_text().rstrip()
 
 
 def _beginning(running: "Running") -> str:

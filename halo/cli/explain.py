@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from halo.priced_fleet import Fleet as PredictedFor
     from halo.sdk.workflow import Workflow
     from planner.analysis import Analysis
+    from planner.cost.experience import Experience
     from planner.explanation import Explanation
     from planner.ir.plan import Plan
     from planner.job import JobPart, JobPlan
@@ -32,7 +33,7 @@ _EXAMPLES = """Examples:
 
   halo explain text2sql --rows questions.jsonl --fleet fleet.toml --format html > plan.html
 
-  halo explain text2sql --rows questions.jsonl --fleet fleet.toml --simulate
+  halo explain text2sql --rows questions.jsonl --fleet fleet.toml --simulate --database sqlite:///halo.db
 
   halo explain --analyze out/
 
@@ -74,7 +75,8 @@ _Database = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Where --job is kept, sqlite:///halo.db unless told otherwise; for --simulate, where earlier jobs are.",
+        help="Where --job is kept, sqlite:///halo.db unless told otherwise; before a run, where earlier jobs are:"
+        " forecasts go by what they took.",
         show_default=False,
     ),
 ]
@@ -120,7 +122,7 @@ def explain(
     if workflow is None:
         raise typer.BadParameter("name a workflow, or a job that was run with --analyze DIR", param_hint="WORKFLOW")
     predicted_for, specs = _fleet(engine, model, fleet), _specs(engine, model, fleet)
-    typer.echo(_foretold(workflow, rows, inputs, input_json, limit, predicted_for, specs, output))
+    typer.echo(_foretold(workflow, rows, inputs, input_json, limit, predicted_for, specs, database, output))
     if simulate:
         _simulate(workflow, rows, inputs, input_json, limit, specs, database, output)
 
@@ -157,6 +159,7 @@ def _foretold(
     limit: int | None,
     fleet: "PredictedFor",
     specs: "Sequence[EngineSpec]",
+    database: str | None,
     output: Format,
 ) -> str:
     from halo.sdk.find import find_workflow
@@ -172,19 +175,29 @@ def _foretold(
         return _plan_alone(found.plan, output)
     part = JobPart(found.plan, _table(found, rows, inputs or [], input_json, limit))
     job_plan = optimize([part])
-    if not specs:
-        return _shown(foretell([part], fleet.engines, fleet.origin, job_plan=job_plan).explanation, output)
-    counted = _counted(part, job_plan, specs)
+    counted = _counted(part, job_plan, specs) if specs else None
     told = foretell(
         [part],
         fleet.engines,
         fleet.origin,
-        counted=counted.parts,
-        cut=counted.cut,
-        kv_tokens=counted.kv_tokens,
+        counted=counted.parts if counted else (),
+        cut=counted.cut if counted else None,
+        kv_tokens=counted.kv_tokens if counted else None,
         job_plan=job_plan,
+        experience=_experience(part.plan, found.name, database),
     )
     return _shown(told.explanation, output)
+
+
+def _experience(plan: "Plan", workflow: str, database: str | None) -> "Experience":
+    from halo.event_loop import run_async
+    from halo.foresight import history_in
+    from planner.cost.experience import NO_EXPERIENCE, experience_of
+
+    if database is None:
+        return NO_EXPERIENCE
+    history, _ = run_async(history_in(database, workflow))
+    return experience_of(plan, history)
 
 
 def _counted(part: "JobPart", job_plan: "JobPlan", specs: "Sequence[EngineSpec]") -> "Counted":

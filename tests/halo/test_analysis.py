@@ -49,6 +49,20 @@ async def test_what_was_recorded_of_a_batch_is_what_was_foretold(tmp_path: Path)
     assert told["engines"][0]["calls"] == 8
 
 
+def test_a_batch_that_is_explained_shows_the_very_analysis_it_has_written_down(tmp_path: Path) -> None:
+    rows, fleet = tmp_path / "rows.jsonl", tmp_path / "fleet.toml"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    fleet.write_text('[[engine]]\nid = "scripted"\nkind = "scripted"\nmodels = ["test-model"]\n')
+    arguments = ["batch", "run", TRIAGE, "--rows", rows, "--out", tmp_path / "out", "--fleet", fleet, "--explain"]
+    shown = CliRunner().invoke(make_app(), [*map(str, arguments), "--no-cache"])
+
+    written = json.loads((tmp_path / "out" / "analyze.json").read_text())
+    assert shown.exit_code == 0
+    assert "triage, 5 rows: predicted against actual" in shown.stdout
+    assert f"{written['rows_ended']} of 5 ended" in shown.stdout
+    assert f"{written['engines'][0]['after']['factor']:.2f} times as long as believed" in shown.stdout
+
+
 async def test_the_prediction_is_for_the_engines_the_job_was_accepted_for(tmp_path: Path) -> None:
     out = await ran(tmp_path)
     assert not (tmp_path / "elsewhere").exists()

@@ -137,6 +137,19 @@ def test_explain_tells_engine_time_for_the_fleet_or_a_reference(halo: Halo) -> N
     assert of_fleet["usd"]["high"] == pytest.approx(of_fleet["engine_seconds"]["high"] * 0.75 / 3600)
 
 
+def test_explain_goes_by_what_the_database_has_seen(halo: Halo, tmp_path: Path) -> None:
+    path = rows(tmp_path, *({"question": str(number)} for number in range(40)))
+    assert halo("batch", "run", TRIAGE, "--rows", path, "--out", "out", "--fleet", "fleet.toml").exit_code == 0
+    asked = ("explain", TRIAGE, "-i", "question=a", "--json")
+    new, known = (json.loads(halo(*asked, *more).stdout) for more in ([], ["--database", "sqlite:///out/job.db"]))
+
+    def written(found: dict[str, Any]) -> float:
+        return sum(stage["output_tokens"]["low"] for stage in found["stages"])
+
+    assert any(line.startswith("stages seen before take what they took in") for line in known["assumptions"])
+    assert written(known) != written(new) == (32 + 64) / 8
+
+
 def test_explain_simulates_a_run_and_asks_nobody(halo: Halo) -> None:
     shown = halo("explain", TRIAGE, "-i", "question=a", "--fleet", "fleet.toml", "--simulate")
     assert shown.exit_code == 0

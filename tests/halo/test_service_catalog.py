@@ -49,6 +49,19 @@ async def test_a_plan_is_explained_and_nothing_is_queued():
     assert "the engines of this service" in told["forecast"]["engines"]
 
 
+async def test_a_plan_is_explained_with_what_runs_of_the_workflow_took_before():
+    rows = [{"name": "ada"}]
+    async with service() as stand:
+        before = (await stand.api.post("/v1/plans", json={"workflow": "greet", "rows": rows})).json()["forecast"]
+        run = (await stand.api.post("/v1/runs", json={"workflow": "greet", "input": {"name": "ada"}})).json()["id"]
+        await stand.api.get(f"/v1/runs/{run}/wait")
+        after = (await stand.api.post("/v1/plans", json={"workflow": "greet", "rows": rows})).json()["forecast"]
+        analyzed = (await stand.api.get(f"/v1/runs/{run}/analyze")).json()["analysis"]["prediction"]
+    assert not [line for line in before["assumptions"] if "stages seen before" in line]
+    assert [line for line in after["assumptions"] if "stages seen before" in line]
+    assert analyzed["stages"] == before["stages"], "the run is held against what was known before it"
+
+
 async def test_a_run_is_analyzed_as_a_document_and_as_a_page():
     async with service() as stand:
         run = (await stand.api.post("/v1/runs", json={"workflow": "greet", "input": {"name": "ada"}})).json()["id"]
