@@ -51,8 +51,9 @@ class SettingsInvalid(Exception):
 class Bounds(BaseModel):
     """How much a service takes at once. `jobs` run at once in one process, `programs` of all of them.
 
-    After `lease_s` without a sign of life another process takes over what this one runs. At most `cache_results` of
-    `cache_bytes` are kept for later runs.
+    Of the calls of agents outside of Halo, `calls_waiting` of a tenant wait for an engine, and each takes at most
+    `call_s`. After `lease_s` without a sign of life another process takes over what this one runs. At most
+    `cache_results` of `cache_bytes` are kept for later runs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,6 +65,8 @@ class Bounds(BaseModel):
     wait_s: Annotated[float, Field(gt=0, le=600)] = 60.0
     jobs: Annotated[int, Field(ge=1)] = 64
     programs: Annotated[int, Field(ge=1)] = 512
+    calls_waiting: Annotated[int, Field(ge=1)] = 1024
+    call_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 15.0
     cache_results: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     cache_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024

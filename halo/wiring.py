@@ -9,8 +9,10 @@ import structlog
 
 from executor.clock import Clock, WallClock
 from executor.core.limits import Limits
+from executor.door.limits import DoorLimits
+from executor.drivers.door import CALL_S, Door
 from executor.drivers.live import LiveDriver
-from executor.engines.open import open_engine
+from executor.engines.open import open_engine, open_upstream
 from executor.engines.port import Engine, EngineSpec
 from executor.journal import Journal
 from executor.store.memory import MemoryStore
@@ -86,6 +88,12 @@ async def open_runtime(
             LiveDriver(opened, runner, store, states, clock, limits, events, results, bounds, _counter(opened))
         )
         yield Runtime(store, states, tuple(opened), runner, driver)
+
+
+def open_door(runtime: Runtime, limits: DoorLimits | None = None, *, call_s: float = CALL_S) -> Door:
+    """For agents outside of Halo, on the engines of the runtime. Start it with `async with`."""
+    upstreams = {engine.spec.id: open_upstream(engine) for engine in runtime.engines}
+    return Door(runtime.engines, upstreams, runtime.states, WallClock(), limits, call_s=call_s)
 
 
 def _counter(engines: Sequence[Engine]) -> PromptCounter | None:

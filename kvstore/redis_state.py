@@ -90,7 +90,8 @@ class RedisStates:
         async with self._bounded():
             found = await self._redis.mget([self._turns + name for name in names])
         known = next((value for value in found if value is not None), None)
-        return None if known is None else ProgramId(str(known, "utf-8", "surrogatepass"))
+        name = known.decode("utf-8", "surrogatepass") if isinstance(known, bytes) else known
+        return None if name is None else ProgramId(name)
 
     async def wake(self) -> None:
         async with self._bounded():

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 
 import structlog
 
@@ -22,16 +23,16 @@ class LiveState:
         self._states, self._clock = states, clock
         self._newest: dict[ProgramId, ProgramState] = {}
         self._ended: list[ProgramId] = []
+        self._turns: list[tuple[str, ProgramId]] = []
         self._version = time.time_ns()  # grows over restarts too, so that an old process never overwrites a new one
 
     def start(self, spawn: Callable[[Coroutine[None, None, None]], None]) -> None:
         spawn(self._run())
 
     def save(self, command: SaveProgram) -> None:
-        self._version += 1
-        self._newest[command.program] = ProgramState(
+        state = ProgramState(
             program=command.program,
-            version=self._version,
+            version=0,
             node=command.node,
             doing=command.doing,
             since=time.time() - (self._clock.now() - command.since),
@@ -39,6 +40,15 @@ class LiveState:
             turns=command.turns,
             attained_tokens=command.attained_tokens,
         )
+        self.keep(state)
+
+    def keep(self, state: ProgramState) -> None:
+        """Its version is given here."""
+        self._version += 1
+        self._newest[state.program] = replace(state, version=self._version)
+
+    def name_turn(self, name: str, program: ProgramId) -> None:
+        self._turns.append((name, program))
 
     def forget(self, program: ProgramId) -> None:
         if self._newest.pop(program, None) is None:
@@ -49,9 +59,12 @@ class LiveState:
             await self._clock.sleep(SAVE_EVERY_S)
             newest, self._newest = self._newest, {}
             ended, self._ended = self._ended, []
+            turns, self._turns = self._turns, []
             try:
                 if newest:
                     await self._states.save(list(newest.values()))
+                if turns:
+                    await self._states.name_turns(turns)
                 if ended:
                     await self._states.forget(ended)
             except StateUnavailable as error:

@@ -8,11 +8,21 @@ from pathlib import Path
 from executor.clock import Clock, ScaledClock, WallClock
 from executor.engines.answers import Answers, FromFunction
 from executor.engines.modelled import Modelled
-from executor.engines.options import FUNCTION_REFERENCE, HttpOptions, ModelledOptions, ScriptedOptions, spec_problems
+from executor.engines.options import (
+    FUNCTION_REFERENCE,
+    OPTIONS,
+    HttpOptions,
+    ModelledOptions,
+    ScriptedOptions,
+    spec_problems,
+)
 from executor.engines.port import Engine, EngineSpec
 from executor.engines.recorded import Recording, read_recorded
 from executor.engines.scripted import Scripted
 from executor.engines.synthetic import Synthetic
+from executor.engines.upstream import Upstream
+from executor.engines.upstream_engine import EngineUpstream
+from executor.engines.upstream_http import HttpUpstream
 from executor.engines.vllm_http import VllmHttp
 from executor.errors import FleetInvalid
 from planner.errors import Problem
@@ -27,6 +37,14 @@ def open_engine(spec: EngineSpec, *, clock: Clock | None = None, environ: Mappin
     if problems:
         raise FleetInvalid(problems)
     return _KINDS[spec.kind](spec, clock, environ)
+
+
+def open_upstream(engine: Engine, environ: Mapping[str, str] = os.environ) -> Upstream:
+    """Hands requests in OpenAI's shape through to an engine."""
+    spec = engine.spec
+    if OPTIONS[spec.kind] is HttpOptions:
+        return HttpUpstream(spec, api_key=api_key_of(spec, environ))
+    return EngineUpstream(engine)
 
 
 def _http(spec: EngineSpec, _: Clock | None, environ: Mapping[str, str]) -> Engine:

@@ -20,11 +20,14 @@ class _Strict(BaseModel):
 
 class HttpOptions(_Strict):
     """`api_key_env` names the environment variable that holds the key; `record` a file to write the answers to;
-    `tokenizer` the folder of the model's tokenizer and chat template, so that the engine need not be asked."""
+    `tokenizer` the folder of the model's tokenizer and chat template, so that the engine need not be asked.
+    `priority_scheduling` says that a vLLM was started with `--scheduling-policy priority`: calls of agents then carry
+    the place of their program."""
 
     api_key_env: str | None = None
     record: str | None = None
     tokenizer: str | None = None
+    priority_scheduling: bool = False
 
 
 class ScriptedOptions(_Strict):

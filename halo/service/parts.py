@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 
 from executor.clock import Clock, WallClock
+from executor.drivers.door import Door
 from executor.drivers.progress import Progress
 from executor.store.port import Store
 from halo.prices import read_prices
@@ -26,13 +27,15 @@ DEFAULT_TENANT = "default"
 @dataclass(frozen=True, slots=True)
 class Parts:
     """`tenants` has who a key belongs to, by the key's SHA-256; without any there is one tenant, and only this machine
-    is answered. `cancel` and `progress` are the driver's, for runs of this process. `state_is` says in words where
-    live state is kept. `prices` are dollars for an hour of a GPU, for forecasts.
+    is answered. `cancel` and `progress` are the driver's, for runs of this process; calls of agents outside of Halo go
+    through `door`. `state_is` says in words where live state is kept. `prices` are dollars for an hour of a GPU, for
+    forecasts.
     """
 
     store: Store
     states: ProgramStates
     fleet: FleetView
+    door: Door
     catalog: Catalog
     new_id: Callable[[], JobId]
     endings: Endings

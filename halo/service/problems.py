@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import structlog
@@ -12,7 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from executor.drivers.door import DoorRefused
+from executor.engines.port import FailureClass
 from executor.store.port import IdempotencyConflict, JobUnknown, StoreUnavailable
+from halo.service.openai_errors import error_response, message_of, param_of, speaks_openai
 from planner.errors import PlanInvalid, PlanUnreadable, Problem, RowsInvalid, count_of
 
 MEDIA_TYPE = "application/problem+json"
@@ -62,6 +66,14 @@ class HostRefused(Refused):
     """The request did not ask for this machine by a name of its own."""
 
 
+class CallInvalid(Refused):
+    """The request is not as OpenAI's API has it."""
+
+
+class ModelUnknown(Refused):
+    """No engine serves a model of this name."""
+
+
 class BodyUnreadable(HTTPException):
     """The body is no JSON that Halo takes. An `HTTPException`, because FastAPI lets only these through."""
 
@@ -89,6 +101,9 @@ KINDS: Mapping[type[Exception], Kind] = {
     IdempotencyConflict: Kind("idempotency-conflict", 422, "The idempotency key was used for another request"),
     JobUnknown: Kind("run-unknown", 404, "There is no such run"),
     WorkflowUnknown: Kind("workflow-unknown", 404, "There is no such workflow"),
+    CallInvalid: Kind("call-invalid", 400, "The request does not fit"),
+    ModelUnknown: Kind("model_not_found", 404, "There is no such model"),
+    DoorRefused: Kind("not-done", 503, "The call cannot be done just now"),
     KeyMissing: Kind("key-missing", 401, "A valid API key is needed"),
     HostRefused: Kind("host-refused", 403, "This service answers this machine only"),
     BodyUnreadable: Kind("body-unreadable", 400, "The body is not JSON"),
@@ -104,6 +119,8 @@ STATUSES: Mapping[int, Kind] = {
     405: Kind("method-refused", 405, "This address does not take this method"),
 }
 INTERNAL = Kind("internal", 500, "Halo failed")
+#: What OpenAI calls these.
+OPENAI_CODES: Mapping[str, str] = {"key-missing": "invalid_api_key", "call-invalid": "invalid_request"}
 
 
 def add_problems(app: FastAPI) -> None:
@@ -114,23 +131,48 @@ def add_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _answer_internal)
 
 
-def problem_response(error: Exception) -> Response:
+def problem_response(error: Exception, path: str = "") -> Response:
+    """In the language of the address."""
     kind = _kind(error)
     headers = dict(getattr(error, "headers", None) or {})
     if kind.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if kind.status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_S)
+    if speaks_openai(path):
+        return _openai_response(error, kind, headers)
     return _response(kind, _detail(error, kind), _problems(error), headers)
 
 
+def _openai_response(error: Exception, kind: Kind, headers: Mapping[str, str]) -> Response:
+    if isinstance(error, DoorRefused):
+        return _door_response(error)
+    problems = _problems(error)
+    code = OPENAI_CODES.get(kind.name, kind.name.replace("-", "_"))
+    return error_response(kind.status, code, message_of(_detail(error, kind), problems), param_of(problems), headers)
+
+
+def _door_response(error: DoorRefused) -> Response:
+    failure = error.failure
+    if failure.code == "model_unknown":
+        return error_response(404, "model_not_found", failure.message, "model")
+    if failure.failure_class is FailureClass.ROW:  # it killed the engines it ran on
+        return error_response(400, failure.code, failure.message)
+    status = 429 if failure.failure_class is FailureClass.RATE else 503
+    wait_s = failure.retry_after_s if failure.retry_after_s is not None else RETRY_AFTER_S
+    return error_response(status, failure.code, failure.message, headers={"Retry-After": str(ceil(wait_s))})
+
+
 async def _answer(request: Request, error: Exception) -> Response:
-    return problem_response(error)
+    return problem_response(error, request.url.path)
 
 
 async def _answer_internal(request: Request, error: Exception) -> Response:
     log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-    return _response(INTERNAL, "the failure is in the log of the service", (), {})
+    detail = "the failure is in the log of the service"
+    if speaks_openai(request.url.path):
+        return error_response(INTERNAL.status, INTERNAL.name, detail)
+    return _response(INTERNAL, detail, (), {})
 
 
 def _kind(error: Exception) -> Kind:

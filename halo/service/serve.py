@@ -15,6 +15,8 @@ import uvicorn
 
 from executor.clock import WallClock
 from executor.core.limits import Limits
+from executor.door.limits import DoorLimits
+from executor.drivers.door import Door
 from executor.engines.fleet_file import read_fleet
 from executor.engines.port import EngineSpec
 from executor.store.result_cache import CacheBounds
@@ -27,7 +29,7 @@ from halo.service.endings import Endings
 from halo.service.fleet import FleetView
 from halo.service.parts import Parts
 from halo.settings import Settings, SettingsInvalid, tenants_by_hash
-from halo.wiring import MEMORY, CacheChoice, Runtime, open_any_store, open_runtime
+from halo.wiring import MEMORY, CacheChoice, Runtime, open_any_store, open_door, open_runtime
 from halo.worker import Pace, Worker, owner_name
 from planner.errors import Problem
 from planner.ir.ids import JobId
@@ -100,10 +102,12 @@ async def _serve(
         cache=_cache(settings),
     ) as runtime:
         owner, endings = owner_name(), Endings()
-        async with _leases(settings, owner) as lease_s:
+        bounds = settings.limits
+        doors = open_door(runtime, DoorLimits(waiting=bounds.calls_waiting), call_s=bounds.call_s)
+        async with _leases(settings, owner) as lease_s, doors as door:
             pace = Pace(jobs=settings.limits.jobs, lease_s=lease_s)
             worker = Worker(runtime.store, runtime.states, runtime.driver, owner, pace, endings.tell)
-            parts = _parts(settings, catalog, runtime, endings)
+            parts = _parts(settings, catalog, runtime, door, endings)
             server = _Server(_config(parts), endings)
             for line in _greeting(settings, parts, engines, listening):
                 tell(line)
@@ -129,11 +133,12 @@ async def _leases(settings: Settings, owner: str) -> AsyncIterator[float]:
         yield lease_s
 
 
-def _parts(settings: Settings, catalog: Catalog, runtime: Runtime, endings: Endings) -> Parts:
+def _parts(settings: Settings, catalog: Catalog, runtime: Runtime, door: Door, endings: Endings) -> Parts:
     return Parts(
         store=runtime.store,
         states=runtime.states,
         fleet=FleetView(runtime.engines, WallClock()),
+        door=door,
         catalog=catalog,
         new_id=new_run_id,
         endings=endings,
@@ -157,6 +162,7 @@ def _greeting(
     yield f"Halo listens on http://{f'[{host}]' if ':' in host else host}:{port} (docs: /docs)"
     yield f"workflows: {', '.join(sorted(parts.catalog.workflows)) or 'none'}; engines: {len(engines)}"
     yield f"live state: {parts.state_is}"
+    yield "agents that speak OpenAI's API: OPENAI_BASE_URL is the address above with /v1"
     if not parts.tenants:
         yield "no API keys are configured: only this machine is answered"
 

@@ -20,7 +20,7 @@ class Wire:
             return
         refusal = self._refusal(scope["method"], Headers(scope=scope))
         if refusal is not None:
-            await problem_response(refusal)(scope, receive, send)
+            await problem_response(refusal, scope["path"])(scope, receive, send)
             return
         await self._app(scope, self._counting(receive), send)
 

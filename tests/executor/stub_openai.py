@@ -42,6 +42,7 @@ class StubOpenAI:
     async def start(self) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
         app.router.add_get("/version", self._version)
@@ -106,6 +107,32 @@ def good(text: str = "hello", **changes: Any) -> Behaviour:
         return web.json_response(completion(body["model"], text, **changes))
 
     return behave
+
+
+def events(*data: Any, then: Behaviour | None = None) -> Behaviour:
+    """A stream of server-sent events, one write each. `then` comes after them instead of the end."""
+
+    async def behave(stub: StubOpenAI, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for one in data:
+            await response.write(f"data: {json.dumps({'model': body['model'], **one})}\n\n".encode())
+        if then is not None:
+            return await then(stub, request, body)
+        await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
+
+    return behave
+
+
+def delta(index: int = 0, finish_reason: str | None = None, **fields: Any) -> dict[str, Any]:
+    """A chunk of a chat completion."""
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "choices": [{"index": index, "delta": fields, "finish_reason": finish_reason}],
+    }
 
 
 def status(code: int, message: str = "something is wrong", headers: Mapping[str, str] | None = None) -> Behaviour:

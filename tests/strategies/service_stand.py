@@ -1,6 +1,7 @@
 """A whole service in this process: memory or SQLite, a scripted engine, a worker, and a client without sockets."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -9,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 
 from executor.clock import WallClock
+from executor.door.limits import DoorLimits
+from executor.drivers.door import Door
 from executor.drivers.live import LiveDriver
+from executor.engines.open import open_upstream
 from executor.engines.port import Engine, EngineSpec, GenerateRequest
 from executor.engines.scripted import Fault, Scripted, no_fault
 from executor.engines.synthetic import Synthetic
@@ -80,11 +85,15 @@ async def service(
         tools = ToolRunner(catalog.tools)
         stack.push_async_callback(tools.close)
         driver = await stack.enter_async_context(LiveDriver(engines, tools, store, states, clock))
+        upstreams = {engine.spec.id: open_upstream(engine) for engine in engines}
+        waiting = DoorLimits(waiting=(bounds or Bounds()).calls_waiting)
+        door = await stack.enter_async_context(Door(engines, upstreams, states, clock, waiting))
         worker = Worker(store, states, driver, owner, pace or Pace(poll_s=0.1, look_s=0.05), endings.tell)
         parts = Parts(
             store=store,
             states=states,
             fleet=FleetView(engines, clock),
+            door=door,
             catalog=catalog,
             new_id=lambda: JobId(f"run_{next(numbers)}"),
             endings=endings,
@@ -99,6 +108,17 @@ async def service(
         if working:
             await stack.enter_async_context(at_work(worker))
         yield Stand(app, parts, store, states, driver, worker, api, calls)
+
+
+@asynccontextmanager
+async def listening(app: Any) -> AsyncIterator[str]:
+    """The app on a real socket, where answers stream and clients can go away; gives its address."""
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        serving = asyncio.create_task(server.serve(sockets=[place]))
+        yield f"http://127.0.0.1:{place.getsockname()[1]}"
+        server.should_exit = True
+        await serving
 
 
 @asynccontextmanager

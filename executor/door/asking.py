@@ -1,0 +1,54 @@
+"""The request as an engine gets it: what the client sent, and whose it is."""
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from urllib.parse import quote
+
+from executor.engines.port import EngineSpec
+from planner.ir.ids import ProgramId
+from planner.ir.values import Json
+
+_SALT_BYTES = 32
+
+
+def engine_body(
+    body: Mapping[str, Json], spec: EngineSpec, program: ProgramId, sequence: int, salt: str | None
+) -> dict[str, Json]:
+    """Fields the door does not know pass on as they are. `salt` parts the prefix cache of one tenant from others'.
+
+    vLLM learns the program by `vllm_xargs`, other servers by header only: they may refuse fields they do not know.
+    """
+    asked = dict(body)
+    asked["model"] = spec.served_names.get(body["model"], body["model"])
+    if asked.get("stream"):
+        asked["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    if spec.kind != "vllm":
+        return asked
+    asked.pop("session_id", None)  # it would come before the header
+    asked["vllm_xargs"] = {**(body.get("vllm_xargs") or {}), "session_id": engine_name(program)}
+    if salt is not None:
+        asked["cache_salt"] = salted(salt, body.get("cache_salt"))
+    if spec.options.get("priority_scheduling"):
+        asked["priority"] = sequence
+    return asked
+
+
+def engine_headers(program: ProgramId, request_id: str) -> dict[str, str]:
+    name = engine_name(program)
+    return {
+        "Content-Type": "application/json",
+        "X-Request-Id": request_id,
+        "X-Session-ID": name,
+        "X-Halo-Program-Id": name,
+    }
+
+
+def engine_name(program: ProgramId) -> str:
+    """As engines know the program. What a header cannot hold is percent-encoded."""
+    return quote(program.encode("utf-8", "surrogatepass"), safe="/#:@[]")
+
+
+def salted(tenant: str, own: Json = None) -> str:
+    """A tenant may part its own cache further; no other tenant comes to the same."""
+    text = f"halo\0{tenant}\0{own if isinstance(own, str) else ''}"
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_SALT_BYTES).hexdigest()

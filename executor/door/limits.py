@@ -1,0 +1,22 @@
+"""The bounds the door keeps."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DoorLimits:
+    """At most `waiting` calls of one tenant wait for an engine; more are refused.
+
+    At most `most_passes` calls are sent before one that came earlier, whatever program it is of. A call waits at most
+    `no_engine_s` for an engine of its model to come back. An engine that fails `breaker_failures` times in a row is
+    taken out until it answers a probe. Programs and their conversations are remembered for `idle_s` after their last
+    call, at most `programs` and `conversations` of them.
+    """
+
+    waiting: int = 1024
+    most_passes: int = 512
+    no_engine_s: float = 30.0
+    breaker_failures: int = 5
+    programs: int = 20_000
+    conversations: int = 50_000
+    idle_s: float = 3600.0

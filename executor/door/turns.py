@@ -1,0 +1,83 @@
+"""Names of conversations: two calls belong to one program where the later one goes on where the earlier one ended.
+
+A client sends no name of its program (measured: the OpenAI SDK, LangChain and mini-swe-agent send none), but it sends
+back what it was answered. So a conversation is named by everything said in it, and who begins with a name that is
+known goes on with it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from planner.ir.values import Json, canonical_json
+
+_NAME_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A chat. `names[i]` says what was said up to and with message i, under `root`: who speaks to which model."""
+
+    root: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A prompt without turns. Token ids are given as the characters of these numbers."""
+
+    root: str
+    text: str
+
+
+Said = Talk | Text
+
+
+def talk_of(root: str, messages: Sequence[Json]) -> Talk:
+    name, names = "", []
+    for message in messages:
+        name = _named(name or root, _essence(message))
+        names.append(name)
+    return Talk(root, tuple(names))
+
+
+def answered_talk(talk: Talk, message: Json) -> Talk:
+    """The talk with the answer to it."""
+    name = _named(talk.names[-1] if talk.names else talk.root, _essence(message))
+    return Talk(talk.root, (*talk.names, name))
+
+
+def text_of_ids(ids: Sequence[int]) -> str:
+    """Equal beginnings of ids are equal beginnings of text. An id beyond Unicode takes two characters."""
+    return "".join(chr(one) if one < 0x10FFFF else "\U0010ffff" + chr(one % 0x10FFFF) for one in ids)
+
+
+def _essence(message: Json) -> Json:
+    """What clients send back as they got it. They add fields, drop empty ones, and may strip the text."""
+    calls = message.get("tool_calls") or ()
+    asked = [_asked(call.get("function") or {}) for call in calls if isinstance(call, dict)]
+    return [message.get("role"), _plain(message.get("content")), asked, message.get("tool_call_id")]
+
+
+def _plain(content: Json) -> Json:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content.strip()
+    if isinstance(content, list) and all(isinstance(part, dict) and "text" in part for part in content):
+        return "".join(str(part["text"]) for part in content).strip()
+    return content
+
+
+def _asked(function: Json) -> Json:
+    arguments = function.get("arguments")
+    try:
+        return [function.get("name"), json.loads(arguments) if isinstance(arguments, str) else arguments]
+    except ValueError:
+        return [function.get("name"), arguments]
+
+
+def _named(before: str, said: Json) -> str:
+    text = f"{before}\0{canonical_json(said)}"
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_NAME_BYTES).hexdigest()

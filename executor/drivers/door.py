@@ -1,0 +1,227 @@
+"""The door's driver: agents outside of Halo call engines through it. It performs what the door's core decides."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+import structlog
+
+from executor.clock import Clock
+from executor.commands import CallMeAt, WatchEngine
+from executor.door.asking import engine_body, engine_headers
+from executor.door.commands import DoorCommand, KeepState, NameTurn, Refuse, Send
+from executor.door.core import DoorCore
+from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone, CallNumber, DoorEvent
+from executor.door.limits import DoorLimits
+from executor.door.reading import Reading, read_call, with_answer
+from executor.door.tools import tools_asked
+from executor.drivers.live_state import LiveState
+from executor.drivers.passing import Passing, Sink, read_all
+from executor.drivers.tasks import Tasks
+from executor.drivers.watch import EngineWatch
+from executor.engines.openai_wire import failure_from
+from executor.engines.port import Engine, EngineFailed, Failure, FailureClass, Usage
+from executor.engines.upstream import Reply, Upstream, UpstreamRequest
+from executor.events import EngineBack, EngineLost, Event, WakeUp
+from kvstore.program_state import ProgramState, ProgramStates, StateUnavailable
+from planner.ir.ids import EngineId, ProgramId
+from planner.ir.values import Json
+
+#: OpenAI's own client waits so long for an answer.
+CALL_S = 600.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request whose body was checked. `headers` have names in small letters; `salt` parts the tenant's prefix cache
+    from others', where there are others."""
+
+    tenant: str
+    path: str
+    body: Mapping[str, Json]
+    headers: Mapping[str, str]
+    salt: str | None = None
+
+
+class DoorRefused(Exception):
+    """The call was not done; nothing was written to the client yet."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Door:
+    """Start it with `async with`; for one event loop only. `upstreams` are closed with it, `engines` are not.
+
+    `fresh_name` gives a name nobody has; `now` is in seconds since the epoch. A call takes `call_s` at most.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        upstreams: Mapping[EngineId, Upstream],
+        states: ProgramStates,
+        clock: Clock,
+        limits: DoorLimits | None = None,
+        *,
+        call_s: float = CALL_S,
+        fresh_name: Callable[[], str] = lambda: secrets.token_hex(12),
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._engines: Mapping[EngineId, Engine] = {engine.spec.id: engine for engine in engines}
+        self._upstreams, self._states, self._clock = upstreams, states, clock
+        self._call_s, self._fresh_name, self._now = call_s, fresh_name, now
+        self._core = DoorCore([engine.spec for engine in engines], limits)
+        self._orders: dict[CallNumber, asyncio.Queue[Send | Refuse]] = {}
+        self._numbers = count(1)
+        self._live = LiveState(states, clock)
+        self._tasks = Tasks(self._broken)
+
+    async def __aenter__(self) -> "Door":
+        self._watch = EngineWatch(self._engines, self._clock, self._told, self._tasks.spawn, lambda *_: None)
+        await self._watch.start()
+        self._live.start(self._tasks.spawn)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._tasks.close()
+        for upstream in self._upstreams.values():
+            await upstream.close()
+
+    async def answer(self, asked: Asked, sink: Sink) -> None:
+        """Write the engine's answer to `sink`. Cancelling this stops the work inside the engine.
+
+        Raises `DoorRefused` as long as nothing was written.
+        """
+        passing = Passing(sink, asked.body)
+        try:
+            async with asyncio.timeout(self._call_s):
+                await self._answer(asked, passing)
+        except TimeoutError:
+            late = Failure(FailureClass.ENGINE, "timeout", f"no answer within {self._call_s:g} s")
+            if not passing.begun:
+                raise DoorRefused(late) from None
+            await passing.break_off(late)
+
+    async def _answer(self, asked: Asked, passing: Passing) -> None:
+        reading = read_call(asked.tenant, asked.path, asked.body, asked.headers)
+        known = await self._known(reading)
+        number, fresh = next(self._numbers), ProgramId(f"{asked.tenant}/{self._fresh_name()}")
+        orders = self._orders[number] = asyncio.Queue()
+        try:
+            self._post(_arrival(self._now(), number, asked, fresh, reading, known))
+            while not await self._follow(await orders.get(), asked, reading, passing):
+                """It failed before the client saw any of it; the core says what is next."""
+        finally:
+            del self._orders[number]
+            self._post(CallGone(self._now(), number))
+
+    async def _follow(self, order: Send | Refuse, asked: Asked, reading: Reading, passing: Passing) -> bool:
+        """Whether the client has its answer."""
+        if isinstance(order, Refuse):
+            raise DoorRefused(order.failure)
+        spec, request_id = self._engines[order.engine].spec, self._fresh_name()
+        body = engine_body(asked.body, spec, order.program, order.sequence, asked.salt)
+        request = UpstreamRequest(asked.path, body, engine_headers(order.program, request_id))
+        passing.headers = _headers_back(asked.tenant, order, request_id)
+        try:
+            async with self._upstreams[order.engine].ask(request) as reply:
+                await self._pass_on(reply, order, asked, reading, passing)
+        except EngineFailed as problem:
+            self._post(CallFailed(self._now(), order.call, problem.failure, passing.begun))
+            if passing.begun:
+                await passing.break_off(problem.failure)
+        return passing.begun
+
+    async def _pass_on(self, reply: Reply, order: Send, asked: Asked, reading: Reading, passing: Passing) -> None:
+        if reply.status != 200:
+            await self._refused(reply, order, passing)
+            return
+        streams = bool(asked.body.get("stream"))
+        answer = await (passing.pass_events(reply) if streams else passing.pass_whole(reply))
+        said = with_answer(reading.said, answer.message, answer.token_ids)
+        tools = tools_asked(answer.message)
+        self._post(CallAnswered(self._now(), order.call, answer.usage or Usage(), said, tools))
+
+    async def _refused(self, reply: Reply, order: Send, passing: Passing) -> None:
+        """Raises `EngineFailed` where the request is not at fault."""
+        content = await read_all(reply)
+        problem = failure_from(reply.status, reply.headers, content)
+        if problem.failure.failure_class is not FailureClass.ROW:
+            raise problem
+        await passing.pass_refusal(reply.status, content)
+        self._post(CallFailed(self._now(), order.call, problem.failure, begun=True))
+
+    async def _known(self, reading: Reading) -> ProgramState | None:
+        """What any replica saved of the program. Without it the call is only slower."""
+        try:
+            program = reading.named or await self._states.program_of_turn(reading.turns)
+            return await self._states.load(program) if program else None
+        except StateUnavailable as error:
+            log.warning("program state not read", error=str(error))
+            return None
+
+    def _told(self, event: Event) -> None:
+        """Of an engine; the watch has a clock of its own."""
+        assert isinstance(event, EngineLost | EngineBack)
+        self._post(replace(event, at=self._now()))
+
+    def _post(self, event: DoorEvent) -> None:
+        for command in self._core.handle(event):
+            self._perform(command)
+
+    def _perform(self, command: DoorCommand) -> None:
+        match command:
+            case Send() | Refuse():
+                self._orders[command.call].put_nowait(command)
+            case KeepState():
+                self._live.keep(command.state)
+            case NameTurn():
+                self._live.name_turn(command.name, command.program)
+            case CallMeAt():
+                self._tasks.spawn(self._wake_at(command.at))
+            case WatchEngine():
+                log.warning("engine taken out", engine=command.engine, reason=command.reason)
+                self._watch.bring_back(command.engine, command.after_s)
+
+    async def _wake_at(self, at: float) -> None:
+        while (left_s := at - self._now()) > 0:
+            await self._clock.sleep(left_s)
+        self._post(WakeUp(self._now()))
+
+    def _broken(self, error: BaseException) -> None:
+        log.error("the door's driver failed", exc_info=error)
+
+
+def _arrival(
+    at: float, number: CallNumber, asked: Asked, fresh: ProgramId, reading: Reading, known: ProgramState | None
+) -> CallArrived:
+    return CallArrived(
+        at=at,
+        call=number,
+        tenant=asked.tenant,
+        model=asked.body["model"],
+        fresh=fresh,
+        named=reading.named,
+        said=reading.said,
+        prefix=reading.prefix,
+        prompt_tokens=reading.prompt_tokens,
+        answer_tokens=reading.answer_tokens,
+        known=known,
+    )
+
+
+def _headers_back(tenant: str, order: Send, request_id: str) -> dict[str, str]:
+    """The client may send its program's name back, and is then known by it for sure."""
+    name = engine_headers(order.program, request_id)["X-Halo-Program-Id"]
+    return {
+        "X-Request-Id": request_id,
+        "X-Halo-Program-Id": name.removeprefix(f"{tenant}/"),
+        "X-Halo-Engine": order.engine,
+    }

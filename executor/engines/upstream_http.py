@@ -1,0 +1,102 @@
+"""Requests handed through to a vLLM server, or any OpenAI-compatible one."""
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import aiohttp
+
+from executor.engines.failures import closed, failed
+from executor.engines.port import EngineFailed, EngineSpec, FailureClass
+from executor.engines.upstream import Reply, UpstreamRequest
+from executor.engines.vllm_http import CONNECT_TIMEOUT_S, KEEPALIVE_S, LARGE_BODY_BYTES, STALE_WITHIN_S
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What the connection pool tells of one request."""
+
+    on_used_connection: bool = False
+
+
+class HttpUpstream:
+    """Body of the `Upstream` port. One connection pool, unlimited: the door bounds the calls. For one event loop."""
+
+    def __init__(self, spec: EngineSpec, *, api_key: str = "") -> None:
+        self._spec = spec
+        self._root = spec.url.rstrip("/").removesuffix("/v1")
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    @asynccontextmanager
+    async def ask(self, request: UpstreamRequest) -> AsyncIterator[Reply]:
+        body = json.dumps(request.body).encode()
+        answer = await self._begin(request, body)
+        try:
+            yield Reply(answer.status, answer.headers, self._content(answer))
+        finally:
+            answer.close()  # keeps the connection where the whole answer was read
+
+    async def close(self) -> None:
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _begin(self, request: UpstreamRequest, body: bytes) -> aiohttp.ClientResponse:
+        """Sends it again for as long as only connections fail that the server had closed while they were idle."""
+        loop = asyncio.get_running_loop()
+        while True:
+            attempt, began_s = _Attempt(), loop.time()
+            try:
+                return await self._open().post(
+                    self._root + request.path,
+                    data=io.BytesIO(body) if len(body) > LARGE_BODY_BYTES else body,
+                    headers=request.headers,
+                    allow_redirects=False,
+                    trace_request_ctx=attempt,
+                )
+            except (aiohttp.ClientError, OSError) as problem:
+                lost = self._lost(problem)
+                stale = attempt.on_used_connection and loop.time() - began_s < STALE_WITHIN_S
+                if not stale or lost.failure.failure_class is not FailureClass.ENGINE_DIED:
+                    raise lost from problem
+
+    async def _content(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        try:
+            async for part in answer.content.iter_any():
+                yield part
+        except (aiohttp.ClientError, OSError) as problem:
+            raise self._lost(problem) from problem
+
+    def _open(self) -> aiohttp.ClientSession:
+        """Made on first use, because aiohttp wants a running loop."""
+        if self._closed:
+            raise closed(self._spec)
+        if self._session is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_reuseconn.append(_note_used_connection)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self._headers,
+                trace_configs=[trace],
+            )
+        return self._session
+
+    def _lost(self, problem: Exception) -> EngineFailed:
+        if isinstance(problem, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            return failed(FailureClass.ENGINE, "unreachable", f"engine {self._spec.id} cannot be reached")
+        if isinstance(problem, aiohttp.ClientResponseError):
+            return failed(FailureClass.ENGINE, "bad_answer", f"engine {self._spec.id} does not speak HTTP")
+        return failed(FailureClass.ENGINE_DIED, "engine_died", f"engine {self._spec.id} broke the connection")
+
+
+async def _note_used_connection(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.on_used_connection = True
