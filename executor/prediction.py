@@ -1,6 +1,6 @@
 """How long a job will last: it is run in virtual time, by the very core that will run it, on engines as measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from statistics import fmean
@@ -11,6 +11,7 @@ from executor.drivers.simulated import Arrival, SimulatedJob, Simulation
 from executor.engines.model.profiles import profile_of
 from executor.engines.port import EngineSpec, Failure
 from executor.planning import plan_batch
+from executor.tool_pools import ToolPool
 from planner.cost.experience import experience_of
 from planner.cost.history import NO_HISTORY, History
 from planner.cost.quantiles import Quantiles
@@ -62,15 +63,17 @@ async def predict_makespan(
     limits: Limits | None = None,
     seed: int = 0,
     draws: int = DRAWS,
+    tools: Mapping[str, ToolPool] | None = None,
 ) -> Makespan:
     """What a run of all rows will take of `fleet`, whose engines are as fast as their profiles say.
 
-    Lengths, answers and tools are drawn from `history`, `draws` times. No model and no tool is asked. A large job is
+    Tools run in the pools of `tools` (`executor.tool_pools`), and wait for their turn there. Lengths, answers and tools
+    are drawn from `history`, `draws` times. No model and no tool is asked. A large job is
     drawn by two samples of its rows, and drawn out along the line through both by the work it has.
     """
     rows = _rows_to_play(plan, table)
     fleet = await _with_text_lengths(plan, table, fleet, history, limits)
-    found = [await _foresee(plan, table, rows, fleet, history, limits, seed + draw) for draw in range(draws)]
+    found = [await _foresee(plan, table, rows, fleet, history, limits, seed + draw, tools) for draw in range(draws)]
     doubt = max((profile_of(spec).error or 0.0 for spec in fleet), default=0.0)
     seconds = sorted(one.seconds for one in found)
     drawn = Quantiles(*(_between(seconds, share) for share in (0.1, 0.5, 0.9)))
@@ -98,23 +101,31 @@ async def _foresee(
     history: History,
     limits: Limits | None,
     seed: int,
+    tools: Mapping[str, ToolPool] | None,
 ) -> Foresight:
     if rows == table.rows:
-        return await _play(plan, table, fleet, history, limits, seed)
+        return await _play(plan, table, fleet, history, limits, seed, tools)
     drawn = Random(seed).sample(range(table.rows), rows)
     samples = [_part_of(plan, table, sorted(drawn[:count])) for count in (rows // 2, rows)]
-    half, whole = [await _play(plan, sample, fleet, history, limits, seed) for sample in samples]
+    half, whole = [await _play(plan, sample, fleet, history, limits, seed, tools) for sample in samples]
     less, more, all_of_it = (_work(plan, one) for one in (*samples, table))
     return _drawn_out(half, whole, (all_of_it - more) / max(1, more - less))
 
 
 async def _play(
-    plan: Plan, table: Table, fleet: Sequence[EngineSpec], history: History, limits: Limits | None, seed: int
+    plan: Plan,
+    table: Table,
+    fleet: Sequence[EngineSpec],
+    history: History,
+    limits: Limits | None,
+    seed: int,
+    tools: Mapping[str, ToolPool] | None,
 ) -> Foresight:
     world = Foreseen(history, seed, _chars_per_token(fleet))
     lengths = experience_of(plan, history).output_tokens
-    job = (await Simulation(fleet, world, limits).run([Arrival(0.0, _JOB, plan, table, lengths=lengths)]))[_JOB]
-    return _foresight(job, table.rows)
+    arrival = Arrival(0.0, _JOB, plan, table, lengths=lengths)
+    jobs = await Simulation(fleet, world, limits, tool_pools=tools).run([arrival])
+    return _foresight(jobs[_JOB], table.rows)
 
 
 async def _with_text_lengths(

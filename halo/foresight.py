@@ -6,6 +6,7 @@ from typing import Any
 
 from executor.engines.port import EngineSpec
 from executor.prediction import Makespan, predict_makespan
+from executor.tool_pools import tool_pools
 from halo.sdk.workflow import Workflow
 from halo.wiring import open_any_store
 from planner.cost.gpus import REFERENCE
@@ -60,7 +61,8 @@ async def foresee(
     fleet = [replace(spec, models=spec.models or models) for spec in engines]
     reference = EngineSpec(EngineId("reference"), "modelled", models, gpu=REFERENCE.name)
     history, seen = await history_in(database_url, workflow.name)
-    makespan = await predict_makespan(workflow.plan, table, fleet or [reference], history)
+    pools = tool_pools(workflow.tools)
+    makespan = await predict_makespan(workflow.plan, table, fleet or [reference], history, tools=pools)
     return Told(makespan, table.rows, seen)
 
 

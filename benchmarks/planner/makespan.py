@@ -36,6 +36,7 @@ from executor.engines.local_vllm import LocalVllm
 from executor.engines.port import EngineSpec
 from executor.prediction import predict_makespan
 from executor.store.port import NewJob
+from executor.tool_pools import tool_pools
 from halo.cli.profile import Measured, measure
 from halo.event_loop import run_async
 from halo.sdk.workflow import Workflow
@@ -144,7 +145,12 @@ class Stand:
         columns = Table.from_rows(rows, workflow.plan.inputs)
         found = {
             name: await predict_makespan(
-                workflow.plan, columns, [replace(self.spec, profile=profile)], self.history, draws=DRAWS
+                workflow.plan,
+                columns,
+                [replace(self.spec, profile=profile)],
+                self.history,
+                draws=DRAWS,
+                tools=tool_pools(workflow.tools, started=True),
             )
             for name, profile in profiles.items()
         }

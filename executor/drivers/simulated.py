@@ -50,6 +50,7 @@ from executor.events import (
     WakeUp,
 )
 from executor.planning import plan_batch
+from executor.tool_pools import ToolPool, ToolQueue
 from executor.tools import ToolRunner
 from executor.values import Values
 from planner.cost.profile import Profile
@@ -141,13 +142,17 @@ class _AnswersOfNode:
 
 
 class Simulation:
-    """One virtual world. `events` is everything that happened in it, in order."""
+    """One virtual world. `events` is everything that happened in it, in order.
+
+    Calls of tools in `tool_pools` wait for their turn there; any other tool is run at once.
+    """
 
     def __init__(
         self,
         fleet: Sequence[EngineSpec],
         world: World,
         limits: Limits | None = None,
+        tool_pools: Mapping[str, ToolPool] | None = None,
     ) -> None:
         self._core = Scheduler([_as_known(spec) for spec in fleet], limits)
         self._values = Values()
@@ -161,6 +166,7 @@ class Simulation:
         self._inbox: deque[Event] = deque()
         self._running: dict[tuple[NodeRef, int], _Running] = {}
         self._touched: dict[EngineId, _SimulatedEngine] = {}
+        self._tool_pools, self._tool_queues = tool_pools or {}, dict[str, ToolQueue]()
         self.events: list[Event] = []
 
     async def run(self, arrivals: Sequence[Arrival]) -> Mapping[JobId, SimulatedJob]:
@@ -284,7 +290,13 @@ class Simulation:
         except ToolFailed as failed:
             self._at(self._now, _ToolEnded(running, failure=failed.failure))
             return
-        self._at(self._now + seconds, _ToolEnded(running, result))
+        self._at(self._tool_ends_at(command.spec, seconds), _ToolEnded(running, result))
+
+    def _tool_ends_at(self, spec: ToolSpec, seconds: float) -> float:
+        if (pool := self._tool_pools.get(spec.name)) is None:
+            return self._now + seconds
+        queue = self._tool_queues.setdefault(spec.name, ToolQueue(spec, pool))
+        return queue.ends_at(self._now, seconds)
 
     def _take_result(self, ended: _ToolEnded) -> None:
         """Of a tool whose program ended meanwhile, nobody hears."""

@@ -10,6 +10,7 @@ from executor.drivers.foreseen import Foreseen
 from executor.engines.model.profiles import profile_for
 from executor.engines.port import EngineSpec, GenerateRequest
 from executor.prediction import predict_makespan
+from executor.tool_pools import ToolPool
 from planner.cost.history import NO_HISTORY, Seen, history_of
 from planner.ir.ids import EngineId, JobId, NodeRef, program_id
 from planner.ir.plan import Sampling
@@ -76,6 +77,20 @@ async def test_a_chain_takes_what_its_parts_took_and_a_measured_engine_may_be_wr
     assert found.seconds.p50 == 10.0
     assert (found.seconds.p10, found.seconds.p90) == (pytest.approx(9.0), pytest.approx(11.0))
     assert (found.rows, found.calls, found.output_tokens, found.failed) == (3, 6, 24, 0)
+
+
+async def test_calls_of_a_tool_wait_for_its_slots_and_its_processes():
+    """Nine answers stand after 5 s; with one slot, their tool's calls of 2 s follow each other."""
+
+    async def seconds(**more):
+        rows = table(report, *"abcdefgh")
+        found = await predict_makespan(report.plan, rows, [ENGINE], history_of(SEEN), draws=1, **more)
+        return found.seconds.p50
+
+    at_once = await seconds()
+    assert at_once == 10.0
+    assert await seconds(tools={"count": ToolPool(1)}) == 5 + 8 * 2 + 3
+    assert await seconds(tools={"count": ToolPool(8, start_s=9.0)}) == 9 + 2 + 3
 
 
 async def test_equal_rows_are_foreseen_to_be_done_once():
