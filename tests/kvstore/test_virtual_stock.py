@@ -38,6 +38,15 @@ def test_one_program_alone_takes_what_the_step_costs_say() -> None:
     assert result.completion_s == second.done_s - 2.0
 
 
+def test_in_a_closed_loop_a_program_arrives_when_another_is_done() -> None:
+    programs = [Program(f"p{number}", 0.0, (Turn(64, 2),)) for number in range(3)]
+    run = replay(programs, AMPLE, SILENT, at_once=2)
+    first, second, third = run.programs
+    assert (first.program.arrival_s, second.program.arrival_s) == (0.0, 0.0)
+    assert third.program.arrival_s == first.turns[-1].done_s
+    assert run.makespan_s == third.turns[-1].done_s
+
+
 def test_the_same_seed_gives_the_same_run() -> None:
     assert stock(TIGHT, 1.5, programs=8) == stock(TIGHT, 1.5, programs=8)
 

@@ -1,8 +1,9 @@
 """Agent programs replayed against one virtual engine: each prompt holds the answers that this engine gave before."""
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from halo_vllm.virtual_time.engine import Call, EngineShape, Progress, VirtualEngine, token_of
@@ -41,23 +42,28 @@ class _Running:
     turns: list[TurnResult] = field(default_factory=list)
 
 
-def replay(programs: Sequence[Program], shape: EngineShape, client: Client) -> Replay:
-    """Runs every program to its end. Raises `Stuck` when one never gets there."""
-    return _Replaying(programs, shape, client).run()
+def replay(programs: Sequence[Program], shape: EngineShape, client: Client, *, at_once: int | None = None) -> Replay:
+    """Runs every program to its end: from its arrival on, or, with `at_once`, so many at any time, each arriving when
+    another is done. Raises `Stuck` when one never gets there."""
+    return _Replaying(programs, shape, client, at_once).run()
 
 
 class _Replaying:
-    def __init__(self, programs: Sequence[Program], shape: EngineShape, client: Client) -> None:
+    def __init__(self, programs: Sequence[Program], shape: EngineShape, client: Client, at_once: int | None) -> None:
         self._engine = VirtualEngine(shape)
         self._client = client
         self._programs = programs
+        self._later = deque(programs if at_once is not None else ())
+        self._at_once = at_once
         self._asked: dict[str, _Running] = {}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._scheduled = 0
         self._results: dict[str, ProgramResult] = {}
 
     def run(self) -> Replay:
-        for program in self._programs:
+        for _ in range(self._at_once or 0):
+            self._next()
+        for program in self._programs if self._at_once is None else ():
             self._at(program.arrival_s, self._start(_Running(program)))
         idle_since_s: float | None = None
         while self._events or self._engine.busy:
@@ -74,8 +80,14 @@ class _Replaying:
     def _replay(self) -> Replay:
         results = tuple(self._results[program.key] for program in self._programs)
         counters = getattr(self._engine.scheduler, "halo_stats", dict)()
-        first_s = min(program.arrival_s for program in self._programs)
+        first_s = min(result.program.arrival_s for result in results)
         return Replay(results, self._engine.now_s - first_s, self._engine.steps, tuple(counters.items()))
+
+    def _next(self) -> None:
+        """The next of a closed loop arrives now."""
+        if self._later:
+            program = replace(self._later.popleft(), arrival_s=self._engine.now_s)
+            self._at(program.arrival_s, self._start(_Running(program)))
 
     def _at(self, time_s: float, event: Callable[[], None]) -> None:
         self._scheduled += 1
@@ -121,6 +133,7 @@ class _Replaying:
             self._engine.hint(hint)
         if len(running.turns) == len(program.turns):
             self._results[program.key] = ProgramResult(program, tuple(running.turns))
+            self._next()
             return
         self._at(self._engine.now_s + program.turns[number].pause_s, self._start(running))
 
