@@ -1,0 +1,119 @@
+"""KV retention for agent programs, rung by rung: stock vLLM, what operator and client can do, Halo's rule, an oracle.
+
+    python -m benchmarks.kv.ladder [--traces swe,bfcl] [--loads 0.3,0.8,1,1.25,1.5] [--closed 0.5,1,2,3] [--arms ...]
+        [--rounds 5] [--programs 40] [--minutes 60] [--out FILE.json]
+    python -m benchmarks.kv.ladder --virtual [--like REAL.json] ...
+    python -m benchmarks.kv.ladder --merge FILE.json FILE.json ...
+
+Programs are replayed with feedback: every prompt holds the tokens that this engine answered before, and tool pauses are
+really waited for. Loads are multiples of the knee, the arrival rate at which tuned vLLM takes twice as long as with one
+program at a time, and, for `--closed`, of the programs whose final contexts fill the KV cache.
+
+Arms, each given the same programs in a round and an engine whose prefix cache is empty:
+
+- `stock`: vLLM's defaults; `tuned`: the best of the flags swept (`benchmarks.kv.arms.SWEPT`);
+- `priority`: tuned, `--scheduling-policy priority`, and the client sends each program's arrival as the priority;
+- `fixed 2 s`, `paper TTL`: the plugin with the rules of Continuum, as released and as written (arXiv 2511.02230);
+- `ours`: the plugin with its own rule; `ours untold`: no hint sent, programs inferred from their prompts;
+- `oracle`: the plugin told every pause beforehand;
+- `stock again`: the noise.
+
+The order of arms turns around each round. What does not fit into `--minutes` is skipped, and said so. `--virtual` runs
+the same on vLLM's own scheduler with a virtual clock; with `--like`, exactly the loads of that real file. Needs
+`make engine`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks.arguments import some_of
+from benchmarks.kv.arms import ARMS, LADDER, Flags
+from benchmarks.kv.climb import Ladder, Plan
+from benchmarks.kv.distributions import distributions_in
+from benchmarks.kv.lab import EngineSize, Lab
+from benchmarks.kv.ladder_report import figures, knees_of, read_runs, table
+from benchmarks.kv.real_lab import ROOT, RealLab
+from benchmarks.kv.traces import TRACES, Scale
+from benchmarks.kv.virtual_lab import VirtualLab
+from halo.event_loop import run_async
+
+DATA = ROOT.parent / "shared" / "data"
+
+
+def main() -> None:
+    arguments = _arguments()
+    runs, skipped = read_runs(arguments.merge or ()), list[str]()
+    if not arguments.merge:
+        ladder = Ladder(_plan(arguments), distributions_in(DATA), arguments.out)
+        run_async(_measure(ladder, arguments.virtual, arguments.alive))
+        runs = ladder.runs + read_runs([arguments.like] if arguments.like else ())
+        skipped = ladder.skipped
+    for line in (*table(runs), *(f"skipped: {what}" for what in skipped)):
+        print(line)
+    print(json.dumps({"figures": figures(runs)}))
+
+
+async def _measure(ladder: "Ladder", virtual: bool, alive: int) -> None:
+    size = ladder.plan.size
+    lab: Lab = VirtualLab(size) if virtual else RealLab(size, alive)
+    try:
+        await ladder.climb(lab)
+    finally:
+        await lab.close()
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    knees = knees_of(read_runs([arguments.like])) if arguments.like else {}
+    return Plan(
+        traces=arguments.traces,
+        loads=arguments.loads,
+        closed=arguments.closed,
+        arms=arguments.arms,
+        rounds=arguments.rounds,
+        programs=arguments.programs,
+        minutes=arguments.minutes,
+        seed=arguments.seed,
+        flags=arguments.flags,
+        knees=knees | arguments.knees,
+        size=EngineSize(kv_blocks=arguments.kv_blocks),
+        scale=Scale(),
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--traces", type=some_of(tuple(TRACES)), default=["swe"])
+    parser.add_argument("--loads", type=_numbers, default=[0.3, 0.8, 1.0, 1.25, 1.5], help="of the knee; '' for none")
+    parser.add_argument("--closed", type=_numbers, default=[], help="of the KV cache, as in 0.5,1,1.5,2,3")
+    parser.add_argument("--arms", type=some_of(tuple(ARMS)), default=list(LADDER))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--programs", type=int, default=40, help="in a round; a closed loop has at least two of each")
+    parser.add_argument("--minutes", type=float, default=60.0, help="what does not fit is skipped, and said so")
+    parser.add_argument("--seed", type=int, default=1, help="of the programs; each round has another")
+    parser.add_argument("--flags", type=_flags, help="SEQS,TOKENS,LONG,WATERMARK of tuned vLLM, instead of a sweep")
+    parser.add_argument("--knees", type=_knees, default={}, help="programs/s, as in swe=1.2,bfcl=2, instead of finding")
+    parser.add_argument("--kv-blocks", type=int, default=EngineSize().kv_blocks, help="of 32 tokens each")
+    parser.add_argument("--alive", type=int, default=3, help="engines kept running side by side, one of them loaded")
+    parser.add_argument("--virtual", action="store_true", help="simulate: vLLM's scheduler in virtual time")
+    parser.add_argument("--like", type=Path, help="take the knees of this file, and compare with its runs")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--merge", type=Path, nargs="+", help="only print the table of these files")
+    return parser.parse_args()
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",") if number]
+
+
+def _flags(text: str) -> Flags:
+    running, tokens, long, watermark = text.split(",")
+    return Flags(int(running), int(tokens), int(long), float(watermark))
+
+
+def _knees(text: str) -> dict[str, float]:
+    return {trace: float(per_s) for trace, _, per_s in (pair.partition("=") for pair in text.split(","))}
+
+
+if __name__ == "__main__":
+    main()

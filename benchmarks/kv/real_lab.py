@@ -1,0 +1,107 @@
+"""The lab of real engines: CPU vLLMs as children, one under load at a time, the latest few kept running."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+
+from benchmarks.kv.arms import Serving
+from benchmarks.kv.hints import Telling
+from benchmarks.kv.lab import CannotRun, EngineSize
+from benchmarks.kv.programs import Load
+from benchmarks.kv.replay import replay
+from benchmarks.kv.results import ProgramResult
+from executor.engines.local_recipe import EngineNotRunning, EngineRecipe, free_port, recipe_in
+from executor.engines.local_vllm import LocalVllm
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGIN = ROOT / "kvstore" / "vllm_plugin"
+#: No part of an answer between its first token and its end: the same for all arms, and less work for two cores.
+STREAM_INTERVAL = 1000
+RESET_TRIES, RESET_EVERY_S = 20, 0.5
+
+
+class RealLab:
+    """Body of `Lab`. At most `alive` engines run at once, each with the KV of `size`."""
+
+    simulated = False
+
+    def __init__(self, size: EngineSize, alive: int = 3) -> None:
+        self._size = size
+        self._alive = alive
+        self._engines: dict[Serving, LocalVllm] = {}
+
+    async def run(self, serving: Serving, load: Load, telling: Telling, salt: str) -> Sequence[ProgramResult]:
+        engine = await self._engine(serving)
+        await _forget(engine.recipe.url)
+        return await replay(load, engine.recipe.url, engine.recipe.served_name, telling, salt)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(engine.stop() for engine in self._engines.values()))
+        self._engines.clear()
+
+    async def _engine(self, serving: Serving) -> LocalVllm:
+        """The one that runs so, now the latest used."""
+        engine = self._engines.pop(serving, None)
+        while engine is None and len(self._engines) >= self._alive:
+            await self._engines.pop(next(iter(self._engines))).stop()
+        if engine is None:
+            engine = LocalVllm(recipe_of(serving, self._size, free_port()))
+            try:
+                await engine.start()
+            except EngineNotRunning as problem:
+                raise CannotRun(str(problem)) from None
+        self._engines[serving] = engine
+        return engine
+
+
+def recipe_of(serving: Serving, size: EngineSize, port: int) -> EngineRecipe:
+    """Raises `CannotRun` where the plugin is wanted and not there, `EngineNotRunning` where no engine is built."""
+    refuse_missing_plugin(serving)
+    return replace(
+        recipe_in(ROOT, port=port),
+        context_tokens=size.context_tokens,
+        block_tokens=size.block_tokens,
+        kv_blocks=size.kv_blocks,
+        max_running=serving.flags.max_running,
+        extra=(*_flags(serving), *_plugin(serving)),
+        settings={"VLLM_SERVER_DEV_MODE": "1", "PYTHONPATH": str(PLUGIN)},
+    )
+
+
+def refuse_missing_plugin(serving: Serving) -> None:
+    """Raises `CannotRun`."""
+    if serving.plugin is not None and not (PLUGIN / "halo_vllm" / "scheduler.py").exists():
+        raise CannotRun("halo_vllm is not here")
+
+
+def _flags(serving: Serving) -> tuple[str, ...]:
+    """They come after the recipe's own, and so replace them."""
+    flags = serving.flags
+    return (
+        *("--enable-chunked-prefill", "--max-num-batched-tokens", str(flags.step_tokens)),
+        *("--long-prefill-token-threshold", str(flags.long_prefill_tokens), "--watermark", str(flags.watermark)),
+        *("--stream-interval", str(STREAM_INTERVAL)),
+        *(("--scheduling-policy", "priority") if serving.by_priority else ()),
+    )
+
+
+def _plugin(serving: Serving) -> tuple[str, ...]:
+    if serving.plugin is None:
+        return ()
+    config = json.dumps({"halo": dict(serving.plugin)})
+    return ("--scheduler-cls", "halo_vllm.Scheduler", "--additional-config", config)
+
+
+async def _forget(url: str) -> None:
+    """Empties the prefix cache, which can take a moment after the last answer. Raises `CannotRun`."""
+    async with aiohttp.ClientSession(url) as session:
+        for _ in range(RESET_TRIES):
+            async with session.post("/reset_prefix_cache") as answer:
+                if answer.status == 200 and (await answer.json()).get("success", True):
+                    return
+            await asyncio.sleep(RESET_EVERY_S)
+    raise CannotRun("the engine does not forget its prefixes")
