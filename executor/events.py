@@ -45,6 +45,8 @@ class BatchPlanned:
     """The answer to `PlanBatch`: the plan to run, the order of its rows, and which of their stages are equal work.
 
     `known` names, of the equal work, what rows that ended in an earlier process did already, and by which node.
+    `shares` say which share of a stage's calls each engine should take, for stages of the plan itself that unlike
+    engines serve (`executor.placing`).
     """
 
     at: float
@@ -53,6 +55,7 @@ class BatchPlanned:
     order: Sequence[int]
     groups: Mapping[StageId, Grouping]
     known: Mapping[ContentKey, NodeRef] = field(default_factory=dict)
+    shares: Mapping[StageId, Mapping[EngineId, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

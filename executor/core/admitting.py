@@ -5,6 +5,7 @@ from collections import deque
 
 from executor.commands import BeginProgram, FinishJob, PlanBatch, Status
 from executor.core.progress import begin_program, drop_key
+from executor.core.stage_shares import StageShares
 from executor.core.state import Job, State
 from executor.core.work import Program
 from executor.events import BatchPlanned, JobSubmitted, Recovered
@@ -32,6 +33,7 @@ def planned(state: State, event: BatchPlanned) -> None:
         return
     job.plan = event.plan
     job.group(event.groups)
+    job.shares = {stage: StageShares(shares) for stage, shares in event.shares.items()}
     job.pending = deque(row for row in event.order if row not in job.ended)
     for key, node in event.known.items():
         state.shared.know(key, job.id, node)

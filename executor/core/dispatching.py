@@ -1,6 +1,6 @@
 """Ready calls go to engines and ready tools to their slots, as far as there is room."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from executor.commands import CallMeAt, Dispatch, RunTool, SaveProgram
 from executor.core.failing import give_up
@@ -20,11 +20,20 @@ HOLD_S = 0.005
 
 def dispatch(state: State) -> None:
     if not _holds(state):
-        for model, calls in state.calls.items():
-            _dispatch_calls(state, model, calls)
+        _dispatch_all(state)
     for name in state.tools.queues:
         while (work := state.tools.next(name)) is not None:
             _run_tool(state, work)
+
+
+def _dispatch_all(state: State) -> None:
+    """Where engines share stages as planned, first what keeps to the plan, of all models; then no engine with room is
+    left without a call that it may serve."""
+    if any(job.shares for job in state.jobs.values()):
+        for model, calls in state.calls.items():
+            _dispatch_calls(state, model, calls, as_planned=True)
+    for model, calls in state.calls.items():
+        _dispatch_calls(state, model, calls)
 
 
 def _holds(state: State) -> bool:
@@ -40,42 +49,64 @@ def _holds(state: State) -> bool:
     return state.now < state.held_since + HOLD_S
 
 
-def _dispatch_calls(state: State, model: str, calls: ReadyCalls) -> None:
-    while (views := state.fleet.with_room(model)) and (frontier := calls.frontier()) is not None:
-        if not _send_one(state, model, frontier, views):
-            return
+def _dispatch_calls(state: State, model: str, calls: ReadyCalls, *, as_planned: bool = False) -> None:
+    while (views := state.fleet.with_room(model)) and (frontiers := calls.frontiers()):
+        if not _send_one(state, model, frontiers, views, as_planned=as_planned):
+            break
     if not state.fleet.serves(model):
         _wait_for_engines(state, model, calls)
 
 
-def _send_one(state: State, model: str, frontier: Frontier, views: Sequence[EngineView]) -> bool:
+def _send_one(
+    state: State, model: str, frontiers: Sequence[Frontier], views: Sequence[EngineView], *, as_planned: bool
+) -> bool:
     """Send the best call of the job; False where no engine can take any now."""
-    choosy = frontier.choosy()
-    if choosy is not None:
+    for frontier in frontiers:
+        choosy = frontier.choosy()
+        if choosy is None:
+            continue
         if _send(state, frontier, choosy, state.fleet.serving(model)):
             return True
         if choosy.work.suspect:  # some engine must run empty for it
             return False
+    wanting = {frontier: _wanting(frontier, views) if as_planned else views for frontier in frontiers}
     for view in views:
-        ready = frontier.best(view.spec.id)
-        if ready is not None and _send(state, frontier, ready, views):
-            return True
+        for frontier, ready in _best(wanting, view):
+            if _send(state, frontier, ready, views):
+                return True
     return False
+
+
+def _wanting(frontier: Frontier, views: Sequence[EngineView]) -> Sequence[EngineView]:
+    """Those that should take a call of the frontier as planned."""
+    shares = frontier.shares
+    return views if shares is None else [view for view in views if shares.wants(view.spec.id)]
+
+
+def _best(wanting: Mapping[Frontier, Sequence[EngineView]], view: EngineView) -> list[tuple[Frontier, Ready]]:
+    """What the engine should take next of each frontier it may serve, the best of all first."""
+    engine = view.spec.id
+    asked = [(frontier, frontier.best(engine)) for frontier, views in wanting.items() if view in views]
+    found = [(frontier, ready) for frontier, ready in asked if ready is not None]
+    return sorted(found, key=lambda one: one[0].rank(one[1], engine)) if len(found) > 1 else found
 
 
 def _send(state: State, frontier: Frontier, ready: Ready, views: Sequence[EngineView]) -> bool:
     """Send the call to the best of these engines. The one with the least load has chosen it, but another may be done
     with it earlier."""
-    work = ready.work
+    work, shares = ready.work, frontier.shares
     assert isinstance(work.stage, Generate | Agent)
     work.output_tokens = min(work.output_tokens, state.lengths.expected(work.stage))
-    choice = choose_engine(state.fleet.offers(work, views), work.avoid, suspect=work.suspect)
+    planned = () if shares is None else [view.spec.id for view in views if shares.wants(view.spec.id)]
+    choice = choose_engine(state.fleet.offers(work, views), work.avoid, suspect=work.suspect, planned=planned)
     if choice is None:
         return False
     reason = f"{choice.reason}; waited for long enough" if frontier.is_overdue(ready) else choice.reason
     frontier.take(ready)
     work.become(Life.RUNNING)
     state.fleet.enter(work, choice, state.now)
+    if work.shares is not None:
+        work.shares.send(choice.engine)
     state.tell(Dispatch(work.ref, work.attempt, choice.engine, reason))
     _save_program(state, work, "call")
     return True
@@ -97,11 +128,11 @@ def _save_program(state: State, work: Work, doing: str) -> None:
 
 def _wait_for_engines(state: State, model: str, calls: ReadyCalls) -> None:
     """No engine that answers serves the model. One may come back, if there is one at all."""
-    while (frontier := calls.frontier()) is not None:
+    while frontiers := calls.frontiers():
         if state.fleet.knows(model):
             _note_stranded(state, model)
             return
-        give_up(state, frontier.take(frontier.any()), _unknown_model(state, model))
+        give_up(state, frontiers[0].take(frontiers[0].any()), _unknown_model(state, model))
 
 
 def _note_stranded(state: State, model: str) -> None:

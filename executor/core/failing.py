@@ -87,8 +87,8 @@ def fail_stranded(state: State) -> None:
             continue
         del state.stranded[model]
         message = f"no engine that serves {model!r} answered for {state.limits.no_engine_s:g} s"
-        while (frontier := state.calls[model].frontier()) is not None:
-            give_up(state, frontier.take(frontier.any()), Failure(FailureClass.ENGINE, "no_engine", message))
+        while frontiers := state.calls[model].frontiers():
+            give_up(state, frontiers[0].take(frontiers[0].any()), Failure(FailureClass.ENGINE, "no_engine", message))
 
 
 def free_slot(state: State, work: Work) -> None:

@@ -1,6 +1,6 @@
 """What the core believes of each engine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import log2
 from typing import Generic, Protocol, TypeVar
@@ -62,6 +62,9 @@ class Fleet(Generic[CallT]):
         """The engines that answer and serve the model."""
         views = self.views
         return [views[engine] for engine in self._serving.get(model, ()) if views[engine].up]
+
+    def all_up(self, engines: Iterable[EngineId]) -> bool:
+        return all(self.views[engine].up for engine in engines)
 
     def with_room(self, model: str) -> list[EngineView]:
         """Those that have room for one more call, the least loaded first."""

@@ -99,6 +99,7 @@ def enqueue(state: State, work: Work) -> None:
         state.tools.push(work)
     else:
         assert isinstance(work.stage, Generate | Agent)
+        work.shares = state.jobs[work.program.job].shares_of(work)
         state.calls_of(work.stage.model).push(work)
 
 

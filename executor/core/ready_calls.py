@@ -1,13 +1,18 @@
-"""Calls that are ready and wait for an engine: by job, and of each job the first few hundred to be chosen among."""
+"""Calls that are ready and wait for an engine: by job, and of each job the first few hundred to be chosen among.
+
+Calls of a stage that engines share as planned stand apart from those of others, so that an engine can take what it
+should have more of."""
 
 import heapq
 from collections import deque
+from collections.abc import Sequence
 from itertools import count
 
 from executor.core.fleet import Fleet
+from executor.core.stage_shares import StageShares
 from executor.core.warm_order import Ready, WarmOrder
 from executor.core.work import Work
-from executor.policy.ordering import QueueKey, passed_over
+from executor.policy.ordering import CallRank, QueueKey, passed_over
 from kvstore.prefix_index import BlockName
 from planner.ir.ids import EngineId
 
@@ -23,31 +28,37 @@ class ReadyCalls:
 
     def __init__(self, model: str, fleet: Fleet[Work], most_passes: int) -> None:
         self._model, self._fleet, self._most_passes = model, fleet, most_passes
-        self._frontiers: dict[_JobKey, Frontier] = {}
+        self._frontiers: dict[_JobKey, dict[StageShares | None, Frontier]] = {}
         self._keys: list[_JobKey] = []
 
     def push(self, work: Work) -> None:
         key = work.program.order.priority, work.program.order.job
-        if key not in self._frontiers:
-            self._frontiers[key] = Frontier(self._model, self._fleet, self._most_passes)
+        of_job = self._frontiers.get(key)
+        if of_job is None:
+            of_job = self._frontiers[key] = {}
             heapq.heappush(self._keys, key)
-        self._frontiers[key].push(work)
+        frontier = of_job.get(work.shares)
+        if frontier is None:
+            frontier = of_job[work.shares] = Frontier(self._model, self._fleet, self._most_passes, work.shares)
+        frontier.push(work)
 
-    def frontier(self) -> "Frontier | None":
-        """The ready calls of the job that goes first, or None where no call waits."""
+    def frontiers(self) -> "Sequence[Frontier]":
+        """The ready calls of the job that goes first; none where no call waits."""
         while self._keys:
-            frontier = self._frontiers[self._keys[0]]
-            if not frontier.empty:
-                return frontier
+            waiting = [frontier for frontier in self._frontiers[self._keys[0]].values() if not frontier.empty]
+            if waiting:
+                return waiting
             del self._frontiers[heapq.heappop(self._keys)]
-        return None
+        return ()
 
 
 class Frontier:
-    """The ready calls of one job. All are ready: whichever goes first, nothing is done before what it depends on."""
+    """The ready calls of one job: of one stage with `shares`, or of all that have none. All are ready: whichever goes
+    first, nothing is done before what it depends on."""
 
-    def __init__(self, model: str, fleet: Fleet[Work], most_passes: int) -> None:
+    def __init__(self, model: str, fleet: Fleet[Work], most_passes: int, shares: StageShares | None = None) -> None:
         self._model, self._fleet, self._most_passes = model, fleet, most_passes
+        self._shares = shares
         self._arrivals = count()
         self._sent = 0
         self._choosy: list[tuple[QueueKey, int, Ready]] = []
@@ -66,6 +77,20 @@ class Frontier:
             heapq.heappush(self._rest, (work.program.order, ready.arrival, ready))
         else:
             self._come_near(ready)
+
+    @property
+    def shares(self) -> StageShares | None:
+        """Those to be kept to: None once an engine that the plan counts on does not answer."""
+        if self._shares is None or not self._fleet.all_up(self._shares.engines):
+            return None
+        return self._shares
+
+    def rank(self, ready: Ready, engine: EngineId) -> CallRank:
+        """Among the best calls of several frontiers, the one of least rank goes first."""
+        blocks = ready.work.prefix
+        warm = self._fleet.caches[engine].match(blocks)
+        elsewhere = self._fleet.warmer_elsewhere(engine, self._model, blocks, warm)
+        return CallRank(-warm, elsewhere, -ready.left_s, ready.work.program.order.position, ready.arrival)
 
     @property
     def empty(self) -> bool:

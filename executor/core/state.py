@@ -11,6 +11,7 @@ from executor.core.limits import Limits
 from executor.core.queues import DelayedWork, ToolSlots
 from executor.core.ready_calls import ReadyCalls
 from executor.core.sharing import SharedWork
+from executor.core.stage_shares import StageShares
 from executor.core.template import Templates
 from executor.core.work import Frame, Program, Work
 from executor.engines.port import EngineSpec, Failure
@@ -37,6 +38,7 @@ class Job:
     groups: Mapping[StageId, Grouping] = field(default_factory=dict)
     several: Mapping[ContentKey, int] = field(default_factory=dict)
     templates: Templates = field(default_factory=Templates)
+    shares: Mapping[StageId, StageShares] = field(default_factory=dict)
 
     def group(self, groups: Mapping[StageId, Grouping]) -> None:
         """Take over what planning found equal; `several` has the uses of work that more than one stage asks for."""
@@ -52,6 +54,11 @@ class Job:
                 if key in uses:
                     uses[key] += size
         self.several = uses
+
+    def shares_of(self, work: Work) -> StageShares | None:
+        """How engines share the stage that the call or turn is of, where that was planned."""
+        stage = work.top_stage if self.shares else None
+        return None if stage is None else self.shares.get(stage)
 
     def shared_key(self, stage: StageId, row: int) -> tuple[ContentKey, int] | None:
         """The content key of a stage's work on that row, and how many rows and stages share it, if there are any."""

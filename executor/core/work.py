@@ -5,11 +5,12 @@ from enum import Enum
 
 from executor.commands import Scope
 from executor.core.life import STEPS, Life
+from executor.core.stage_shares import StageShares
 from executor.core.template import Template
 from executor.events import Recovered
 from executor.policy.ordering import QueueKey
 from executor.policy.retry import Tries
-from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId
+from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId, StageId
 from planner.ir.plan import Agent, Generate, Plan, Stage, ToolSpec
 
 
@@ -77,6 +78,7 @@ class Work:
     load_s: float = 0.0
     sent_at: float = 0.0
     beside: int = 0  # calls that the engine had when it was sent, itself included
+    shares: StageShares | None = None  # of its stage, where the plan says how engines share it
     tool: ToolSpec | None = None
     # containers and agents
     agent: "Work | None" = None
@@ -100,6 +102,12 @@ class Work:
     def suspect(self) -> bool:
         """It was in flight on two engines that died, so it runs alone from now on."""
         return self.tries.deaths >= 2
+
+    @property
+    def top_stage(self) -> StageId | None:
+        """The stage of the program's plan that the call or turn is of; None inside bodies."""
+        node = self.agent or self
+        return node.frame.template.stages[node.index].id if node.frame.owner is None and node.index >= 0 else None
 
     @property
     def model(self) -> str:

@@ -65,6 +65,7 @@ from executor.events import (
     WakeUp,
 )
 from executor.journal import Journal
+from executor.placing import places
 from executor.store.port import (
     RESULT_CACHE,
     Claim,
@@ -121,7 +122,8 @@ class LiveDriver:
         self._engines: Mapping[EngineId, Engine] = {engine.spec.id: engine for engine in engines}
         self._tools, self._store, self._clock, self._journal = tools, store, clock, journal
         self._counter = counter
-        self._core = Scheduler([engine.spec for engine in engines], limits)
+        self._fleet = [engine.spec for engine in engines]
+        self._core = Scheduler(self._fleet, limits)
         self._values = Values()
         self._states = LiveState(states, clock)
         self._beliefs = JobBeliefs(store, clock)
@@ -130,7 +132,7 @@ class LiveDriver:
         self._draining = False
         self._tasks = Tasks(self._broken)
         self._ledger = Ledger(time.time() - clock.now())
-        self._revisions = Revisions([engine.spec for engine in engines])
+        self._revisions = Revisions(self._fleet)
         self._recall = Recall(cache, cache_bounds or CacheBounds(), clock) if cache else None
         self._reuse = Reuse(self._recall, self._revisions, tools, self._values) if self._recall else None
 
@@ -347,8 +349,9 @@ class LiveDriver:
 
     def _plan(self, job: LiveJob) -> None:
         self._have_tools_ready(job)
-        if job.table.rows <= ROWS_PLANNED_AT_ONCE and not job.contents.ended and not self._counter:
-            self._inbox.append(planned(job, self._clock.now()))
+        few = job.table.rows <= ROWS_PLANNED_AT_ONCE and not job.contents.ended
+        if few and not self._counter and not places(job.plan, job.table.rows, self._fleet):
+            self._inbox.append(planned(job, self._clock.now(), ()))
         else:
             self._tasks.spawn(self._plan_aside(job))
 
@@ -359,7 +362,7 @@ class LiveDriver:
 
     async def _plan_aside(self, job: LiveJob) -> None:
         token_blocks = await self._count(job, self._counter) if self._counter else {}
-        event = await asyncio.to_thread(planned, job, 0.0, token_blocks)
+        event = await asyncio.to_thread(planned, job, 0.0, self._fleet, token_blocks)
         known = await self._answers_before(job, event) if job.contents.ended else {}
         self._post(replace(event, at=self._clock.now(), known=known))
 

@@ -1,11 +1,12 @@
 """A job while the live driver runs it: from what the store holds to what the core is told."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from executor.commands import Status
 from executor.drivers.progress import Progress
+from executor.engines.port import EngineSpec
 from executor.events import BatchPlanned, JobSubmitted, Recovered
 from executor.planning import plan_batch
 from executor.store.port import Claim, JobContents, Store
@@ -61,5 +62,10 @@ def answered_before(job: LiveJob, planned: BatchPlanned) -> Iterator[tuple[Conte
                 yield grouping.keys[group], NodeRef(program_id(job.claim.job, row), stage)
 
 
-def planned(job: LiveJob, at: float, token_blocks: Mapping[str, StageBlocks] | None = None) -> BatchPlanned:
-    return plan_batch(job.claim.job, job.plan, job.table, at, token_blocks)
+def planned(
+    job: LiveJob,
+    at: float,
+    fleet: Sequence[EngineSpec],
+    token_blocks: Mapping[str, StageBlocks] | None = None,
+) -> BatchPlanned:
+    return plan_batch(job.claim.job, job.plan, job.table, at, token_blocks, fleet)

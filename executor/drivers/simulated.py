@@ -42,6 +42,7 @@ from executor.engines.model.prepared import prepare_call
 from executor.engines.model.profiles import profile_of
 from executor.engines.port import Completion, EngineFailed, EngineSpec, Failure, GenerateRequest
 from executor.events import (
+    BatchPlanned,
     EngineBack,
     Event,
     JobSubmitted,
@@ -141,8 +142,16 @@ class _AnswersOfNode:
         return self.world.answer(self.node, request)
 
 
+PlanJob = Callable[[JobId, Plan, Table, float, Sequence[EngineSpec]], BatchPlanned]
+
+
+def plan_for(job: JobId, plan: Plan, table: Table, at: float, fleet: Sequence[EngineSpec]) -> BatchPlanned:
+    """As the live driver plans."""
+    return plan_batch(job, plan, table, at, fleet=fleet)
+
+
 class Simulation:
-    """One virtual world. `events` is everything that happened in it, in order.
+    """One virtual world. `events` is everything that happened in it, in order; `plan_job` plans a job that came in.
 
     Calls of tools in `tool_pools` wait for their turn there; any other tool is run at once.
     """
@@ -152,9 +161,12 @@ class Simulation:
         fleet: Sequence[EngineSpec],
         world: World,
         limits: Limits | None = None,
+        plan_job: PlanJob = plan_for,
         tool_pools: Mapping[str, ToolPool] | None = None,
     ) -> None:
-        self._core = Scheduler([_as_known(spec) for spec in fleet], limits)
+        self._plan_job = plan_job
+        self._fleet = [_as_known(spec) for spec in fleet]
+        self._core = Scheduler(self._fleet, limits)
         self._values = Values()
         self._world = world
         self._engines = {spec.id: _engine(spec) for spec in fleet}
@@ -236,7 +248,7 @@ class Simulation:
                 self._at(max(at, self._now), WakeUp(max(at, self._now)))
 
     def _plan(self, arrival: Arrival) -> None:
-        self._inbox.append(plan_batch(arrival.job, arrival.plan, arrival.table, self._now))
+        self._inbox.append(self._plan_job(arrival.job, arrival.plan, arrival.table, self._now, self._fleet))
 
     def _dispatch(self, command: Dispatch) -> None:
         engine = self._engines[command.engine]

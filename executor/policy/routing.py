@@ -1,10 +1,14 @@
 """Which engine takes a ready call."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from executor.engines.port import EngineSpec
 from planner.ir.ids import EngineId
+
+#: A plan is made of expected lengths and speeds: an engine that would be done in less than this part of the time of
+#: those planned takes the call whatever its share is.
+FAR_QUICKER = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,17 @@ class Choice:
     reason: str
 
 
-def choose_engine(offers: Sequence[Offer], avoid: Sequence[EngineId] = (), *, suspect: bool = False) -> Choice | None:
+def choose_engine(
+    offers: Sequence[Offer],
+    avoid: Sequence[EngineId] = (),
+    *,
+    suspect: bool = False,
+    planned: Collection[EngineId] = (),
+) -> Choice | None:
     """The engine with the earliest predicted completion that has room; `None` means not now.
+
+    Where some of the `planned` have room, those that are not above their planned share of the stage, others take the
+    call only if they are far quicker.
 
     `offers` are of the engines that answer and serve the model. Those to `avoid` are taken only where there are no
     others; a `suspect` call was in flight on engines that died, and must run alone. Ties go to the smaller id.
@@ -58,8 +71,10 @@ def choose_engine(offers: Sequence[Offer], avoid: Sequence[EngineId] = (), *, su
     open_now = [offer for offer in preferred if offer.has_kv and has_room(offer.view, suspect=suspect)]
     if not open_now:
         return None
-    best = min(open_now, key=lambda offer: (offer.done_s, offer.view.spec.id))
-    return Choice(best.view.spec.id, best.load_s, _reason(best, len(open_now)))
+    allowed = _keeping_to(planned, open_now)
+    best = min(allowed, key=lambda offer: (offer.done_s, offer.view.spec.id))
+    kept = f"; {len(open_now) - len(allowed)} passed over, above their planned share" if planned else ""
+    return Choice(best.view.spec.id, best.load_s, _reason(best, len(open_now)) + kept)
 
 
 def has_room(view: EngineView, *, suspect: bool = False) -> bool:
@@ -67,6 +82,15 @@ def has_room(view: EngineView, *, suspect: bool = False) -> bool:
     if view.exclusive or (suspect and view.running > 0):
         return False
     return view.running < view.spec.max_running
+
+
+def _keeping_to(planned: Collection[EngineId], offers: Sequence[Offer]) -> Sequence[Offer]:
+    """Those of `planned`, and who is far quicker; all where none of `planned` is there."""
+    done_s = [offer.done_s for offer in offers if offer.view.spec.id in planned]
+    if not done_s:
+        return offers
+    soon_s = FAR_QUICKER * min(done_s)
+    return [offer for offer in offers if offer.view.spec.id in planned or offer.done_s < soon_s]
 
 
 def _reason(offer: Offer, open_now: int) -> str:

@@ -1,4 +1,5 @@
-"""A job as it is placed on a fleet: what `EXPLAIN` tells of it. Routing does not follow it."""
+"""A job as it is placed on a fleet: what `EXPLAIN` tells of it, and routing follows where engines are
+unlike."""
 
 from dataclasses import asdict, dataclass
 
