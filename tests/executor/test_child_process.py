@@ -198,6 +198,44 @@ async def test_a_worker_that_died_while_idle_is_replaced(pool: ChildPool) -> Non
     assert await works(pool)
 
 
+async def test_prepared_workers_have_the_module_before_a_call_needs_it(
+    pool: ChildPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = tmp_path / "imported"
+    text = f"import os\nopen({str(marker)!r}, 'a').write(f'{{os.getpid()}} ')\ndef whoami(): return os.getpid()\n"
+    (tmp_path / "noted_import.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    await pool.prepare(["noted_import:whoami"], 100)
+    prepared = {int(pid) for pid in marker.read_text().split()}
+    assert len(prepared) == 2, "as many as the pool has, and no more"
+    await pool.prepare(["noted_import:whoami"], 2)
+    assert await pool.run("noted_import:whoami", {}, timeout_s=5) in prepared
+    assert len(marker.read_text().split()) == 2, "those that are there are not started again"
+    await pool.close()
+    assert not any(alive(pid) for pid in prepared)
+
+
+async def test_workers_that_cannot_be_prepared_are_told_and_cost_nothing(pool: ChildPool) -> None:
+    failure = await failure_of(pool.prepare(["no_such_module:f"], 2))
+    assert "no_such_module" in failure.message
+    assert await works(pool)
+
+
+async def test_closing_while_workers_are_prepared_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marker = tmp_path / "pid"
+    text = f"import os, time\nopen({str(marker)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
+    (tmp_path / "slow_import.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pool = ChildPool(1)
+    preparing = asyncio.create_task(pool.prepare(["slow_import:f"], 1))
+    assert await eventually(lambda: marker.exists() and marker.read_text() != "")
+    preparing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await preparing
+    await pool.close()
+    assert await eventually(lambda: not alive(int(marker.read_text())))
+
+
 async def test_closing_ends_calls_in_flight_and_refuses_new_ones() -> None:
     pool = ChildPool(1)
     assert await works(pool)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import batched_tools as bodies
@@ -108,6 +109,52 @@ async def test_a_batch_nobody_waits_for_leaves_its_slot(runner: ToolRunner) -> N
     for task in tasks:
         task.cancel()
     assert await asyncio.wait_for(fetched(runner, "next"), 1.0) == ["one: next"]
+
+
+@pytest.mark.parametrize("tool", [bodies.trickle, bodies.trickle_here, bodies.trickle_async])
+async def test_a_call_goes_on_when_its_own_result_is_there(
+    runner: ToolRunner, tool: halo.Tool[..., Any], tmp_path: Path
+) -> None:
+    waited_for = tmp_path / "now"
+    texts = ["a", "bad", str(waited_for), "b"]
+    calls = [asyncio.create_task(runner.run(tool.spec, {"text": text})) for text in texts]
+    assert await calls[0] == "many 4: a"
+    with pytest.raises(ToolFailed, match="cannot trickle"):
+        await calls[1]
+    assert not calls[2].done()
+    assert not calls[3].done()
+    waited_for.touch()
+    assert await calls[3] == "many 4: b"
+
+
+@pytest.mark.parametrize("how", ["break", "stop"])
+@pytest.mark.parametrize("tool", [bodies.trickle, bodies.trickle_here, bodies.trickle_async])
+async def test_what_a_broken_batch_gave_is_kept_and_the_rest_is_run_call_by_call(
+    runner: ToolRunner, tool: halo.Tool[..., Any], how: str
+) -> None:
+    given = await outcomes(runner, tool, *({"text": text} for text in ("a", "b", how, "c")))
+    assert given == ["many 4: a", "many 4: b", f"one: {how}", "one: c"]
+
+
+async def test_only_calls_that_gain_by_it_go_together(runner: ToolRunner) -> None:
+    bins = ["red", "alone", "blue", "red", "alone", "odd", "red"]
+    calls = ({"bin": bin, "item": str(number)} for number, bin in enumerate(bins))
+    given = await outcomes(runner, bodies.sort_out, *calls)
+    assert given == ["many 3: 0", "one: 1", "one: 2", "many 3: 3", "one: 4", "one: 5", "many 3: 6"]
+
+
+async def test_calls_that_are_all_alike_are_shared_out_among_the_processes(runner: ToolRunner) -> None:
+    pids = await outcomes(runner, bodies.squeeze, *({"text": text} for text in "abcdef"))
+    assert sorted(map(pids.count, set(pids))) == [3, 3], "no process idles while the other has all of them"
+
+
+async def test_tools_are_prepared_as_far_as_they_need_it() -> None:
+    runner = ToolRunner(TOOLS)
+    runner.prepare(bodies.quick.spec, 1)
+    runner.prepare(bodies.quick_here.spec, 5)
+    runner.prepare(replace(bodies.quick.spec, name="unknown"), 5)
+    assert await runner.run(bodies.quick.spec, {"text": "now"}) == "NOW"
+    await runner.close()
 
 
 async def test_an_isolated_batch_is_one_call_of_one_process(runner: ToolRunner) -> None:

@@ -7,6 +7,8 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import halo
@@ -70,6 +72,74 @@ def _crunched(text: str, together: int) -> Any:
     if text == "unwritable":
         return object()
     return "x" * 2_000_000 if text == "flood" else f"many {together} {os.getpid()}: {text}"
+
+
+@halo.tool(effect="pure", timeout="20s", concurrency=2, max_batch=8, isolated=True, memory_mb=256)
+def squeeze(text: str) -> int:
+    return os.getpid()
+
+
+@squeeze.batched
+def squeeze_many(calls: list[dict[str, Any]]) -> list[int]:
+    return [os.getpid() for _ in calls]
+
+
+@halo.tool(effect="pure", timeout="20s", concurrency=1, max_batch=8, isolated=True, memory_mb=256)
+def trickle(text: str) -> str:
+    return f"one: {text}"
+
+
+@trickle.batched
+def trickle_many(calls: list[dict[str, Any]]) -> Iterator[Any]:
+    """Gives what it has; may wait for a file, may break, and may end too early."""
+    for call in calls:
+        text = call["text"]
+        if text == "break":
+            raise RuntimeError("the rest of the batch")
+        if text == "stop":
+            return
+        while text.startswith("/") and not Path(text).exists():
+            time.sleep(0.01)
+        yield ValueError("cannot trickle") if text == "bad" else f"many {len(calls)}: {text}"
+
+
+@halo.tool(effect="pure", timeout="20s", concurrency=1, max_batch=8)
+def trickle_here(text: str) -> str:
+    return f"one: {text}"
+
+
+trickle_here.batched(trickle_many)
+
+
+@halo.tool(effect="pure", timeout="20s", concurrency=1, max_batch=8)
+async def trickle_async(text: str) -> str:
+    return f"one: {text}"
+
+
+@trickle_async.batched
+async def trickle_async_many(calls: list[dict[str, Any]]) -> AsyncIterator[Any]:
+    """The same on the event loop."""
+    for call in calls:
+        text = call["text"]
+        if text == "break":
+            raise RuntimeError("the rest of the batch")
+        if text == "stop":
+            return
+        while text.startswith("/") and not Path(text).exists():
+            await asyncio.sleep(0.01)
+        yield ValueError("cannot trickle") if text == "bad" else f"many {len(calls)}: {text}"
+
+
+@halo.tool(effect="pure", timeout="5s", concurrency=2, max_batch=8)
+async def sort_out(bin: str, item: str) -> str:
+    await asyncio.sleep(0.01)
+    return f"one: {item}"
+
+
+@sort_out.batched(together=lambda bin, item: {"alone": None, "odd": []}.get(bin, bin))
+async def sort_out_many(calls: list[dict[str, Any]]) -> list[str]:
+    await asyncio.sleep(0.01)
+    return [f"many {len(calls)}: {call['item']}" for call in calls]
 
 
 @halo.tool(effect="pure", timeout="60s", concurrency=4, isolated=True, memory_mb=256)
