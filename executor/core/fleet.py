@@ -95,15 +95,16 @@ class Fleet(Generic[CallT]):
 
     def leave(self, work: CallT) -> EngineView:
         assert work.engine is not None
-        view = self.views[work.engine]
-        del self.inside[work.engine][work]
-        self.caches[work.engine].leave(work)
+        engine, view = work.engine, self.views[work.engine]
+        del self.inside[engine][work]
+        self.caches[engine].leave(work)
         load_s = view.load_s - work.load_s if view.running > 1 else 0.0
+        slowness = self.corrections[engine].factor
         work.engine = None
-        return self._put(replace(view, running=view.running - 1, load_s=load_s, exclusive=False))
+        return self._put(replace(view, running=view.running - 1, load_s=load_s, exclusive=False, slowness=slowness))
 
     def learn(self, work: CallT, usage: Usage, now: float) -> None:
-        """The engine counted the tokens of the call, and the call is done."""
+        """The engine counted the tokens of the call, and the call is done. Its view shows it once the call left."""
         assert work.engine is not None
         if usage.prompt_tokens and work.prompt_tokens:
             self.caches[work.engine].learn(work.prompt_tokens, usage.prompt_tokens)
@@ -118,8 +119,7 @@ class Fleet(Generic[CallT]):
         share_s = rates.seconds(usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
         profile = self.views[engine].spec.profile
         predicted_s = beside * share_s + (profile.round_trip_s if profile else 0.0)
-        found = self.corrections[engine] = self.corrections[engine].after(predicted_s, actual_s)
-        self._put(replace(self.views[engine], slowness=found.factor))
+        self.corrections[engine] = self.corrections[engine].after(predicted_s, actual_s)
 
     def answered(self, view: EngineView) -> None:
         if view.failures or view.trips:

@@ -106,6 +106,8 @@ class SharedWork:
     def overfull(self) -> list[ContentKey]:
         """The oldest kept answers beyond the bound."""
         surplus = len(self._kept) - self._kept_limit
+        if surplus <= 0:
+            return []
         return [key for key, _ in zip(self._kept, range(surplus), strict=False)]
 
     def kept_for(self, job: JobId) -> list[ContentKey]:
