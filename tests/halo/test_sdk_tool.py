@@ -1,7 +1,7 @@
 """`@halo.tool`: what it asks of a function, and what it makes of it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -241,6 +241,45 @@ def test_a_body_for_many_takes_and_gives_json_and_failures_as_values() -> None:
     assert repr(given[1]) == "ValueError('empty')"
     assert isinstance(given[2], ArgumentsInvalid)
     assert measure_many([{"text": "plain", "unit": "m"}]) == [Rows([[5]], "m")], "it stays a plain function"
+
+
+def test_a_body_for_many_may_give_its_results_as_they_come() -> None:
+    @halo.tool(max_batch=8)
+    def look(text: str, unit: str = "cm") -> str:
+        return text
+
+    @look.batched(together=lambda text, unit="cm": unit)
+    def look_many(calls: list[dict[str, Any]]) -> Iterator[str]:
+        for call in calls:
+            if call["text"] == "late":
+                raise RuntimeError("too late")
+            yield f"{call['text']} {call['unit']}"
+
+    assert look.together is not None
+    assert look.together(text="a") == "cm"
+    assert look.batch_function is not None
+    results = look.batch_function([{"text": "a"}, {"txt": "b"}, {"text": "late"}])
+    assert next(results) == "a cm"
+    assert isinstance(next(results), ArgumentsInvalid)
+    with pytest.raises(RuntimeError, match="too late"):
+        next(results)
+
+
+def test_what_says_which_calls_go_together_takes_the_arguments_of_the_tool() -> None:
+    @halo.tool(max_batch=8)
+    def look(text: str) -> str:
+        return text
+
+    def define() -> object:
+        @look.batched(together=lambda key: key)
+        def look_many(calls: list[dict[str, Any]]) -> list[str]:
+            return []
+
+        return look_many
+
+    (problem,) = problems(define, "look")
+    assert problem.what == "together= cannot be called with the arguments of look"
+    assert problem.fix == "give it the parameters of look"
 
 
 def test_a_body_for_many_that_loses_calls_is_told() -> None:
