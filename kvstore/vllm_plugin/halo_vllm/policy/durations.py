@@ -1,25 +1,33 @@
 """What was seen of the pauses between a program's calls, by tool and class of arguments."""
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from halo_vllm.policy.forecast import Forecast, Unknown
-from halo_vllm.policy.survival import Survival, slowest, survival
+from halo_vllm.policy.survival import Survival, blend, slowest, survival
 from halo_vllm.policy.tools import ToolKey
 
 ENOUGH = 8
 """Pauses that have to be known before a law is learnt from them."""
 
+PRIOR = 8
+"""As many pauses the law of a tool weighs in that of a class of its calls, and the law of all in that of a tool.
+
+Without it few pauses are taken for the whole truth, and nothing is held past the longest of them: on recorded tool
+calls of coding agents, where a hit is worth 8 s, that cost 12 % more than with it, and more than knowing no tool.
+"""
+
 SETTLED_S = 10.0
 """A pause that still runs counts as known once it has lasted so long."""
 
 COHORT = 128
-EVERY_COHORT = 512
+EVERY_COHORT = 256
 MOST_COHORTS = 1024
 MOST_OPEN = 200_000
 
 _EVERY = ToolKey("")
+_Prior = Callable[[], Survival | None]
 
 
 class Durations:
@@ -60,30 +68,32 @@ class Durations:
             pause.close(now_s, ended=False)
 
     def forecast(self, tools: Sequence[ToolKey], now_s: float) -> Forecast:
-        """The law of a pause for all of `tools`: of just these together if that was seen often enough, else of the
-        slowest of them; each by class, else by tool, else by all pauses; `Unknown` while too little was seen."""
-        if len(set(tools)) > 1 and (together := self._law(_together(tools), now_s)):
-            return together
-        laws = [self._nearest(key, now_s) for key in sorted(set(tools)) or [_EVERY]]
-        known = [law for law in laws if law is not None]
-        if not known or len(known) < len(laws):
-            return Unknown()
-        return known[0] if len(known) == 1 else slowest(known)
+        """The law of a pause for all of `tools`: of a class drawn towards its tool, of a tool towards all pauses, of
+        several at once towards the slowest of them. `Unknown` while too little was seen of anything."""
+        keys = sorted(set(tools))
+        if len(keys) < 2:
+            law = self._law(keys[0] if keys else _EVERY, now_s)
+        else:
+            law = self._drawn(_together(keys), now_s, lambda: self._slowest(keys, now_s))
+        return Unknown() if law is None else law
 
     def ended_s(self, tool: str | None = None) -> tuple[float, ...]:
         """The pauses for `tool` that ended, or all: what the paper's rules learn from."""
         cohort = self._cohorts.get(_EVERY if tool is None else ToolKey(tool))
         return cohort.ended_s() if cohort else ()
 
-    def _nearest(self, key: ToolKey, now_s: float) -> Survival | None:
-        for name in (key, ToolKey(key.tool), _EVERY):
-            if law := self._law(name, now_s):
-                return law
-        return None
+    def _slowest(self, keys: Sequence[ToolKey], now_s: float) -> Survival | None:
+        laws = [law for key in keys if (law := self._law(key, now_s))]
+        return slowest(laws) if len(laws) == len(keys) else None
 
     def _law(self, key: ToolKey, now_s: float) -> Survival | None:
+        if key == _EVERY:
+            return self._drawn(key, now_s, lambda: None)
+        return self._drawn(key, now_s, lambda: self._law(ToolKey(key.tool) if key.arguments else _EVERY, now_s))
+
+    def _drawn(self, key: ToolKey, now_s: float, prior: _Prior) -> Survival | None:
         cohort = self._cohorts.get(key)
-        return cohort.law(now_s) if cohort else None
+        return cohort.law(now_s, prior) if cohort else prior()
 
     def _cohort(self, key: ToolKey) -> "_Cohort":
         if key not in self._cohorts:
@@ -139,12 +149,15 @@ class _Cohort:
     def ended_s(self) -> tuple[float, ...]:
         return tuple(pause.lasted_s for pause in self._pauses if pause.ended and pause.lasted_s is not None)
 
-    def law(self, now_s: float) -> Survival | None:
-        """Learnt anew when a pause closed, or when those still open have become notably older."""
+    def law(self, now_s: float, prior: _Prior) -> Survival | None:
+        """Learnt anew when a pause closed, or when those still open, or the prior, have become notably older."""
         if self._learnt_s is None or now_s - self._learnt_s > SETTLED_S:
-            self._learnt_s, self._law = now_s, self._learn(now_s)
+            self._learnt_s, self._law = now_s, self._learn(now_s, prior())
         return self._law
 
-    def _learn(self, now_s: float) -> Survival | None:
+    def _learn(self, now_s: float, prior: Survival | None) -> Survival | None:
         known = sum(pause.lasted_s is not None or now_s - pause.begin_s >= SETTLED_S for pause in self._pauses)
-        return survival(pause.seen(now_s) for pause in self._pauses) if known >= ENOUGH else None
+        if known == 0 or (prior is None and known < ENOUGH):
+            return prior
+        own = survival(pause.seen(now_s) for pause in self._pauses)
+        return own if prior is None else blend(own, known, prior, PRIOR)

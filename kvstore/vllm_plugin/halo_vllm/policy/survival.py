@@ -65,6 +65,13 @@ def survival(pauses: Iterable[tuple[float, bool]]) -> Survival:
     return _of_steps(steps)
 
 
+def blend(law: Survival, pauses: int, prior: Survival, weight: int) -> Survival:
+    """`law`, learnt from few pauses, drawn towards `prior` as if `weight` pauses of that had been seen too."""
+    times = sorted({*law.times_s, *prior.times_s})
+    share = pauses / (pauses + weight)
+    return _of_steps([(t, share * law.returned_by(t) + (1.0 - share) * prior.returned_by(t)) for t in times])
+
+
 def slowest(parts: Sequence[Survival]) -> Survival:
     """Of tools that run side by side, all of which must end: the law of the longest, if they are independent."""
     assert parts
