@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from executor.engines.port import Failure, Usage
+from kvstore.kv_events import KvEvent
 from planner.cost.quantiles import Quantiles
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, StageId
 from planner.ir.plan import Plan
@@ -148,6 +149,23 @@ class EngineBack:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheTold:
+    """The engine says what its KV cache took in and gave up, one after the other. Sessions are programs' ids."""
+
+    at: float
+    engine: EngineId
+    events: tuple[KvEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUntold:
+    """Something the engine said of its KV cache was lost, or it no longer says anything."""
+
+    at: float
+    engine: EngineId
+
+
+@dataclass(frozen=True, slots=True)
 class WakeUp:
     """The instant a `CallMeAt` asked for has come."""
 
@@ -172,6 +190,8 @@ Event = (
     | NodeFailed
     | EngineLost
     | EngineBack
+    | CacheTold
+    | CacheUntold
     | WakeUp
     | Cancelled
 )

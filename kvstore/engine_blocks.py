@@ -6,15 +6,26 @@ its prompt has. From then on, a name is warm for as long as the engine holds the
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from typing import TypeVar
 
 from kvstore.kv_events import AllCleared, BlockHash, BlocksRemoved, BlocksStored, KvEvent
 from kvstore.prefix_index import BlockName
 
-#: Sessions whose stored blocks wait for an answer; of more, the oldest are forgotten.
-WAITING_SESSIONS = 4_096
+Value = TypeVar("Value")
+
+#: Sessions whose stored blocks wait for an answer, and answers that wait for their blocks; of more, the oldest are
+#: forgotten.
+WAITING = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    names: Sequence[BlockName]
+    name_tokens: float
+    tokens: int
 
 
 @dataclass(slots=True)
@@ -33,6 +44,7 @@ class EngineBlocks:
         self._held: dict[BlockHash, _Block] = {}
         self._bound: dict[BlockName, BlockHash] = {}
         self._stored: OrderedDict[str, dict[int, BlockHash]] = OrderedDict()
+        self._answered: OrderedDict[str, _Prompt] = OrderedDict()
         self._block_tokens = 0
 
     def __len__(self) -> int:
@@ -58,22 +70,15 @@ class EngineBlocks:
         self._held.clear()
         self._bound.clear()
         self._stored.clear()
+        self._answered.clear()
         return gone
 
     def answered(self, session: str, names: Sequence[BlockName], name_tokens: float, prompt_tokens: int) -> None:
         """A call was answered: `names` are the full blocks of its prompt, each of about `name_tokens` of the
         `prompt_tokens` that the engine counted."""
-        stored = self._stored.pop(session, None)
-        if not stored or not self._block_tokens:
-            return
-        last = prompt_tokens // self._block_tokens - 1
-        within = [place for place in stored if place <= last]
-        chain = self._chain(stored[max(within)]) if within else []
-        for number, name in enumerate(names, start=1):
-            place = min(last, ceil(number * name_tokens / self._block_tokens) - 1)
-            if place >= len(chain):
-                break
-            self._bind(name, chain[place])
+        prompt = _Prompt(names, name_tokens, prompt_tokens)
+        if not self._bind_all(prompt, self._stored.pop(session, {})):
+            _put(self._answered, session, prompt)  # events may come after the answer
 
     def _store(self, event: BlocksStored) -> None:
         self._block_tokens = event.block_tokens
@@ -84,6 +89,10 @@ class EngineBlocks:
             if event.session is not None and place is not None:
                 self._note(event.session, place, block)
             parent, place = block, None if place is None else place + 1
+        if event.session in self._answered and self._bind_all(
+            self._answered[event.session], self._stored.get(event.session, {})
+        ):
+            del self._answered[event.session], self._stored[event.session]
 
     def _place_after(self, parent: BlockHash | None) -> int | None:
         if parent is None:
@@ -92,10 +101,11 @@ class EngineBlocks:
         return None if before is None or before.place is None else before.place + 1
 
     def _note(self, session: str, place: int, block: BlockHash) -> None:
-        self._stored.setdefault(session, {})[place] = block
-        self._stored.move_to_end(session)
-        if len(self._stored) > WAITING_SESSIONS:
-            self._stored.popitem(last=False)
+        stored = self._stored.get(session)
+        if stored is None:
+            stored = {}
+            _put(self._stored, session, stored)
+        stored[place] = block
 
     def _remove(self, block: BlockHash) -> set[BlockName]:
         gone = self._held.pop(block, None)
@@ -116,9 +126,28 @@ class EngineBlocks:
             block = self._held[block].parent
         return chain[::-1]
 
+    def _bind_all(self, prompt: _Prompt, stored: Mapping[int, BlockHash]) -> bool:
+        """Whether the blocks of the whole prompt are known by now."""
+        last = prompt.tokens // self._block_tokens - 1 if self._block_tokens else 0
+        tip = max((place for place in stored if place <= last), default=None)
+        chain = self._chain(stored[tip]) if tip is not None else []
+        for number, name in enumerate(prompt.names, start=1):
+            place = min(last, ceil(number * prompt.name_tokens / self._block_tokens) - 1) if chain else 0
+            if place >= len(chain):
+                break
+            self._bind(name, chain[place])
+        return bool(chain) and tip == last
+
     def _bind(self, name: BlockName, block: BlockHash) -> None:
         before = self._bound.get(name)
         if before is not None:
             self._held[before].names.discard(name)
         self._bound[name] = block
         self._held[block].names.add(name)
+
+
+def _put(waiting: OrderedDict[str, Value], session: str, value: Value) -> None:
+    waiting[session] = value
+    waiting.move_to_end(session)
+    if len(waiting) > WAITING:
+        waiting.popitem(last=False)

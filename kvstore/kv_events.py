@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from planner.errors import Problem
-
-BlockHash = int | bytes
+BlockHash = int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +37,3 @@ class KvBatch:
 
     number: int
     events: tuple[KvEvent, ...]
-
-
-class KvEventsUnavailable(Exception):
-    """KV events cannot be read; `problem` says why and what to do."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(f"{problem.where}: {problem.what}; {problem.fix}")
-        self.problem = problem

@@ -86,7 +86,13 @@ def _value(event: _Stored | _Removed | _Cleared | _StoredRow | _RemovedRow | _Cl
         return AllCleared()
     if event.medium not in _OWN or getattr(event, "group_idx", None):
         return None
-    hashes = tuple(event.block_hashes)
+    hashes = tuple(map(_hash, event.block_hashes))
     if isinstance(event, _Removed | _RemovedRow):
         return BlocksRemoved(hashes)
-    return BlocksStored(hashes, event.parent_block_hash, event.block_size, getattr(event, "session_id", None))
+    parent = None if event.parent_block_hash is None else _hash(event.parent_block_hash)
+    return BlocksStored(hashes, parent, event.block_size, getattr(event, "session_id", None))
+
+
+def _hash(name: int | bytes) -> int:
+    """vLLM writes bytes where VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES is 0."""
+    return name if isinstance(name, int) else int.from_bytes(name, "big")

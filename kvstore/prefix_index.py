@@ -1,7 +1,7 @@
 """What is believed of one engine's prefix cache: which blocks of prompts are warm there."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 #: Says what stands in a block and in all blocks before it, so equal names mean equal beginnings.
 BlockName = int
@@ -23,7 +23,9 @@ class PrefixIndex:
         self._capacity = capacity
         self._shares_in_flight = shares_in_flight
         self._used: dict[BlockName, int] = {}  # with the number of calls in flight that have it
-        self._idle: OrderedDict[BlockName, None] = OrderedDict()
+        self._idle: OrderedDict[BlockName, int] = OrderedDict()  # with when it became idle
+        self._idle_before: dict[BlockName, int] = {}  # of blocks in use that were found warm: since when they were idle
+        self._now = 0
         self._coming: set[BlockName] = set()  # in use, and no call that has it has ended yet
 
     @property
@@ -77,10 +79,11 @@ class PrefixIndex:
                 used[block] += 1
                 continue
             used[block] = 1
-            if block in idle:
-                del idle[block]
-            else:
+            since = idle.pop(block, None)
+            if since is None:
                 cold.append(block)
+            else:
+                self._idle_before[block] = since
         self._coming.update(cold)
         self._make_room()
         return cold if self._shares_in_flight else []
@@ -97,9 +100,25 @@ class PrefixIndex:
                 used[block] = users
             else:
                 del used[block]
-                idle[block] = None
+                self._idle_before.pop(block, None)
+                self._now += 1
+                idle[block] = self._now
         self._make_room()
         return [] if self._shares_in_flight else [block for block in reversed(came) if self.warm(block)]
+
+    def drop(self, blocks: Iterable[BlockName]) -> None:
+        """The engine says that these are gone; those of calls in flight it has computed anew."""
+        for block in blocks:
+            self._idle.pop(block, None)
+
+    def was_gone(self, block: BlockName) -> None:
+        """A call that is in flight did not find the block. If it was believed to be warm, then what was idle for as
+        long is gone too: the least recently used goes first."""
+        since = self._idle_before.get(block)
+        if since is None:
+            return
+        while self._idle and next(iter(self._idle.values())) <= since:
+            self._idle.popitem(last=False)
 
     def forget(self) -> None:
         """The engine's cache is empty, but for the blocks of calls in flight."""

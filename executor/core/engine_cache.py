@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from executor.engines.port import EngineSpec
+from executor.engines.port import EngineSpec, Usage
 from executor.prompt_blocks import BLOCK_TOKENS
+from kvstore.engine_blocks import EngineBlocks
+from kvstore.kv_events import KvEvent
 from kvstore.prefix_index import BlockName, PrefixIndex
 from planner.ir.tokens import CHARS_PER_TOKEN
 
@@ -17,6 +19,10 @@ WORTH_WAITING_BLOCKS = 4
 #: How far estimates are believed before the engine counted any prompt, and how soon old counts are forgotten.
 PRIOR_TOKENS = 1_000.0
 REMEMBERED_TOKENS = 200_000.0
+#: An engine that has so many blocks fewer than was believed has lost more than estimates of lengths explain.
+SURELY_GONE_BLOCKS = 4
+#: Where the engine tells what goes, our own count of its room must not be what ends a block.
+ROOM_WHERE_TOLD = 2
 #: By how much the tokens of a block must change before the room is counted anew.
 WORTH_RESIZING = 0.02
 
@@ -49,6 +55,9 @@ class EngineCache:
         self._inside = 0
         self._own_tokens = 0.0  # of the calls inside, beside the full blocks of their prompts
         self._watchers: dict[BlockName, dict[Watcher, None]] = {}
+        self._blocks = EngineBlocks()
+        self._tells_blocks = False  # by KV events, as far as they came without a gap
+        self._tells_cached = False  # in its answers
         self._index = PrefixIndex(self._capacity(), shares_in_flight=not spec.warm_first)
 
     @property
@@ -121,6 +130,32 @@ class EngineCache:
         if abs(self._index.capacity - self._capacity()) > WORTH_RESIZING * self._index.capacity:
             self._index.resize(self._capacity())
 
+    def found(self, work: CachedCall, session: str, usage: Usage) -> None:
+        """The call, still inside, was answered: so much of its prompt the engine had."""
+        if not usage.prompt_tokens or not work.prompt_tokens:
+            return
+        if self._tells_blocks:
+            name_tokens = BLOCK_TOKENS * usage.prompt_tokens / work.prompt_tokens
+            self._blocks.answered(session, work.prefix, name_tokens, usage.prompt_tokens)
+        self._tells_cached = self._tells_cached or usage.cached_tokens > 0
+        missing = int(usage.cached_tokens / self._block_tokens) + SURELY_GONE_BLOCKS
+        if self._tells_cached and missing < len(work.prefix):
+            self._index.was_gone(work.prefix[missing])
+
+    def told(self, events: Sequence[KvEvent]) -> None:
+        """The engine says what it stored and what it removed: from now on that is no estimate."""
+        for event in events:
+            self._index.drop(self._blocks.apply(event))
+        if not self._tells_blocks:
+            self._tells_blocks = True
+            self._index.resize(self._capacity())
+
+    def untold(self) -> None:
+        """The engine said something that did not arrive: what it holds is estimated until it tells again."""
+        self._index.drop(self._blocks.forget())
+        self._tells_blocks = False
+        self._index.resize(self._capacity())
+
     def start_anew(self, kv_tokens: int | None) -> None:
         """The engine is there (again) with an empty cache, and told its room if it can. The fleet file knows better."""
         self._index.forget()
@@ -144,7 +179,8 @@ class EngineCache:
         return BLOCK_TOKENS * self.scale
 
     def _capacity(self) -> int:
-        return max(1, int((self.kv_tokens or ASSUMED_KV_TOKENS) / self._block_tokens))
+        room = ROOM_WHERE_TOLD if self._tells_blocks else 1
+        return max(1, int(room * (self.kv_tokens or ASSUMED_KV_TOKENS) / self._block_tokens))
 
     def _own(self, work: CachedCall) -> float:
         tail = max(0, work.prompt_tokens - len(work.prefix) * BLOCK_TOKENS)

@@ -103,9 +103,11 @@ class Fleet(Generic[CallT]):
         work.engine = None
         return self._put(replace(view, running=view.running - 1, load_s=load_s, exclusive=False, slowness=slowness))
 
-    def learn(self, work: CallT, usage: Usage, now: float) -> None:
-        """The engine counted the tokens of the call, and the call is done. Its view shows it once the call left."""
+    def learn(self, work: CallT, session: str, usage: Usage, now: float) -> None:
+        """The engine, which knew the call's program as `session`, counted the tokens of the call, and the call is done.
+        Its view shows it once the call left."""
         assert work.engine is not None
+        self.caches[work.engine].found(work, session, usage)
         if usage.prompt_tokens and work.prompt_tokens:
             self.caches[work.engine].learn(work.prompt_tokens, usage.prompt_tokens)
         if now > work.sent_at and usage.prompt_tokens:

@@ -13,6 +13,8 @@ from executor.core.work import Role, Work
 from executor.engines.port import EngineSpec
 from executor.events import (
     BatchPlanned,
+    CacheTold,
+    CacheUntold,
     CallFinished,
     Cancelled,
     Decided,
@@ -93,6 +95,10 @@ class Scheduler:
                 failing.lose_engine(state, engine, detail)
             case EngineBack(engine=engine):
                 self._engine_back(event)
+            case CacheTold(engine=engine, events=events):
+                state.fleet.caches[engine].told(events)
+            case CacheUntold(engine=engine):
+                state.fleet.caches[engine].untold()
             case Cancelled(job=job):
                 if job in state.jobs:
                     failing.cancel_job(state, state.jobs[job])
@@ -140,7 +146,7 @@ class Scheduler:
         if work is None:
             return
         assert work.role is Role.CALL
-        self._state.fleet.learn(work, event.usage, event.at)
+        self._state.fleet.learn(work, work.ref.program, event.usage, event.at)
         self._state.fleet.answered(self._state.fleet.leave(work))
         assert isinstance(work.stage, Generate | Agent)
         self._state.lengths.learn(work.stage, event.usage.output_tokens)

@@ -13,7 +13,7 @@ from executor.door.limits import DoorLimits
 from executor.door.line import DoorCall, Line
 from executor.door.programs import Program, Programs
 from executor.engines.port import EngineSpec, Failure, FailureClass
-from executor.events import EngineBack, EngineLost, WakeUp
+from executor.events import CacheTold, CacheUntold, EngineBack, EngineLost, WakeUp
 from executor.policy.patience import Wait, go_or_wait
 from executor.policy.retry import GiveUp, decide_retry
 from executor.policy.routing import Choice
@@ -58,6 +58,10 @@ class DoorCore:
                 self._lose(event.engine, event.detail)
             case EngineBack():
                 self.fleet.back(event.engine, event.kv_tokens)
+            case CacheTold():
+                self.fleet.caches[event.engine].told(event.events)
+            case CacheUntold():
+                self.fleet.caches[event.engine].untold()
             case WakeUp():
                 self._wake(event.at)
         self._send_all(event.at)
@@ -120,7 +124,7 @@ class DoorCore:
         if call is None or call.engine is None:
             return
         engine, program, usage = call.engine, call.program, event.usage
-        self.fleet.learn(call, usage, event.at)
+        self.fleet.learn(call, program.id, usage, event.at)
         self.fleet.answered(self.fleet.leave(call))
         self._learn_length(call.model, usage.output_tokens)
         program.open_calls -= 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from executor.door.tools import ToolUse
 from executor.door.turns import Said
 from executor.engines.port import Failure, Usage
-from executor.events import EngineBack, EngineLost, WakeUp
+from executor.events import CacheTold, CacheUntold, EngineBack, EngineLost, WakeUp
 from kvstore.prefix_index import BlockName
 from kvstore.program_state import ProgramState
 from planner.ir.ids import ProgramId
@@ -65,4 +65,6 @@ class CallGone:
     call: CallNumber
 
 
-DoorEvent = CallArrived | CallAnswered | CallFailed | CallGone | EngineLost | EngineBack | WakeUp
+DoorEvent = (
+    CallArrived | CallAnswered | CallFailed | CallGone | EngineLost | EngineBack | CacheTold | CacheUntold | WakeUp
+)

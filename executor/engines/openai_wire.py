@@ -108,10 +108,12 @@ def request_body(request: GenerateRequest) -> bytes:
 
 def request_headers(request: GenerateRequest) -> dict[str, str]:
     """Names the call and its program to the engine. What a header cannot hold is percent-encoded."""
+    program = quote(request.program, safe="/#:@[]")
     return {
         "Content-Type": "application/json",
         "X-Request-Id": quote(request.call_id, safe="/#:@[]"),
-        "X-Halo-Program-Id": quote(request.program, safe="/#:@[]"),
+        "X-Session-ID": program,
+        "X-Halo-Program-Id": program,
     }
 
 

@@ -65,6 +65,14 @@ def test_a_chain_whose_beginning_was_never_told_binds_nothing() -> None:
     assert not blocks.holds(8)
 
 
+def test_events_that_come_after_the_answer_are_its_own_still() -> None:
+    blocks = told(stored(1, 2))
+    blocks.answered("p1", names=(100, 101), name_tokens=32.0, prompt_tokens=70)
+    blocks.apply(stored(3, 4, 5, after=2))
+    assert blocks.apply(BlocksRemoved((4,))) == (101,)
+    assert blocks.apply(BlocksRemoved((2,))) == (100,)
+
+
 def test_a_name_moves_to_where_it_was_computed_last() -> None:
     blocks = told(stored(1, 2))
     blocks.answered("p1", names=(100,), name_tokens=32.0, prompt_tokens=32)

@@ -41,8 +41,8 @@ def test_events_are_read_by_name_and_by_position() -> None:
         by_name, by_position, ["BlockRemoved", [7], "GPU"], ["AllBlocksCleared"], {"type": "AllBlocksCleared"}
     )
     assert decode_batch(payload) == (
-        BlocksStored((7, b"\x08"), None, 2, "s"),
-        BlocksStored((7, b"\x08"), None, 2),
+        BlocksStored((7, 8), None, 2, "s"),
+        BlocksStored((7, 8), None, 2),
         BlocksRemoved((7,)),
         AllCleared(),
         AllCleared(),

@@ -44,6 +44,35 @@ def test_the_least_recently_used_goes_first() -> None:
     assert (index.match(A), index.match(other)) == (4, 2)
 
 
+def test_what_the_engine_says_is_gone_is_gone_but_for_calls_in_flight() -> None:
+    index = PrefixIndex(100)
+    index.enter(A)
+    index.leave(A)
+    index.enter(B)
+    index.drop([A[1], A[2], A[3]])
+    assert (index.match(A), index.match(B)) == (2, 4)
+
+
+def test_a_block_that_was_not_found_takes_with_it_what_was_idle_for_as_long() -> None:
+    index = PrefixIndex(100)
+    old, other, young = chain(5, 5, 5), chain(6, 6, 6), chain(7, 7, 7)
+    for blocks in (old, other, young):
+        index.enter(blocks)
+        index.leave(blocks)
+    index.enter(other)
+    index.was_gone(other[1])
+    assert (index.match(old), index.match(other), index.match(young)) == (0, 3, 3)
+
+
+def test_a_block_that_was_cold_says_nothing_of_others() -> None:
+    index = PrefixIndex(100)
+    index.enter(A)
+    index.leave(A)
+    index.enter(chain(9, 9))
+    index.was_gone(chain(9, 9)[0])
+    assert index.match(A) == 4
+
+
 def test_an_engine_that_shares_late_has_a_block_when_the_first_call_with_it_has_ended() -> None:
     index = PrefixIndex(100, shares_in_flight=False)
     assert index.enter(A) == []
