@@ -47,7 +47,7 @@ class Room:
 class Limits:
     """The written bound: a program that finds n others waiting here is admitted after at most
     `patience_s + (n + 1) * spacing_s` seconds, as long as it is asked about, whatever active programs do; and no more
-    than `most_bypassed` programs that came after it are admitted before it.
+    than `most_bypassed` programs that came after it are admitted before it, but for those that have waited longer.
 
     `fill`: the share of the KV that working sets may take. `idle_s`: how long an engine stands idle before it takes a
     program that does not fit.

@@ -1,5 +1,6 @@
 """When a waiting program comes back, and how long to hold for it."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from halo_vllm.policy.survival import SHORTEST_HOLD_S, Survival
@@ -53,13 +54,17 @@ def hold_until_age_s(forecast: Forecast, age_s: float, break_even_s: float) -> f
 def best_ttl_s(pauses: Survival, break_even_s: float, age_s: float = 0.0) -> float:
     """The age t that makes break_even * P(back by t) - E[min(pause, t)] greatest, of a pause that has lasted `age_s`:
     eq. 1 of Continuum (arXiv 2511.02230) with what holding really costs. `age_s` where nothing is worth it."""
-    back, held = pauses.returned_by(age_s), pauses.held_until(age_s)
-    best_s, most = age_s, 0.0
-    for time, returned, until in zip(pauses.times_s, pauses.returned, pauses.held_s, strict=True):
-        gain = break_even_s * (returned - back) - (until - held)
-        if time > age_s and gain > most:
-            best_s, most = time, gain
-    return best_s
+    at, end = bisect_right(pauses.times_s, age_s), len(pauses.times_s)
+    if at == end:
+        return age_s
+
+    def gain(low: tuple[float, float], high: int) -> float:
+        return break_even_s * (pauses.returned[high] - low[0]) - (pauses.held_s[high] - low[1])
+
+    while (further := pauses.onward[at]) < end and gain((pauses.returned[at], pauses.held_s[at]), further) > 0.0:
+        at = further
+    now = (pauses.returned_by(age_s), pauses.held_until(age_s))
+    return pauses.times_s[at] if gain(now, at) > 0.0 else age_s
 
 
 def paper_ttl_s(pauses: Survival, saved_s: float) -> float:
