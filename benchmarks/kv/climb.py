@@ -1,8 +1,9 @@
 """The ladder's rungs, one after the other, in any lab: flags swept, knees found, rounds of every arm."""
 
+import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.kv.arms import ARMS, SWEPT, TUNED, Flags, neighbours
@@ -150,7 +151,10 @@ class Ladder:
 
         knee = await find_knee(self._programs(trace, self.plan.programs, self.plan.seed), run, self.plan.seed)
         tried = ", ".join(f"{rate:.3g}: {slower:.2f}" for rate, slower in knee.tried)
-        print(f"{trace}: the knee is {knee.per_s:.3g} programs/s ({knee.alone_s:.2f} s alone; slowdowns {tried})")
+        print(
+            f"{trace}: the knee is {knee.per_s:.3g} programs/s ({knee.alone_s:.2f} s alone; slowdowns {tried})",
+            flush=True,
+        )
         return knee.per_s
 
     async def _sweep(self, lab: Lab) -> None:
@@ -182,11 +186,12 @@ class Ladder:
 
     def _save(self) -> None:
         if self._out is not None:
-            settings = {
-                "flags": asdict(self.flags),
-                "knees": self.knees,
-                "distributions": self._known.source,
-                "scale": str(self.plan.scale),
-                "kv_tokens": self.plan.size.kv_tokens,
-            }
-            write_runs(self._out, settings, self.runs, self.skipped)
+            plan = replace(self.plan, flags=self.flags, knees=self.knees)
+            write_runs(self._out, {"plan": asdict(plan), "distributions": self._known.source}, self.runs, self.skipped)
+
+
+def plan_of(path: Path) -> Plan:
+    """The plan of a file of runs, with the flags and knees that were found."""
+    told = json.loads(path.read_text())["settings"]["plan"]
+    values = {"flags": Flags(**told["flags"]), "size": EngineSize(**told["size"]), "scale": Scale(**told["scale"])}
+    return Plan(**(told | values))

@@ -7,6 +7,9 @@ from typing import Any
 
 from benchmarks.kv.programs import Program
 
+#: Where the plugin's endpoint listens.
+HINT_PATH = "/halo/hint"
+
 
 class Words(StrEnum):
     """`NOTHING`; `ID`: which program this is; `TOOL`: also which tool the answer calls, and which turn is the last;
@@ -47,7 +50,7 @@ def notes_after(program: Program, number: int, telling: Telling, salt: str) -> S
         return ()
     event = "last_step" if _is_last(program, number) else "tool_called"
     body = {"program": f"{salt}/{program.id}", "event": event} | _tool(program, number, telling)
-    return ({"path": "/halo/hint", "body": body},)
+    return ({"path": HINT_PATH, "body": body},)
 
 
 def _tool(program: Program, number: int, telling: Telling) -> dict[str, Any]:

@@ -19,20 +19,22 @@ Arms, each given the same programs in a round and an engine whose prefix cache i
 - `stock again`: the noise.
 
 The order of arms turns around each round. What does not fit into `--minutes` is skipped, and said so. `--virtual` runs
-the same on vLLM's own scheduler with a virtual clock; with `--like`, exactly the loads of that real file. Needs
-`make engine`.
+the same on vLLM's own scheduler with a virtual clock: all that decides is vLLM's code and the plugin's, and what a step
+takes is a linear cost. With `--like`, it runs the loads of that real file, and says how far its prefilled tokens are
+from the real ones. Needs `make engine`; each engine kept `--alive` takes about 2.5 GB.
 """
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.arguments import some_of
 from benchmarks.kv.arms import ARMS, LADDER, Flags
-from benchmarks.kv.climb import Ladder, Plan
+from benchmarks.kv.climb import Ladder, Plan, plan_of
 from benchmarks.kv.distributions import distributions_in
 from benchmarks.kv.lab import EngineSize, Lab
-from benchmarks.kv.ladder_report import figures, knees_of, read_runs, table
+from benchmarks.kv.ladder_report import figures, read_runs, table
 from benchmarks.kv.real_lab import ROOT, RealLab
 from benchmarks.kv.traces import TRACES, Scale
 from benchmarks.kv.virtual_lab import VirtualLab
@@ -64,7 +66,8 @@ async def _measure(ladder: "Ladder", virtual: bool, alive: int) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
-    knees = knees_of(read_runs([arguments.like])) if arguments.like else {}
+    if arguments.like:
+        return replace(plan_of(arguments.like), arms=arguments.arms, minutes=arguments.minutes)
     return Plan(
         traces=arguments.traces,
         loads=arguments.loads,
@@ -75,7 +78,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         minutes=arguments.minutes,
         seed=arguments.seed,
         flags=arguments.flags,
-        knees=knees | arguments.knees,
+        knees=arguments.knees,
         size=EngineSize(kv_blocks=arguments.kv_blocks),
         scale=Scale(),
     )
@@ -94,9 +97,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--flags", type=_flags, help="SEQS,TOKENS,LONG,WATERMARK of tuned vLLM, instead of a sweep")
     parser.add_argument("--knees", type=_knees, default={}, help="programs/s, as in swe=1.2,bfcl=2, instead of finding")
     parser.add_argument("--kv-blocks", type=int, default=EngineSize().kv_blocks, help="of 32 tokens each")
-    parser.add_argument("--alive", type=int, default=3, help="engines kept running side by side, one of them loaded")
+    parser.add_argument("--alive", type=int, default=8, help="engines kept running side by side, one of them loaded")
     parser.add_argument("--virtual", action="store_true", help="simulate: vLLM's scheduler in virtual time")
-    parser.add_argument("--like", type=Path, help="take the knees of this file, and compare with its runs")
+    parser.add_argument("--like", type=Path, help="run what this file did, and compare with its runs")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--merge", type=Path, nargs="+", help="only print the table of these files")
     return parser.parse_args()

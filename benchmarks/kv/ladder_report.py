@@ -169,11 +169,6 @@ def _load_key(run: Run) -> tuple[Any, ...]:
     return run.cell.trace, run.seed, round(run.per_s, 6), run.at_once, run.arm, run.outcome.programs
 
 
-def knees_of(runs: Sequence[Run]) -> dict[str, float]:
-    """Programs a second at each trace's knee, by the loads that were run."""
-    return {run.cell.trace: run.per_s / float(run.cell.load.split(" x ")[0]) for run in runs if run.per_s}
-
-
 def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Of each cell, how many times as fast as its bases an arm was, in mean completion, with intervals."""
     found: list[dict[str, Any]] = []

@@ -29,7 +29,7 @@ class RealLab:
 
     simulated = False
 
-    def __init__(self, size: EngineSize, alive: int = 3) -> None:
+    def __init__(self, size: EngineSize, alive: int) -> None:
         self._size = size
         self._alive = alive
         self._engines: dict[Serving, LocalVllm] = {}

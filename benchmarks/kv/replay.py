@@ -78,7 +78,7 @@ class _Replay:
         return ProgramResult(program.id, arrival_s, self.now_s(), tuple(done))
 
     async def _tool(self, program: Program, number: int, pause_s: float) -> None:
-        """The pause is the recorded tool; the telling is done before and after it, and takes none of it."""
+        """Waits for as long as the recorded tool took; telling of it takes none of that time."""
         until_s = self.now_s() + pause_s
         for note in notes_after(program, number, self.telling, self.salt):
             await self._tell(note)
@@ -130,9 +130,10 @@ class _Replay:
             raise TurnFailed(f"{type(problem).__name__}: {problem}") from problem
 
     async def _tell(self, note: dict[str, Any]) -> None:
-        """A hint that does not arrive makes nothing wrong: the engine goes by what it saw."""
+        """An arm that tells is not measured where nobody listens. Raises `TurnFailed`."""
         try:
-            async with self.session.post(note["path"], json=note["body"]):
-                return
-        except (aiohttp.ClientError, TimeoutError):
-            return
+            async with self.session.post(note["path"], json=note["body"]) as answer:
+                if answer.status >= 300:
+                    raise TurnFailed(f"the engine takes no hints at {note['path']}: status {answer.status}")
+        except (aiohttp.ClientError, TimeoutError) as problem:
+            raise TurnFailed(f"{type(problem).__name__}: {problem}") from problem

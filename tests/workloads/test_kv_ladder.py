@@ -8,12 +8,12 @@ import pytest
 
 from benchmarks.intervals import median_interval, ratio_interval
 from benchmarks.kv.arms import ARMS, Flags, Serving, neighbours
-from benchmarks.kv.climb import Ladder, Plan
+from benchmarks.kv.climb import Ladder, Plan, plan_of
 from benchmarks.kv.distributions import own_distributions
 from benchmarks.kv.hints import Telling, Words, fields_for, notes_after
 from benchmarks.kv.knee import find_knee
 from benchmarks.kv.lab import CannotRun, EngineSize
-from benchmarks.kv.ladder_report import Cell, Run, knees_of, read_runs, table
+from benchmarks.kv.ladder_report import Run, read_runs, table
 from benchmarks.kv.programs import Load, Program, Turn
 from benchmarks.kv.results import Outcome, ProgramResult, TurnResult, outcome_of
 from benchmarks.kv.traces import Scale
@@ -87,7 +87,7 @@ async def test_rounds_turn_the_order_of_arms_around_and_give_all_of_them_the_sam
     assert loads[0] == loads[1] == loads[2] != loads[3] == loads[4] == loads[5]
     assert loads[0].per_s == 2.5
     assert read_runs([out]) == ladder.runs
-    assert knees_of(ladder.runs) == {"swe": 2.0}
+    assert plan_of(out) == ladder.plan
 
 
 async def test_an_arm_that_cannot_be_run_is_told_of_once_and_left_out() -> None:
@@ -165,12 +165,3 @@ def test_intervals_of_equal_ratios_are_a_point_and_hold_the_ratio_of_unequal_one
     ratio, low, high = ratio_interval([(4.0, 2.0), (3.0, 2.0), (5.0, 2.0), (2.0, 2.0), (6.0, 2.0)])
     assert 1.0 <= low < ratio == 2.0 < high <= 3.0
     assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0]) == (1.0, 5.0)
-
-
-def test_knees_are_read_back_from_runs_of_any_load() -> None:
-    run = Run(Cell("bfcl", "1.5 x knee"), "s", 0, "stock", False, 1, 3.0, 0, "", outcome_of_one())
-    assert knees_of([run, replace(run, cell=Cell("bfcl", "2 x KV"), per_s=0.0)]) == {"bfcl": 2.0}
-
-
-def outcome_of_one() -> Outcome:
-    return outcome_of(Load((PROGRAM,), (0.0,), per_s=1.0), [_result(PROGRAM, 1.0)])
