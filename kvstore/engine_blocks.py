@@ -89,10 +89,13 @@ class EngineBlocks:
             if event.session is not None and place is not None:
                 self._note(event.session, place, block)
             parent, place = block, None if place is None else place + 1
-        if event.session in self._answered and self._bind_all(
-            self._answered[event.session], self._stored.get(event.session, {})
-        ):
-            del self._answered[event.session], self._stored[event.session]
+        if event.session is not None:
+            self._bind_answered(event.session)
+
+    def _bind_answered(self, session: str) -> None:
+        prompt, stored = self._answered.get(session), self._stored.get(session)
+        if prompt and stored and self._bind_all(prompt, stored):
+            del self._answered[session], self._stored[session]
 
     def _place_after(self, parent: BlockHash | None) -> int | None:
         if parent is None:

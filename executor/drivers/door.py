@@ -18,6 +18,7 @@ from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone
 from executor.door.limits import DoorLimits
 from executor.door.reading import Reading, read_call, with_answer
 from executor.door.tools import tools_asked
+from executor.drivers.kv_telling import follow_kv_events
 from executor.drivers.live_state import LiveState
 from executor.drivers.passing import Passing, Sink, read_all
 from executor.drivers.tasks import Tasks
@@ -86,6 +87,7 @@ class Door:
     async def __aenter__(self) -> "Door":
         self._watch = EngineWatch(self._engines, self._clock, self._told, self._tasks.spawn, lambda *_: None)
         await self._watch.start()
+        follow_kv_events((engine.spec for engine in self._engines.values()), self._now, self._post, self._tasks.spawn)
         self._live.start(self._tasks.spawn)
         return self
 

@@ -42,6 +42,7 @@ from executor.commands import (
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
 from executor.drivers.job_beliefs import JobBeliefs
+from executor.drivers.kv_telling import follow_kv_events
 from executor.drivers.ledger import Ledger
 from executor.drivers.live_job import LiveJob, answered_before, load_job, planned, submitted
 from executor.drivers.live_state import LiveState
@@ -140,6 +141,7 @@ class LiveDriver:
         self._writer = Writer(self._store, self._clock, self._fenced)
         self._watch = EngineWatch(self._engines, self._clock, self._post, self._tasks.spawn, self._revisions.note)
         await self._watch.start()
+        follow_kv_events(self._fleet, self._clock.now, self._post, self._tasks.spawn)
         if self._recall:
             await self._recall.start(self._tasks.spawn)
         self._states.start(self._tasks.spawn)

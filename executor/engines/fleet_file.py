@@ -15,6 +15,9 @@ revision = "2026-03"               # which weights these are, where the server d
 tensor_parallel = 2                # GPUs that hold one copy of the model; without it, as few as do
 profile = "a100.toml"              # what `halo engines profile` measured
 kv_tokens = 400000                 # room of its KV cache; a vLLM server is asked where this is not written
+kv_events = "tcp://gpu-host:5557"  # where a vLLM says what its KV cache holds (--kv-events-config, endpoint
+                                   # "tcp://*:5557"); needs the extra `kv-events`. Without it that is estimated
+kv_replay = "tcp://gpu-host:5558"  # its replay_endpoint: what was missed is asked for there
 warm_first = false                 # true for a server that shares a prefix only after the first call with it has ended
 
 [engine.options]
@@ -89,6 +92,8 @@ class _EngineTable(BaseModel):
     kv_tokens: int = 0
     warm_first: bool = False
     revision: str = ""
+    kv_events: str = ""
+    kv_replay: str = ""
     options: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -115,6 +120,8 @@ class _EngineTable(BaseModel):
             self.kv_tokens,
             self.warm_first,
             revision=self.revision,
+            kv_events=self.kv_events,
+            kv_replay=self.kv_replay,
         )
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -12,6 +13,8 @@ from planner.errors import Problem
 
 #: `package.module:function`, and no file name or Windows path.
 FUNCTION_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+#: Of a socket that somebody else bound.
+_ZMQ_ADDRESS = re.compile(r"tcp://[^*\s/]+:\d+|ipc://\S+")
 
 
 class _Strict(BaseModel):
@@ -76,6 +79,7 @@ def _complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:
         yield f"there is no kind {spec.kind!r}", f"choose one of {', '.join(OPTIONS)}"
         return
     yield from _address_complaints(spec)
+    yield from _kv_complaints(spec)
     yield from _option_complaints(spec)
 
 
@@ -88,6 +92,18 @@ def _address_complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:
         yield f"a {spec.kind} engine needs a url", 'write url = "http://host:port"'
     elif not is_http_url(spec.url):
         yield f"{spec.url!r} is no URL of an HTTP server", 'write url = "http://host:port"'
+
+
+def _kv_complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:
+    for name, address in (("kv_events", spec.kv_events), ("kv_replay", spec.kv_replay)):
+        if address and not _ZMQ_ADDRESS.fullmatch(address):
+            yield f"{name}: {address!r} is no address to connect to", f'write {name} = "tcp://host:port"'
+    if spec.kv_events and spec.kind != "vllm":
+        yield f"kv_events: a {spec.kind} engine publishes none", "leave it out"
+    if spec.kv_replay and not spec.kv_events:
+        yield "kv_replay is written without kv_events", "write kv_events as well"
+    if spec.kv_events and not all(map(find_spec, ("zmq", "msgspec"))):
+        yield "kv_events: the packages that read them are not installed", "pip install 'halo-orchestrator[kv-events]'"
 
 
 def _option_complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:

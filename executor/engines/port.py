@@ -24,7 +24,9 @@ class EngineSpec:
     measured to be; without it, it is believed to be as fast as its GPU kind. `kv_tokens` is the room of its KV cache; 0
     is not known. With `warm_first` a beginning of prompts that is not in its cache is computed by one call alone, and
     the others follow when that has ended: for engines that do not share what a running call computes. `revision` names
-    the weights behind its models, whatever the engine itself says of them: results are kept under it.
+    the weights behind its models, whatever the engine itself says of them: results are kept under it. At `kv_events` a
+    vLLM publishes what its KV cache takes in and gives up (ZMQ), and at `kv_replay` it repeats what was missed; without
+    them that is estimated.
     """
 
     id: EngineId
@@ -42,6 +44,8 @@ class EngineSpec:
     kv_tokens: int = 0
     warm_first: bool = False
     revision: str = ""
+    kv_events: str = ""
+    kv_replay: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What is believed of an engine's cache follows what the engine says: by KV events, and by what each answer had cached."""
+"""What is believed of an engine follows what it says: by KV events, and by what each answer had cached."""
 
 from dataclasses import dataclass
 

@@ -217,6 +217,17 @@ def test_a_fleet_file_may_tell_an_engines_kv_and_that_it_shares_late(tmp_path):
     assert told(fleet(tmp_path, engine + "kv_tokens = -1\n")) == ["engine 'a': kv_tokens is -1"]
 
 
+def test_an_engine_may_say_where_it_publishes_kv_events(tmp_path: Path) -> None:
+    engine = '[[engine]]\nid = "a"\nurl = "http://h:1"\n'
+    addresses = 'kv_events = "tcp://h:5557"\nkv_replay = "tcp://h:5558"\n'
+    (spec,) = read_fleet(fleet(tmp_path, engine + addresses))
+    assert (spec.kv_events, spec.kv_replay) == ("tcp://h:5557", "tcp://h:5558")
+    assert told(fleet(tmp_path, engine + 'kv_replay = "tcp://*:5558"\n')) == [
+        "engine 'a': kv_replay: 'tcp://*:5558' is no address to connect to",
+        "engine 'a': kv_replay is written without kv_events",
+    ]
+
+
 def test_everything_wrong_with_a_profile_is_told_with_its_engine(tmp_path):
     text = profile_toml(replace(PROFILES["A10"], blend=0.5, source='"quoted" é')) + "speed = 3\n"
     (tmp_path / "bad.toml").write_text(text, encoding="utf-8")
