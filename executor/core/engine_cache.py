@@ -56,6 +56,7 @@ class EngineCache:
         self._own_tokens = 0.0  # of the calls inside, beside the full blocks of their prompts
         self._watchers: dict[BlockName, dict[Watcher, None]] = {}
         self._blocks = EngineBlocks()
+        self._publishes = bool(spec.kv_events)
         self._tells_blocks = False  # by KV events, as far as they came without a gap
         self._tells_cached = False  # in its answers
         self._index = PrefixIndex(self._capacity(), shares_in_flight=not spec.warm_first)
@@ -134,7 +135,7 @@ class EngineCache:
         """The call, still inside, was answered: so much of its prompt the engine had."""
         if not usage.prompt_tokens or not work.prompt_tokens:
             return
-        if self._tells_blocks:
+        if self._publishes:  # what it says of this call may still be on its way
             name_tokens = BLOCK_TOKENS * usage.prompt_tokens / work.prompt_tokens
             self._blocks.answered(session, work.prefix, name_tokens, usage.prompt_tokens)
         self._tells_cached = self._tells_cached or usage.cached_tokens > 0

@@ -23,7 +23,8 @@ class Call:
 
 def cache(kv_tokens: int = KV_TOKENS) -> EngineCache:
     """Of an engine whose tokens are as long as estimated, so that its blocks are ours."""
-    made = EngineCache(EngineSpec(EngineId("e"), "vllm", ("m",), kv_tokens=kv_tokens))
+    spec = EngineSpec(EngineId("e"), "vllm", ("m",), kv_tokens=kv_tokens, kv_events="tcp://host:5557")
+    made = EngineCache(spec)
     made.learn(10**9, 10**9)
     return made
 
@@ -51,6 +52,14 @@ def test_a_block_is_cold_as_soon_as_the_engine_says_that_it_is_gone() -> None:
     assert one.match(prompt) == 7
     one.told([AllCleared()])
     assert one.match(prompt) == 0
+
+
+def test_what_it_says_may_come_after_the_answer() -> None:
+    one, prompt = cache(), names(100, 10)
+    answer(one, Call(prompt), 0)
+    one.told([stored(1, 10)])
+    one.told([BlocksRemoved((10,))])
+    assert one.match(prompt) == 9
 
 
 def test_an_engine_that_tells_may_hold_more_than_was_believed() -> None:

@@ -88,7 +88,7 @@ async def test_a_real_engine_tells_what_it_holds_and_what_it_gave_up(real_engine
         {"extra": extra, "kv_blocks": 136, "context_tokens": 4_096, "start_timeout_s": 900.0}
     )
     spec = replace(local.spec, kv_events=f"tcp://127.0.0.1:{events}", kv_replay=f"tcp://127.0.0.1:{replay}")
-    engine, cache, posted = VllmHttp(spec), EngineCache(spec), list[Told]()
+    cache, posted = EngineCache(spec), list[Told]()
 
     def post(told: Told) -> None:
         posted.append(told)
@@ -105,17 +105,20 @@ async def test_a_real_engine_tells_what_it_holds_and_what_it_gave_up(real_engine
         cache.leave(call)
         return call
 
-    await ask("before anybody listens", "It was a bright cold day in April. " * 10)
-    async with following(spec, post):
-        first = await ask("job/first", "The quick brown fox jumps over the lazy dog. " * 40)
-        await until(lambda: any(_is_of(told, "job/first") for told in posted))
-        assert any(_is_of(told, "before anybody listens") for told in posted), "replayed"
-        assert not any(isinstance(told, CacheUntold) for told in posted)
-        assert cache.match(first.prefix) == len(first.prefix)
-        for number in range(12):
-            await ask(f"job/{number}", f"Story {number} of another program is told here. " * 60)
-        await until(lambda: cache.match(first.prefix) == 0)
-    await engine.close()
+    engine = VllmHttp(spec)
+    try:
+        await ask("before anybody listens", "It was a bright cold day in April. " * 10)
+        async with following(spec, post):
+            first = await ask("job/first", "The quick brown fox jumps over the lazy dog. " * 40)
+            await until(lambda: any(_is_of(told, "job/first") for told in posted))
+            assert any(_is_of(told, "before anybody listens") for told in posted), "replayed"
+            assert not any(isinstance(told, CacheUntold) for told in posted)
+            assert cache.match(first.prefix) == len(first.prefix)
+            for number in range(12):
+                await ask(f"job/{number}", f"Story {number} of another program is told here. " * 60)
+            await until(lambda: cache.match(first.prefix) == 0)
+    finally:
+        await engine.close()
     assert any(isinstance(event, BlocksRemoved) for told in posted for event in getattr(told, "events", ()))
 
 
