@@ -38,11 +38,15 @@ class _StoredRow(msgspec.Struct, tag="BlockStored", array_like=True):
     block_size: int
     lora_id: int | None = None
     medium: str | None = None
+    lora_name: str | None = None
+    extra_keys: msgspec.Raw | None = None
+    group_idx: int | None = None
 
 
 class _RemovedRow(msgspec.Struct, tag="BlockRemoved", array_like=True):
     block_hashes: list[int | bytes]
     medium: str | None = None
+    group_idx: int | None = None
 
 
 class _ClearedRow(msgspec.Struct, tag="AllBlocksCleared", array_like=True):
@@ -84,7 +88,7 @@ def _event(raw: msgspec.Raw) -> KvEvent | None:
 def _value(event: _Stored | _Removed | _Cleared | _StoredRow | _RemovedRow | _ClearedRow) -> KvEvent | None:
     if isinstance(event, _Cleared | _ClearedRow):
         return AllCleared()
-    if event.medium not in _OWN or getattr(event, "group_idx", None):
+    if event.medium not in _OWN or event.group_idx:
         return None
     hashes = tuple(map(_hash, event.block_hashes))
     if isinstance(event, _Removed | _RemovedRow):

@@ -12,8 +12,11 @@ from planner.ir.tokens import CHARS_PER_TOKEN
 
 #: The room of an engine that does not tell.
 ASSUMED_KV_TOKENS = 400_000
-#: What of the KV the calls in flight may take together: answers grow, and estimates err.
+#: What of the KV may be taken before what is warm must give way: answers grow, and estimates err.
 KV_SHARE = 0.9
+#: What the calls inside may take together, in KVs: those that do not fit wait in the engine, so that no step is short for
+#: want of a call that is on its way. More would only take away their order.
+INSIDE_SHARE = 1.8
 #: A call waits for one that computes its beginning where that is at least so many blocks more than are there.
 WORTH_WAITING_BLOCKS = 4
 #: How far estimates are believed before the engine counted any prompt, and how soon old counts are forgotten.
@@ -93,12 +96,12 @@ class EngineCache:
         return self.warm_first and self._index.in_use(blocks) - self.match(blocks) >= WORTH_WAITING_BLOCKS
 
     def fits(self, work: CachedCall) -> bool:
-        """Whether the call fits beside those inside. One call alone always may."""
+        """Whether the call may join those inside. One call alone always may."""
         if not self.kv_tokens or not self._inside:
             return True
         new_blocks = len(work.prefix) - self._index.in_use(work.prefix)
         added = new_blocks * self._block_tokens + self._own(work)
-        return self.in_flight_tokens + added <= KV_SHARE * self.kv_tokens
+        return self.in_flight_tokens + added <= INSIDE_SHARE * self.kv_tokens
 
     def holds(self, blocks: int) -> bool:
         """Whether so many blocks fit beside the calls inside, so that nothing that is warm must give way to them."""
@@ -144,10 +147,11 @@ class EngineCache:
             self._index.was_gone(work.prefix[missing])
 
     def told(self, events: Sequence[KvEvent]) -> None:
-        """The engine says what it stored and what it removed: from now on that is no estimate."""
+        """The engine says what it stored and what it removed. Where it says for which program (vLLM from 0.32 on), what
+        it holds is no estimate from now on."""
         for event in events:
             self._index.drop(self._blocks.apply(event))
-        if not self._tells_blocks:
+        if not self._tells_blocks and any(getattr(event, "session", None) for event in events):
             self._tells_blocks = True
             self._index.resize(self._capacity())
 

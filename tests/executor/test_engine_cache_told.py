@@ -64,13 +64,20 @@ def test_what_it_says_may_come_after_the_answer() -> None:
 
 def test_an_engine_that_tells_may_hold_more_than_was_believed() -> None:
     told, estimated = cache(), cache()
-    told.told([])
     for start in range(100, 160, 10):
         told.told([stored(start, 10)])
         answer(told, Call(names(start, 10)), 0)
         answer(estimated, Call(names(start, 10)), 0)
     assert estimated.match(names(100, 10)) == 0
     assert told.match(names(100, 10)) == 10
+
+
+def test_an_engine_that_does_not_say_for_whom_is_estimated_still() -> None:
+    one = cache()
+    for start in range(100, 160, 10):
+        one.told([BlocksStored(names(start, 10), None, 32)])
+        answer(one, Call(names(start, 10)), 0)
+    assert one.match(names(100, 10)) == 0
 
 
 def test_when_something_it_said_was_lost_all_that_was_idle_is_unknown() -> None:
