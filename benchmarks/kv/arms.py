@@ -45,11 +45,13 @@ Settings = tuple[tuple[str, str | bool], ...]
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How the engine runs. `plugin` has the settings of `halo_vllm`; without it, the plugin is not loaded."""
+    """How the engine runs. `plugin` has the settings of `halo_vllm`; without it, the plugin is not loaded. With `door`,
+    clients speak to Halo's OpenAI door in front of it."""
 
     flags: Flags = Flags()
     by_priority: bool = False
     plugin: Settings | None = None
+    door: bool = False
 
 
 UNTOLD = Telling()
@@ -63,14 +65,16 @@ class Arm:
     tuned: bool = True
     by_priority: bool = False
     plugin: Settings | None = None
+    door: bool = False
     telling: Telling = UNTOLD
 
     def serving(self, tuned: Flags) -> Serving:
-        return Serving(tuned if self.tuned else Flags(), self.by_priority, self.plugin)
+        return Serving(tuned if self.tuned else Flags(), self.by_priority, self.plugin, self.door)
 
 
 STOCK, TUNED, PRIORITY, PAPER, OURS, ORACLE = "stock", "tuned", "priority", "paper TTL", "ours", "oracle"
 FIXED, AFTER, INFERRED, AGAIN = "fixed 2 s", "ours told after", "ours untold", "stock again"
+DOOR = "door"
 
 #: Continuum holds no program back and takes from the latest one; it knows only programs that name themselves.
 CONTINUUM: Settings = (("admission", False), ("order", "youngest"), ("infer", False))
@@ -81,6 +85,7 @@ ARMS = {
         Arm(STOCK, tuned=False),
         Arm(TUNED),
         Arm(PRIORITY, by_priority=True, telling=Telling(priority=True)),
+        Arm(DOOR, door=True, telling=Telling(Words.ID)),
         Arm(FIXED, plugin=(("rule", "fixed"), *CONTINUUM), telling=Telling(Words.TOOL)),
         Arm(PAPER, plugin=(("rule", "paper"), *CONTINUUM), telling=Telling(Words.TOOL)),
         Arm(OURS, plugin=(), telling=Telling(Words.TOOL)),
@@ -90,5 +95,5 @@ ARMS = {
         Arm(AGAIN, tuned=False),
     )
 }
-#: Told after the answer is as told with it, where the engine listens; it is asked for by name.
-LADDER = tuple(name for name in ARMS if name != AFTER)
+#: What the ladder runs unless told; the others are asked for by name.
+LADDER = tuple(name for name in ARMS if name not in (AFTER, DOOR))

@@ -1,4 +1,7 @@
-"""What a client tells the engine of a program, for each way of telling. The names are those `halo_vllm` reads."""
+"""What a client tells the engine of a program, for each way of telling.
+
+The names are those that `halo_vllm` reads; `session_id` is also vLLM's own, and Halo's door goes by it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +41,7 @@ def fields_for(program: Program, number: int, arrival_s: float, telling: Telling
     fields: dict[str, Any] = {"priority": round(arrival_s * 1000)} if telling.priority else {}
     if telling.words is Words.NOTHING or not program.hinted:
         return fields
-    told: dict[str, Any] = {"halo_program": f"{salt}/{program.id}"}
+    told: dict[str, Any] = {"session_id": f"{salt}/{program.id}"}
     if telling.words is not Words.ID and not telling.after:
         told |= _tool(program, number, telling)
     return fields | {"vllm_xargs": told}

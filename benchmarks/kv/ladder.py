@@ -15,6 +15,8 @@ Arms, each given the same programs in a round and an engine whose prefix cache i
 - `priority`: tuned, `--scheduling-policy priority`, and the client sends each program's arrival as the priority;
 - `fixed 2 s`, `paper TTL`: the plugin with the rules of Continuum, as released and as written (arXiv 2511.02230);
 - `ours`: the plugin with its own rule; `ours untold`: no hint sent, programs inferred from their prompts;
+- `ours told after` (only by name): each tool is told once the answer is there, as clients that parse it do;
+- `door` (only by name, not in virtual time): tuned vLLM without the plugin, behind `halo serve`;
 - `oracle`: the plugin told every pause beforehand;
 - `stock again`: the noise.
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from benchmarks.kv.lab import CannotRun, EngineSize
 from benchmarks.kv.programs import Load
 from benchmarks.kv.replay import replay
 from benchmarks.kv.results import ProgramResult
+from benchmarks.kv.served_door import DoorNotReady, ServedDoor
 from executor.engines.local_recipe import EngineNotRunning, EngineRecipe, free_port, recipe_in
 from executor.engines.local_vllm import LocalVllm
 
@@ -37,14 +39,16 @@ class RealLab:
     async def run(self, serving: Serving, load: Load, telling: Telling, salt: str) -> Sequence[ProgramResult]:
         engine = await self._engine(serving)
         await _forget(engine.recipe.url)
-        return await replay(load, engine.recipe.url, engine.recipe.served_name, telling, salt)
+        async with _address(serving, engine) as url:
+            return await replay(load, url, engine.recipe.served_name, telling, salt)
 
     async def close(self) -> None:
         await asyncio.gather(*(engine.stop() for engine in self._engines.values()))
         self._engines.clear()
 
     async def _engine(self, serving: Serving) -> LocalVllm:
-        """The one that runs so, now the latest used."""
+        """The one that runs so, with or without a door before it, now the latest used."""
+        serving = replace(serving, door=False)
         engine = self._engines.pop(serving, None)
         while engine is None and len(self._engines) >= self._alive:
             await self._engines.pop(next(iter(self._engines))).stop()
@@ -56,6 +60,23 @@ class RealLab:
                 raise CannotRun(str(problem)) from None
         self._engines[serving] = engine
         return engine
+
+
+@asynccontextmanager
+async def _address(serving: Serving, engine: LocalVllm) -> AsyncIterator[str]:
+    """Where clients speak to it. Each load has a door of its own, which knows of no programs before."""
+    if not serving.door:
+        yield engine.recipe.url
+        return
+    door = ServedDoor(engine.recipe.url, engine.recipe.log.with_suffix(".door.log"))
+    try:
+        await door.start()
+    except DoorNotReady as problem:
+        raise CannotRun(str(problem)) from None
+    try:
+        yield door.url
+    finally:
+        await door.stop()
 
 
 def recipe_of(serving: Serving, size: EngineSize, port: int) -> EngineRecipe:

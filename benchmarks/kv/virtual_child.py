@@ -29,6 +29,8 @@ def _answer(order: Order) -> list[ProgramResult] | str:
     flags = order.serving.flags
     if flags != Flags(flags.max_running, flags.step_tokens):
         return "virtual time knows neither a watermark nor a limit for long prefills"
+    if order.serving.door:
+        return "virtual time has no door"
     programs = tuple(_program(program, order.load, number) for number, program in enumerate(order.load.programs))
     client = _Client(order, {program.id: program for program in order.load.programs})
     try:
