@@ -1,0 +1,208 @@
+"""vLLM's scheduler with programs in it: `--scheduler-cls halo_vllm.Scheduler`.
+
+What is decided is decided in `halo_vllm.programs`; what is done is vLLM's own code, on queues in another order.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vllm.logger import init_logger
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.request_queue import SchedulingPolicy
+from vllm.v1.request import Request
+
+from halo_vllm import compat
+from halo_vllm.eviction import RankedFreeQueue
+from halo_vllm.pins import PinnedBlocks
+from halo_vllm.programs import Asked, Programs
+from halo_vllm.settings import read_settings
+from halo_vllm.waiting_queue import ProgramQueue
+
+logger = init_logger(__name__)
+
+
+class Scheduler(AsyncScheduler):
+    """vLLM's own scheduler until the first call that belongs to a program. From then on new programs wait until they
+    fit, calls go in program order, and the KV of programs that wait for a tool goes last.
+
+    Where this vLLM is not known, it stays vLLM's own scheduler, with one warning.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._clock: Callable[[], float] = time.monotonic
+        self._programs: Programs | None = None
+        self._kept: RankedFreeQueue | PinnedBlocks | None = None
+        self._queues: list[ProgramQueue] = []
+        self._unsorted = False
+        self._step: tuple[float, int] | None = None
+        problems = compat.problems(self)
+        if problems:
+            logger.warning("halo_vllm leaves vLLM's scheduler as it is: %s", "; ".join(problems))
+            return
+        settings = read_settings(_settings_of(self.vllm_config.additional_config))
+        capacity = self.cache_config.num_gpu_blocks * self.block_size // self.hash_block_size
+        self._programs = Programs(settings, capacity // len(self.kv_cache_config.kv_cache_groups), self.hash_block_size)
+
+    def use_clock(self, clock: Callable[[], float]) -> None:
+        """Seconds that never go back; for virtual time."""
+        self._clock = clock
+
+    def add_request(self, request: Request) -> None:
+        if self._programs is not None and request.request_id not in self.requests:
+            self._ask(self._programs, request)
+        super().add_request(request)
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        programs = self._programs
+        if programs is None:
+            return super().schedule(*args, **kwargs)
+        now_s = self._clock()
+        self._measure(programs, now_s)
+        if self._kept is not None:
+            self._prepare(programs, self._kept, now_s)
+        planned = super().schedule(*args, **kwargs)
+        while not planned.num_scheduled_tokens and self._relieve(programs, now_s):
+            planned = super().schedule(*args, **kwargs)
+        self._step = (now_s, planned.total_num_scheduled_tokens - len(planned.num_scheduled_tokens))
+        self._note_starts(programs, planned, now_s)
+        return planned
+
+    def halo_hint(self, hint: Mapping[str, Any]) -> bool:
+        """What a client tells between calls: `program`, `event` (tool_called, tool_finished, last_step, let_go), the
+        hints of `policy.hints`, and `cache_salt` where calls have one. False if the plugin is not at work."""
+        if self._programs is None:
+            return False
+        told = dict(hint)
+        name, event, tenant = (str(told.pop(field, "")) for field in ("program", "event", "cache_salt"))
+        gone = self._programs.hinted(tenant, name, event, told, self._clock())
+        if gone is not None and self._kept is not None:
+            self._kept.let_go(gone)
+        return True
+
+    def halo_stats(self) -> dict[str, float]:
+        """The plugin's counters; empty if it is not at work."""
+        if self._programs is None:
+            return {}
+        counters = self._programs.counters
+        kept = self._kept.kept_blocks if self._kept is not None else 0
+        counters.retained_share = kept / self.cache_config.num_gpu_blocks
+        counters.held_calls = sum(queue.held for queue in self._queues)
+        counters.break_even_s = self._programs.worth(1, 1).tstar_s
+        return counters.values()
+
+    def reset_prefix_cache(self, *args: Any, **kwargs: Any) -> bool:
+        if isinstance(self._kept, PinnedBlocks):
+            self._kept.let_all_go()
+        done = bool(super().reset_prefix_cache(*args, **kwargs))
+        if done and self._programs is not None and self._kept is not None:
+            self._kept.let_all_go()
+            self._programs.reset(self._clock())
+        return done
+
+    def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super()._preempt_request(request, *args, **kwargs)
+        if self._programs is not None:
+            self._programs.counters.preemptions += 1
+
+    def _free_blocks(self, request: Request) -> None:
+        if self._programs is not None:
+            self._finish(self._programs, request)
+        super()._free_blocks(request)
+
+    def _ask(self, programs: Programs, request: Request) -> None:
+        asked = Asked(
+            id=request.request_id,
+            chain=compat.chain_of(request),
+            tokens=compat.tokens_of(request),
+            tenant=request.cache_salt or "",
+            session=compat.session_of(request),
+            said=compat.said_of(request),
+        )
+        programs.asked(asked, self._clock())
+        if programs.awake and self._kept is None:
+            self._wake(programs)
+
+    def _wake(self, programs: Programs) -> None:
+        """The first program is here: from now on queues are in program order."""
+
+        self._kept = self._keeping(programs)
+        for name, queue in list(compat.waiting_queues(self)):
+            ordered = ProgramQueue(self._key, lambda request: not programs.is_held(request.request_id))
+            ordered.prepend_requests(queue)
+            setattr(self, name, ordered)
+            self._queues.append(ordered)
+
+    def _keeping(self, programs: Programs) -> RankedFreeQueue | PinnedBlocks:
+        pool = self.kv_cache_manager.block_pool
+        if programs.settings.keep == "pin":
+            return PinnedBlocks(pool)
+
+        def rank() -> list[str]:
+            return programs.order(self._clock())
+
+        def taken(program: str, blocks: int) -> None:
+            programs.lost(program, blocks, self._clock(), all_gone=not queue.kept_of(program))
+
+        queue = pool.free_block_queue = RankedFreeQueue(pool.free_block_queue, rank, taken)
+        return queue
+
+    def _relieve(self, programs: Programs, now_s: float) -> bool:
+        """Pins hold what the only calls there are need: the first in the order gives way."""
+        if not isinstance(self._kept, PinnedBlocks) or self.running or not any(self._queues):
+            return False
+        for program in programs.order(now_s):
+            if self._kept.let_go(program):
+                programs.relieved(program, now_s)
+                return True
+        return False
+
+    def _key(self, request: Request) -> tuple[int, ...]:
+        assert self._programs is not None
+        priority = request.priority if self.policy == SchedulingPolicy.PRIORITY else 0
+        return (priority, *self._programs.place(request.request_id))
+
+    def _prepare(self, programs: Programs, kept: RankedFreeQueue | PinnedBlocks, now_s: float) -> None:
+        for program in programs.expired(now_s):
+            kept.let_go(program)
+        idle = not self.running and not any(self._queues)
+        for request_id in programs.admitted(now_s, idle=idle):
+            for queue in self._queues:
+                queue.release(request_id)
+        if self._unsorted:
+            self.running.sort(key=self._key)
+            self._unsorted = False
+
+    def _note_starts(self, programs: Programs, planned: Any, now_s: float) -> None:
+        for request_id, cached_tokens in compat.first_starts(planned):
+            program = programs.started(request_id, cached_tokens, now_s)
+            if program is not None and self._kept is not None:
+                self._kept.let_go(program)
+            self._unsorted = self._kept is not None
+        self._unsorted = self._unsorted or (self._kept is not None and compat.has_resumed(planned))
+
+    def _measure(self, programs: Programs, now_s: float) -> None:
+        """A step lasted until the next one, if it left something to run: else the engine may have stood idle."""
+        if self._step is not None and self.running:
+            since_s, prefill_tokens = self._step
+            programs.prefill.step(prefill_tokens, now_s - since_s)
+        self._step = None
+
+    def _finish(self, programs: Programs, request: Request) -> None:
+        now_s = self._clock()
+        chain, tokens = compat.chain_of(request), compat.tokens_of(request)
+        outcome = programs.finished(request.request_id, chain, tokens, now_s, aborted=compat.is_aborted(request))
+        if outcome is None or self._kept is None:
+            return
+        if not outcome.keep:
+            self._kept.let_go(outcome.program)
+            return
+        self._kept.keep(outcome.program, compat.hashed_blocks(self, request))
+        for program, blocks in programs.over(now_s):
+            self._kept.give(program, blocks)
+
+
+def _settings_of(additional: object) -> Mapping[str, object]:
+    given = additional.get("halo", {}) if isinstance(additional, Mapping) else {}
+    return given if isinstance(given, Mapping) else {"halo": given}
