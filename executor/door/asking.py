@@ -5,6 +5,7 @@ from hashlib import blake2b
 from urllib.parse import quote
 
 from executor.engines.port import EngineSpec
+from halo_vllm.policy.hints import PROGRAM, Clamps
 from planner.ir.ids import ProgramId
 from planner.ir.values import Json
 
@@ -25,7 +26,8 @@ def engine_body(
     if spec.kind != "vllm":
         return asked
     asked.pop("session_id", None)  # it would come before the header
-    asked["vllm_xargs"] = {**(body.get("vllm_xargs") or {}), "session_id": engine_name(program)}
+    name = engine_name(program)
+    asked["vllm_xargs"] = {**(body.get("vllm_xargs") or {}), "session_id": name, PROGRAM: name}
     if salt is not None:
         asked["cache_salt"] = salted(salt, body.get("cache_salt"))
     if spec.options.get("priority_scheduling"):
@@ -44,8 +46,9 @@ def engine_headers(program: ProgramId, request_id: str) -> dict[str, str]:
 
 
 def engine_name(program: ProgramId) -> str:
-    """As engines know the program. What a header cannot hold is percent-encoded."""
-    return quote(program.encode("utf-8", "surrogatepass"), safe="/#:@[]")
+    """As engines know the program. What a header cannot hold is percent-encoded; a name that is too long is hashed."""
+    name, longest = quote(program.encode("utf-8", "surrogatepass"), safe="/#:@[]"), Clamps().longest_program
+    return name if len(name) <= longest else blake2b(name.encode(), digest_size=_SALT_BYTES).hexdigest()
 
 
 def salted(tenant: str, own: Json = None) -> str:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from executor.door.tools import ToolUse
 from executor.door.turns import Said
 from executor.engines.port import Failure, Usage
 from executor.events import CacheTold, CacheUntold, EngineBack, EngineLost, WakeUp
+from halo_vllm.policy.tools import ToolKey
 from kvstore.prefix_index import BlockName
 from kvstore.program_state import ProgramState
 from planner.ir.ids import ProgramId
@@ -44,7 +44,7 @@ class CallAnswered:
     call: CallNumber
     usage: Usage
     said: Said | None = None
-    tools: tuple[ToolUse, ...] = ()
+    tools: tuple[ToolKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from executor.door.tools import ToolUse
+from halo_vllm.policy.tools import ToolKey
 from kvstore.program_state import ProgramState
 from planner.ir.ids import EngineId, ProgramId
 
@@ -25,10 +25,10 @@ class Program:
     kept_until: float | None = None
     doing: str = "waiting"
     since: float = 0.0
-    tool: ToolUse | None = None
+    tool: ToolKey | None = None
     open_calls: int = 0
 
-    def become(self, doing: str, at: float, tool: ToolUse | None = None) -> None:
+    def become(self, doing: str, at: float, tool: ToolKey | None = None) -> None:
         self.doing, self.since, self.tool = doing, at, tool
 
     def move(self, engine: EngineId) -> None:
@@ -49,7 +49,7 @@ class Program:
             sequence=self.sequence,
             context_tokens=self.context_tokens,
             until=self.kept_until,
-            tool=self.tool.name if self.tool else "",
+            tool=self.tool.tool if self.tool else "",
             tool_arguments=self.tool.arguments if self.tool else "",
         )
 

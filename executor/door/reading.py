@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from executor.door.turns import Said, Talk, Text, answered_talk, talk_of, text_of_ids
 from executor.engines.prompts import prompt_text
 from executor.prompt_blocks import prompt_blocks
+from halo_vllm.policy.hints import PROGRAM
 from kvstore.prefix_index import BlockName
 from planner.ir.ids import ProgramId
 from planner.ir.tokens import CHARS_PER_TOKEN
@@ -15,7 +16,10 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 #: Names a client may give its program by, the first that is there counts.
 NAME_HEADERS = ("x-halo-program-id", "x-session-id", "x-dynamo-session-id")
-_NAME_FIELDS = (("metadata", "program_id"), ("vllm_xargs", "session_id"), ("vllm_xargs", "agent_id"))
+_NAME_FIELDS = (
+    ("metadata", "program_id"),
+    *(("vllm_xargs", name) for name in (PROGRAM, "session_id", "agent_id")),
+)
 #: How many of the last turns of a conversation another replica is asked for.
 LAST_TURNS = 8
 _LONGEST_NAME = 256

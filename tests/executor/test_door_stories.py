@@ -12,11 +12,11 @@ from executor.door.commands import DoorCommand, KeepState, NameTurn, Refuse, Sen
 from executor.door.core import DoorCore
 from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone, DoorEvent
 from executor.door.limits import DoorLimits
-from executor.door.tools import ToolUse
 from executor.door.turns import answered_talk, talk_of
 from executor.engines.port import EngineSpec, Failure, FailureClass, Usage
 from executor.events import EngineBack, EngineLost, WakeUp
 from executor.prompt_blocks import BLOCK_TOKENS
+from halo_vllm.policy.tools import ToolKey
 from kvstore.program_state import ProgramState
 from planner.ir.ids import EngineId, ProgramId
 
@@ -182,7 +182,7 @@ def test_after_a_while_a_conversation_is_forgotten() -> None:
 
 def test_between_turns_the_state_says_which_tool_runs_where_the_kv_is_and_until_when() -> None:
     story = Story(engine(kv_tokens=50_000))
-    commands = story.answered(story.call(ADA), usage=Usage(100, 20, 60), tools=(ToolUse("bash", "pytest"),))
+    commands = story.answered(story.call(ADA), usage=Usage(100, 20, 60), tools=(ToolKey("bash", "pytest"),))
     (state,) = states(commands)
     assert (state.doing, state.tool, state.tool_arguments, state.since) == ("tool", "bash", "pytest", story.now)
     assert (state.engine, state.turns, state.context_tokens, state.attained_tokens) == (A, 1, 120, 60)

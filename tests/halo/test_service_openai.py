@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from executor.engines.scripted import Scripted
 from executor.engines.synthetic import Synthetic
 from halo.settings import Bounds
 from kvstore.memory_state import MemoryStates
+from kvstore.program_state import ProgramState, StateUnavailable
 from planner.ir.ids import EngineId, ProgramId
 from tests.executor.stub_openai import StubOpenAI, delta, events, good, hang_up, silence, status
 
@@ -188,8 +189,49 @@ async def test_while_a_tool_runs_the_state_says_so() -> None:
         stub.next(good(text))
         await stand.api.post(CHAT, json=_call(), headers={"X-Session-ID": "p"})
         state = await _state_of(states, "p", "tool")
-    assert (state.tool, state.tool_arguments, state.engine, state.turns) == ("bash", "python", "stub", 1)
+    assert (state.tool, state.tool_arguments, state.engine, state.turns) == ("bash", "pytest", "stub", 1)
     assert (state.context_tokens, state.attained_tokens) == (15, 7)
+
+
+async def test_the_next_turn_may_come_to_another_replica() -> None:
+    states = MemoryStates()
+    async with door(states=states) as (ada, _), door(states=states) as (bob, at_bob):
+        named = await ada.api.post(CHAT, json=_call(), headers={"X-Session-ID": "p"})
+        inferred = await ada.api.post(CHAT, json=_call({"role": "user", "content": "who am I?"}))
+        before = await _state_of(states, "p", "pause")
+        said = inferred.json()["choices"][0]["message"]
+        await _state_of(states, inferred.headers["x-halo-program-id"], "pause")
+        again = await bob.api.post(CHAT, json=_call(), headers={"X-Session-ID": "p"})
+        longer = _call({"role": "user", "content": "who am I?"}, said, HELLO)
+        goes_on = await bob.api.post(CHAT, json=longer)
+        after = await _state_of(states, "p", "pause")
+    assert again.headers["x-halo-program-id"] == named.headers["x-halo-program-id"] == "p"
+    assert goes_on.headers["x-halo-program-id"] == inferred.headers["x-halo-program-id"]
+    assert after.sequence == before.sequence
+    assert len(at_bob.bodies) == 2
+
+
+class _Lost(MemoryStates):
+    """A Redis that is gone."""
+
+    async def load(self, program: ProgramId) -> ProgramState | None:
+        raise StateUnavailable("gone")
+
+    async def program_of_turn(self, names: Sequence[str]) -> ProgramId | None:
+        raise StateUnavailable("gone")
+
+    async def save(self, states: Sequence[ProgramState]) -> None:
+        raise StateUnavailable("gone")
+
+
+async def test_without_the_states_all_is_answered_and_this_replica_still_knows_its_programs() -> None:
+    async with door(states=_Lost()) as (stand, _):
+        first = await stand.api.post(CHAT, json=_call())
+        said = first.json()["choices"][0]["message"]
+        second = await stand.api.post(CHAT, json=_call(HELLO, said, HELLO))
+        named = await stand.api.post(CHAT, json=_call(), headers={"X-Session-ID": "p"})
+    assert first.headers["x-halo-program-id"] == second.headers["x-halo-program-id"]
+    assert named.status_code == 200
 
 
 async def test_tenants_have_caches_and_programs_of_their_own() -> None:
