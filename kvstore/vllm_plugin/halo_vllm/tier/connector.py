@@ -53,6 +53,7 @@ class HaloTier(KVConnectorBase_V1):
         self._scheduling = TierScheduling(self._folder, layout.block_tokens, time.monotonic)
         self._working: TierWorking | None = None
         self._unloaded: set[int] = set()
+        self._stored: TierMetadata | None = None
         # A block that vanished or is damaged must be computed, never end the request, which is vLLM's default.
         self._kv_transfer_config.kv_load_failure_policy = "recompute"
         _log.info("KV blocks are kept in %s, layout %s", folder_of(options), layout.fingerprint)
@@ -94,18 +95,27 @@ class HaloTier(KVConnectorBase_V1):
         rows = BlockRows(kv_caches, self._kv_cache_config.num_blocks)
         self._working = TierWorking(self._folder, self._vllm_config.parallel_config.rank, rows)
 
-    def handle_preemptions(self, kv_connector_metadata: KVConnectorMetadata) -> None:
-        """The first thing of a step: blocks that were freed at the end of the last one may be written in this one."""
-        assert isinstance(kv_connector_metadata, TierMetadata)
-        if self._working is not None:
-            self._working.store(kv_connector_metadata.transfers.stores)
+    def handle_preemptions(self, kv_connector_metadata: object) -> None:
+        """The first thing of a step: blocks that were freed at the end of the last one may be written in this one.
+
+        Earlier versions of vLLM call this with request ids: then they are taken when the metadata is bound.
+        """
+        if isinstance(kv_connector_metadata, TierMetadata):
+            self._store(kv_connector_metadata)
 
     def bind_connector_metadata(self, connector_metadata: KVConnectorMetadata) -> None:
         """Before the forward pass, which reads what is loaded here."""
         super().bind_connector_metadata(connector_metadata)
         assert isinstance(connector_metadata, TierMetadata)
+        self._store(connector_metadata)
         if self._working is not None:
             self._unloaded = self._working.load(connector_metadata.transfers.loads)
+
+    def _store(self, metadata: TierMetadata) -> None:
+        """Once for each step."""
+        if self._working is not None and metadata is not self._stored:
+            self._working.store(metadata.transfers.stores)
+            self._stored = metadata
 
     def get_block_ids_with_load_errors(self) -> set[int]:
         unloaded, self._unloaded = self._unloaded, set()
