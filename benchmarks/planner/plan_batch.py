@@ -326,7 +326,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--n", type=lambda text: text.split(","), default=["64"], help="rows, as in 16,64")
     parser.add_argument("--duplicates", type=some_of(tuple(DUPLICATES)), default=["natural"])
     parser.add_argument("--kv", type=some_of(KV), default=["tight"])
-    parser.add_argument("--arms", type=some_of(ARMS), default=[BASE, "halo", AGAIN], help="the first is the base")
+    parser.add_argument("--arms", type=some_of(ARMS), default=[BASE, "halo", AGAIN], help=f"{BASE} is the base")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--answer-tokens", type=int, default=24, help="where every free answer is cut, in all arms")
     parser.add_argument("--minutes", type=float, default=50.0, help="what does not fit is skipped, and said so")
@@ -335,7 +335,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the rows; each round has another")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--merge", type=Path, nargs="+", help="only print the table of these files")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if BASE not in arguments.arms:
+        parser.error(f"--arms must name {BASE!r}: speed-ups are against it")
+    return arguments
 
 
 if __name__ == "__main__":

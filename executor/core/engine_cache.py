@@ -14,8 +14,8 @@ from planner.ir.tokens import CHARS_PER_TOKEN
 ASSUMED_KV_TOKENS = 400_000
 #: What of the KV may be taken before what is warm must give way: answers grow, and estimates err.
 KV_SHARE = 0.9
-#: What the calls inside may take together, in KVs: those that do not fit wait in the engine, so that no step is short for
-#: want of a call that is on its way. More would only take away their order.
+#: What the calls inside may take together, in KVs: those that do not fit wait in the engine, so that no step is short
+#: for want of a call that is on its way. More would only take away their order.
 INSIDE_SHARE = 1.8
 #: A call waits for one that computes its beginning where that is at least so many blocks more than are there.
 WORTH_WAITING_BLOCKS = 4

@@ -7,6 +7,7 @@ import pytest
 from example_plans import generate, output
 
 from executor.commands import Dispatch, Prepare
+from executor.core.engine_cache import INSIDE_SHARE
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
 from executor.engines.port import EngineSpec, Usage
@@ -188,7 +189,7 @@ def test_an_earlier_job_goes_before_what_is_warm() -> None:
 
 def test_calls_in_flight_stay_within_the_kv_and_what_they_share_counts_once() -> None:
     room = PROMPT_TOKENS + 3 * OWN * BLOCK_TOKENS + 4 * ANSWER
-    window = replace(ENGINE, max_running=16, kv_tokens=int(room / 0.9) + 1)
+    window = replace(ENGINE, max_running=16, kv_tokens=int(room / INSIDE_SHARE) + 1)
     same, different = Line(window), Line(window)
     same.submit([prompt("a", own) for own in range(8)])
     different.submit([prompt(group, own) for own, group in enumerate("abcdefgh")])
