@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from executor.core.engine_cache import EngineCache
+from executor.core.fleet import Fleet
 from executor.engines.port import EngineSpec, Usage
+from executor.policy.routing import Choice, choose_engine
 from kvstore.kv_events import AllCleared, BlocksRemoved, BlocksStored
 from planner.ir.ids import EngineId
 
@@ -15,16 +17,25 @@ class Call:
     prefix: tuple[int, ...]
     output_tokens: int = 10
     own_kv_tokens: float = 0.0
+    model: str = "m"
+    engine: EngineId | None = None
+    load_s: float = 0.0
+    sent_at: float = 0.0
+    beside: int = 0
+    suspect: bool = False
 
     @property
     def prompt_tokens(self) -> int:
         return 32 * len(self.prefix) + 5
 
 
+def engine(name: str, kv_tokens: int = KV_TOKENS) -> EngineSpec:
+    return EngineSpec(EngineId(name), "vllm", ("m",), kv_tokens=kv_tokens, kv_events="tcp://host:5557")
+
+
 def cache(kv_tokens: int = KV_TOKENS) -> EngineCache:
     """Of an engine whose tokens are as long as estimated, so that its blocks are ours."""
-    spec = EngineSpec(EngineId("e"), "vllm", ("m",), kv_tokens=kv_tokens, kv_events="tcp://host:5557")
-    made = EngineCache(spec)
+    made = EngineCache(engine("e", kv_tokens))
     made.learn(10**9, 10**9)
     return made
 
@@ -105,3 +116,22 @@ def test_an_engine_that_never_tells_what_it_had_cached_corrects_nothing() -> Non
     answer(one, Call(talk), 0)
     answer(one, Call(talk), 0)
     assert one.match(names(100, 10)) == 10
+
+
+def test_a_call_goes_back_to_its_engine_only_while_the_engine_says_that_its_kv_is_there() -> None:
+    fleet = Fleet[Call]([engine("a"), engine("b")], breaker_failures=3)
+    prompt = names(100, 30)
+
+    def chosen() -> EngineId:
+        choice = choose_engine(fleet.offers(Call(prompt), fleet.serving("m")))
+        assert choice is not None
+        return choice.engine
+
+    call = Call(prompt)
+    fleet.enter(call, Choice(EngineId("b"), 1.0, ""), now=0.0)
+    fleet.learn(call, "p", Usage(call.prompt_tokens, 10), now=1.0)
+    fleet.leave(call)
+    fleet.caches[EngineId("b")].told([stored(1, 30)])
+    assert chosen() == "b"
+    fleet.caches[EngineId("b")].told([BlocksRemoved(names(1, 30))])
+    assert chosen() == "a"

@@ -15,8 +15,9 @@ from executor.engines.local_recipe import free_port
 from executor.engines.port import EngineSpec, GenerateRequest
 from executor.engines.vllm_http import VllmHttp
 from executor.events import CacheTold, CacheUntold
+from executor.journal import decode_events, encode_event
 from executor.prompt_blocks import prompt_blocks
-from kvstore.kv_events import BlocksRemoved, BlocksStored
+from kvstore.kv_events import AllCleared, BlocksRemoved, BlocksStored
 from planner.ir.ids import EngineId
 from planner.ir.plan import Sampling
 
@@ -65,6 +66,12 @@ async def test_events_come_with_the_programs_own_id() -> None:
                 break
     context.destroy(linger=0)
     assert posted[-1] == CacheTold(7.0, SPEC.id, (BlocksStored((5,), None, 32, "tenant/café"),))
+
+
+def test_a_journal_gives_back_what_was_told() -> None:
+    events = (BlocksStored((2**63 + 5, 6), None, 32, "p"), BlocksStored((7,), 6, 32), BlocksRemoved((5,)), AllCleared())
+    told = [CacheTold(1.0, SPEC.id, events), CacheUntold(2.0, SPEC.id)]
+    assert list(decode_events(map(encode_event, told))) == told
 
 
 @dataclass(eq=False)
