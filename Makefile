@@ -7,7 +7,7 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
   --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format engine test-engine bench lock clean
+.PHONY: help demo test check format engine test-engine clients bench lock clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,13 @@ engine: ## Build .venv-engine with the CPU vLLM, and a small model
 test-engine: $(VENV)/.dev engine ## Run the tests against the real CPU vLLM
 	$(BIN)/python scripts/test_services.py -- $(BIN)/python -m pytest -m engine $(ARGS)
 
+clients: .venv-clients/.done ## Install real clients (openai, LangChain, mini-swe-agent); `make test` then runs them too
+
+.venv-clients/.done: requirements/clients.txt
+	test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip --disable-pip-version-check install --quiet --require-hashes -r requirements/clients.txt
+	touch $@
+
 bench: $(VENV)/.dev ## Run the benchmarks; each prints a table and JSON
 	$(BIN)/python -m benchmarks.planning.scale
 	$(BIN)/python -m benchmarks.planner.cost_model
@@ -42,10 +49,10 @@ bench: $(VENV)/.dev ## Run the benchmarks; each prints a table and JSON
 
 lock: $(VENV)/.dev ## Pin the requirements anew, with hashes
 	$(PIP) pip-tools
-	cd requirements && for name in build base dev; do ../$(COMPILE) -o $$name.txt $$name.in; done
+	cd requirements && for name in build base dev clients; do ../$(COMPILE) -o $$name.txt $$name.in; done
 
 clean: ## Remove what make has made
-	rm -rf $(VENV) .venv-engine .engine build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-engine .venv-clients .engine build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.base: pyproject.toml requirements/build.txt requirements/base.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -22,12 +22,15 @@ def main() -> None:
     plain = chats.create(model=MODEL, messages=ASKED, max_tokens=8, temperature=0)
     again = chats.create(model=MODEL, messages=ASKED, max_tokens=8, temperature=0)
     stream = chats.create(model=MODEL, messages=ASKED, max_tokens=8, temperature=0, stream=True)
-    several = chats.create(model=MODEL, messages=ASKED, max_tokens=8, n=2, logprobs=True, top_logprobs=2)
+    own = {"ignore_eos": True}  # vLLM's, so that the length is known
+    several = chats.create(
+        model=MODEL, messages=ASKED, max_tokens=8, n=2, logprobs=True, top_logprobs=2, extra_body=own
+    )
     guided: Any = {"type": "json_schema", "json_schema": {"name": "limit", "schema": SCHEMA, "strict": True}}
     json_answer = chats.create(model=MODEL, messages=ASKED, max_tokens=48, response_format=guided)
     tool: Any = {"type": "function", "function": {"name": "look", "parameters": SCHEMA}}
     tools = chats.create(model=MODEL, messages=ASKED, max_tokens=8, tools=[tool])
-    text = client.completions.create(model=MODEL, prompt=[5, 6, 7, 8], max_tokens=4, logprobs=1)
+    text = client.completions.create(model=MODEL, prompt=[5, 6, 7, 8], max_tokens=4, logprobs=1, extra_body=own)
     seen = {
         "plain": plain.choices[0].message.content,
         "again": again.choices[0].message.content,
