@@ -24,7 +24,7 @@ MOST_BODY_BYTES = 16_384
 
 
 def register() -> None:
-    """Entry point `vllm.general_plugins`: utility calls reach an engine's methods by name, so these are such methods."""
+    """Entry point `vllm.general_plugins`: utility calls reach an engine's methods by name, so these become methods."""
     EngineCore.halo_hint = _hint
     EngineCore.halo_stats = _stats
 

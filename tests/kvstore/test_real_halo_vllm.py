@@ -1,0 +1,131 @@
+"""halo_vllm installed beside a real vLLM: programs run through it, its counters move, and answers stay the same."""
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import aiohttp
+import pytest
+
+from executor.engines.local_vllm import LocalVllm
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+#: 256 blocks of 32 tokens: two or three of the programs fit.
+SMALL = {"kv_blocks": 256, "context_tokens": 8_000}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plugin as `pip install` leaves it, entry points and all."""
+    source, target = tmp_path_factory.mktemp("source") / "halo_vllm", tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "kvstore" / "vllm_plugin", source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--target", str(target), str(source)], check=True)
+    return target
+
+
+@pytest.fixture(scope="module")
+def pair(real_engine_factory: Any, installed: Path) -> list[LocalVllm]:
+    """vLLM as it comes, and with the plugin."""
+    settings = {"PYTHONPATH": str(installed), "VLLM_PLUGINS": "halo"}
+    plugged = {**SMALL, "settings": settings, "extra": ("--scheduler-cls", "halo_vllm.Scheduler")}
+    return real_engine_factory(SMALL, plugged)
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        yield session
+
+
+async def complete(
+    session: aiohttp.ClientSession, engine: LocalVllm, prompt: list[int], **said: Any
+) -> tuple[list[int], int]:
+    """Sixteen greedy tokens, and how many of the prompt's were cached."""
+    body = {
+        "model": engine.recipe.served_name,
+        "prompt": prompt,
+        "max_tokens": 16,
+        "temperature": 0,
+        "ignore_eos": True,
+        "return_token_ids": True,
+        **({"vllm_xargs": said} if said else {}),
+    }
+    async with session.post(f"{engine.recipe.url}/v1/completions", json=body) as answer:
+        told = await answer.json()
+    return told["choices"][0]["token_ids"], told["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+
+async def stats(session: aiohttp.ClientSession, engine: LocalVllm) -> dict[str, float]:
+    async with session.get(f"{engine.recipe.url}/halo/stats") as answer:
+        return dict(await answer.json())
+
+
+async def hint(session: aiohttp.ClientSession, engine: LocalVllm, **told: Any) -> int:
+    async with session.post(f"{engine.recipe.url}/halo/hint", json=told) as answer:
+        return answer.status
+
+
+def words(seed: str, count: int) -> list[int]:
+    draw = Random(seed)
+    return [draw.randrange(3, 2_000) for _ in range(count)]
+
+
+async def run_program(session: aiohttp.ClientSession, engine: LocalVllm, name: str, turns: int = 3) -> int:
+    """Its tokens found in the cache, over all turns."""
+    prompt, found = words(name, 1_500), 0
+    for turn in range(turns):
+        last = int(turn == turns - 1)
+        answer, cached = await complete(session, engine, prompt, halo_program=name, halo_last=last)
+        found += cached
+        if not last:
+            assert await hint(session, engine, program=name, event="tool_called", halo_tool="search") == 202
+            await asyncio.sleep(0.2)
+            assert await hint(session, engine, program=name, event="tool_finished") == 202
+        prompt = [*prompt, *answer, *words(f"{name}/{turn}", 200)]
+    return found
+
+
+async def test_answers_one_at_a_time_are_those_of_vllm(pair: list[LocalVllm], session: aiohttp.ClientSession) -> None:
+    stock, plugged = pair
+    prompt = words("one at a time", 700)
+    for turn in range(3):
+        expected = await complete(session, stock, prompt)
+        assert await complete(session, plugged, prompt, halo_program="alone") == expected
+        prompt = [*prompt, *expected[0], *words(f"more {turn}", 100)]
+
+
+async def test_programs_run_and_what_was_kept_is_found(pair: list[LocalVllm], session: aiohttp.ClientSession) -> None:
+    _, plugged = pair
+    found = await asyncio.gather(*(run_program(session, plugged, f"program {number}") for number in range(6)))
+    counters = await stats(session, plugged)
+    assert counters["warm_resumes"] + counters["cold_resumes"] >= 12
+    assert counters["warm_resumes"] >= 6
+    assert sum(found) > 6 * 1_400
+    assert counters["hints"] == 24
+    assert counters["held_calls"] == 0
+    assert counters["break_even_s"] > 0
+
+
+async def test_counters_are_on_the_metrics_page(pair: list[LocalVllm], session: aiohttp.ClientSession) -> None:
+    _, plugged = pair
+    await asyncio.sleep(2.5)  # the page is brought up to date every two seconds
+    async with session.get(f"{plugged.recipe.url}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    programs = [line for line in lines if line.startswith("halo:programs")]
+    assert len(programs) == 1
+    assert float(programs[0].split()[-1]) >= 7
+
+
+async def test_hints_that_are_none_are_refused(pair: list[LocalVllm], session: aiohttp.ClientSession) -> None:
+    _, plugged = pair
+    assert await hint(session, plugged, program="x", event="explode") == 422
+    assert await hint(session, plugged, event="let_go") == 422
+    assert await hint(session, plugged, program="never heard of", event="let_go") == 202
