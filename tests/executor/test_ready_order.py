@@ -205,7 +205,7 @@ def test_one_call_alone_always_may() -> None:
 
 def test_the_room_of_an_engine_is_learnt_when_it_is_there() -> None:
     line = Line(replace(ENGINE, max_running=4))
-    line.tell(EngineBack(0.0, LEFT, kv_tokens=2 * PROMPT_TOKENS)).submit(interleaved("abcd", 1))
+    line.tell(EngineBack(0.0, LEFT, kv_tokens=PROMPT_TOKENS)).submit(interleaved("abcd", 1))
     assert line.rows == [0]
 
 
@@ -216,7 +216,7 @@ def test_the_fleet_file_knows_better_than_the_engine() -> None:
 
 
 def test_prompts_that_the_engine_counts_longer_take_more_of_its_room() -> None:
-    window = replace(ENGINE, max_running=8, kv_tokens=int(3.5 * PROMPT_TOKENS))
+    window = replace(ENGINE, max_running=8, kv_tokens=int(1.75 * PROMPT_TOKENS))
     line = Line(window).submit(interleaved("abcdefghijkl", 1))
     assert len(line.sent) == 3
     for number in range(6):
@@ -225,7 +225,7 @@ def test_prompts_that_the_engine_counts_longer_take_more_of_its_room() -> None:
 
 
 def test_expected_answers_are_learnt_so_that_more_calls_fit() -> None:
-    window = replace(ENGINE, max_running=8, kv_tokens=4096)
+    window = replace(ENGINE, max_running=8, kv_tokens=2048)
     line = Line(window)
     line.submit([prompt("a", own) for own in range(20)], stages=[ask(max_tokens=2000)])
     assert len(line.sent) == 1
