@@ -150,11 +150,7 @@ class Ladder:
             return await lab.run(arm.serving(self.flags), load, arm.telling, self._salt())
 
         knee = await find_knee(self._programs(trace, self.plan.programs, self.plan.seed), run, self.plan.seed)
-        tried = ", ".join(f"{rate:.3g}: {slower:.2f}" for rate, slower in knee.tried)
-        print(
-            f"{trace}: the knee is {knee.per_s:.3g} programs/s ({knee.alone_s:.2f} s alone; slowdowns {tried})",
-            flush=True,
-        )
+        print(f"{trace}: {knee}", flush=True)
         return knee.per_s
 
     async def _sweep(self, lab: Lab) -> None:

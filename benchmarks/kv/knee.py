@@ -18,15 +18,21 @@ Run = Callable[[Load], Awaitable[Sequence[ProgramResult]]]
 
 @dataclass(frozen=True, slots=True)
 class Knee:
-    """`alone_s` is the mean of programs that run one at a time; `tried` has the slowdown at each rate."""
+    """`alone_s` is the mean of programs that run one at a time; `tried` has the slowdown at each rate. Where none
+    reached twice that, `per_s` is the highest rate tried."""
 
     per_s: float
     alone_s: float
     tried: tuple[tuple[float, float], ...]
 
+    def __str__(self) -> str:
+        slowdowns = ", ".join(f"{rate:.3g}: {slower:.2f}" for rate, slower in self.tried)
+        reached = "" if self.tried[-1][1] > SLOWDOWN else " or above: too few programs to slow each other so much"
+        return f"the knee is {self.per_s:.3g} programs/s{reached} ({self.alone_s:.2f} s alone; slowdowns {slowdowns})"
 
-async def find_knee(programs: tuple[Program, ...], run: Run, seed: int, guess_per_s: float = 0.0) -> Knee:
-    """Doubtful only where the slowdown is not reached at any rate tried: then the highest rate tried."""
+
+async def find_knee(programs: tuple[Program, ...], run: Run, seed: int) -> Knee:
+    """Begins at the rate at which two programs are in the engine at any time, if each takes as long there as alone."""
     some = programs[::ALONE]
     alone = {result.id: result.completion_s for result in await run(closed_loop(some, 1))}
     alone_s = statistics.fmean(alone.values())
@@ -36,12 +42,15 @@ async def find_knee(programs: tuple[Program, ...], run: Run, seed: int, guess_pe
         tried[per_s] = _slowdown(await run(open_loop(programs, per_s, seed)), alone)
         return tried[per_s]
 
-    rate = guess_per_s or 2.0 / alone_s
+    in_engine_s = alone_s - statistics.fmean(program.pauses_s for program in some)
+    rate = 2.0 / max(in_engine_s, 0.1 * alone_s)
     above = await slowdown(rate) > SLOWDOWN
     for _ in range(LEAST_STEPS):
         rate = rate / FACTOR if above else rate * FACTOR
         if (await slowdown(rate) > SLOWDOWN) != above:
             break
+    else:
+        return Knee(_crossing(tried), alone_s, tuple(sorted(tried.items())))
     for _ in range(LAST_STEPS):
         await slowdown(_crossing(tried))
     return Knee(_crossing(tried), alone_s, tuple(sorted(tried.items())))

@@ -73,9 +73,16 @@ def plan(**changes: object) -> Plan:
 async def test_the_knee_is_where_programs_take_twice_as_long_as_alone() -> None:
     lab = QueueLab(full_per_s=4.0)
     programs = tuple(replace(PROGRAM, id=str(number)) for number in range(9))
-    knee = await find_knee(programs, lambda load: lab.run(Serving(), load, Telling(), ""), seed=1, guess_per_s=1.0)
+    knee = await find_knee(programs, lambda load: lab.run(Serving(), load, Telling(), ""), seed=1)
     assert knee.per_s == pytest.approx(4.0 * 0.5 ** (1 / 3), rel=0.02)
     assert knee.alone_s == pytest.approx(1.0)
+
+
+async def test_a_knee_that_is_not_reached_is_said_to_be_above() -> None:
+    lab = QueueLab(full_per_s=1e9)
+    knee = await find_knee((PROGRAM,), lambda load: lab.run(Serving(), load, Telling(), ""), seed=1)
+    assert knee.per_s == knee.tried[-1][0]
+    assert "or above" in str(knee)
 
 
 async def test_rounds_turn_the_order_of_arms_around_and_give_all_of_them_the_same_programs(tmp_path: Path) -> None:
