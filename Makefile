@@ -7,7 +7,7 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
   --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format engine test-engine clients bench lock clean
+.PHONY: help demo test check format engine test-engine test-virtual clients bench lock clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,11 @@ clients: .venv-clients/.done ## Install real clients (openai, LangChain, mini-sw
 	test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/pip --disable-pip-version-check install --quiet --require-hashes -r requirements/clients.txt
 	touch $@
+
+test-virtual: engine ## Run the tests that drive vLLM's own scheduler under a virtual clock
+	.venv-engine/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
+	  -r requirements/engine-test.txt
+	.venv-engine/bin/python -m pytest -o filterwarnings=default tests/kvstore/test_virtual_*.py $(ARGS)
 
 bench: $(VENV)/.dev ## Run the benchmarks; each prints a table and JSON
 	$(BIN)/python -m benchmarks.planning.scale

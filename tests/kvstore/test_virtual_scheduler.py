@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("vllm", reason="run with `make test-engine`: it needs .venv-engine's Python", exc_type=ImportError)
+pytest.importorskip("vllm", reason="run with `make test-virtual`: it needs .venv-engine's Python", exc_type=ImportError)
 
 from halo_vllm import compat
 from halo_vllm.settings import BadSettings

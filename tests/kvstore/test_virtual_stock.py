@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-pytest.importorskip("vllm", reason="run with `make test-engine`: it needs .venv-engine's Python", exc_type=ImportError)
+pytest.importorskip("vllm", reason="run with `make test-virtual`: it needs .venv-engine's Python", exc_type=ImportError)
 
 from halo_vllm.virtual_time.clients import Prioritised, Silent
 from halo_vllm.virtual_time.costs import StepCosts

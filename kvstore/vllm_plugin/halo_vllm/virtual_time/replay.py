@@ -79,7 +79,7 @@ class _Replaying:
 
     def _replay(self) -> Replay:
         results = tuple(self._results[program.key] for program in self._programs)
-        counters = getattr(self._engine.scheduler, "halo_stats", dict)()
+        counters: dict[str, float] = getattr(self._engine.scheduler, "halo_stats", dict)()
         first_s = min(result.program.arrival_s for result in results)
         return Replay(results, self._engine.now_s - first_s, self._engine.steps, tuple(counters.items()))
 
