@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import fields
@@ -27,9 +28,7 @@ CAPACITY_GIB = 0.03
 def folder() -> Iterator[Path]:
     path = Path(f"/dev/shm/halo-kv-test-{os.getpid()}")
     yield path
-    for file in sorted(path.rglob("*"), reverse=True):
-        file.rmdir() if file.is_dir() else file.unlink()
-    path.rmdir()
+    shutil.rmtree(path, ignore_errors=True)  # the engines still write there
 
 
 @pytest.fixture(scope="module")
