@@ -9,8 +9,10 @@ from planner.ir.ids import ContentKey, JobId, NodeRef
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """`owner` does the work while `done_by` is None; `uses_left` is None where the number of takers is not known, and
-    else counts those of the jobs in `counted`. Without an owner, an earlier process did it.
+    """`owner` does the work until `done_by` did; `uses_left` is None where the number of takers is not known, and else
+    counts those of the jobs in `counted`.
+
+    Thousands are kept: a finished one holds no work, which would hold its program.
     """
 
     key: ContentKey
@@ -20,7 +22,7 @@ class Entry:
     waiting: list[Work] = field(default_factory=list)
     done_by: NodeRef | None = None
     tools: tuple[str, ...] = ()
-    counted: set[JobId] = field(default_factory=set)
+    counted: tuple[JobId, ...] = ()
 
 
 class SharedWork:
@@ -44,7 +46,7 @@ class SharedWork:
     def own(self, key: ContentKey, work: Work, uses: int | None) -> None:
         """`work` will do what `key` names; others that come with the key wait for it."""
         assert key not in self._entries
-        self._entries[key] = Entry(key, work.program.job, work, uses, counted={work.program.job})
+        self._entries[key] = Entry(key, work.program.job, work, uses, counted=(work.program.job,))
         work.keys.append(key)
 
     def know(self, key: ContentKey, job: JobId, node: NodeRef) -> None:
@@ -57,14 +59,14 @@ class SharedWork:
         """The owner is done: the works that waited for it. The answer is kept from now on."""
         entry = self._entries[key]
         assert entry.owner is not None
-        entry.done_by, entry.tools = entry.owner.ref, tools
+        entry.done_by, entry.owner, entry.tools = entry.owner.ref, None, tools
         self._kept[key] = None
         return entry, _released(entry)
 
     def join(self, entry: Entry, job: JobId, uses: int | None) -> None:
         """A job asks for what another one's plan named too: as many uses more can come."""
         if entry.uses_left is not None and uses is not None and job not in entry.counted:
-            entry.counted.add(job)
+            entry.counted += (job,)
             entry.uses_left += uses
 
     def take(self, entry: Entry) -> bool:

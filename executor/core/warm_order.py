@@ -34,6 +34,7 @@ class Ready:
         self.gone = True
         for candidate in self.candidates:
             candidate.unwatch()
+        self.candidates.clear()  # a cycle: thousands of works would wait for the garbage collector
 
 
 class WarmOrder:
@@ -70,7 +71,7 @@ class WarmOrder:
             ready = candidate.ready
             if not ready.waits:
                 heapq.heappop(self._heap)
-            elif candidate.rank() > rank:
+            elif candidate.fell_below(rank):
                 heapq.heappop(self._heap)
                 self.push(candidate)
             elif self.cache.comes_warm(ready.work.prefix):
@@ -97,11 +98,22 @@ class _Candidate:
     watched: BlockName | None = None
 
     def rank(self) -> CallRank:
-        ready, order = self.ready, self.order
-        blocks = ready.work.prefix
-        warm = order.cache.match(blocks)
-        elsewhere = order.fleet.warmer_elsewhere(order.engine, ready.model, blocks, warm)
+        ready = self.ready
+        warm = self.order.cache.match(ready.work.prefix)
+        elsewhere = self._warmer_elsewhere(warm)
         return CallRank(-warm, elsewhere, -ready.left_s, ready.work.program.order.position, ready.arrival)
+
+    def fell_below(self, rank: CallRank) -> bool:
+        """Whether less is warm for the call than when it was ranked so, here or compared with other engines."""
+        blocks = self.ready.work.prefix
+        warm = self.order.cache.match(blocks)
+        if warm != -rank.cold or self.ready.work.program.order.position != rank.position:
+            return self.rank() > rank
+        return not rank.elsewhere and self._warmer_elsewhere(warm)
+
+    def _warmer_elsewhere(self, warm: int) -> bool:
+        order = self.order
+        return order.fleet.warmer_elsewhere(order.engine, self.ready.model, self.ready.work.prefix, warm)
 
     def watch(self, warm: int) -> None:
         blocks = self.ready.work.prefix

@@ -30,9 +30,10 @@ class LiveState:
         spawn(self._run())
 
     def save(self, command: SaveProgram) -> None:
-        state = ProgramState(
+        self._version += 1
+        self._newest[command.program] = ProgramState(
             program=command.program,
-            version=0,
+            version=self._version,
             node=command.node,
             doing=command.doing,
             since=time.time() - (self._clock.now() - command.since),
@@ -40,7 +41,6 @@ class LiveState:
             turns=command.turns,
             attained_tokens=command.attained_tokens,
         )
-        self.keep(state)
 
     def keep(self, state: ProgramState) -> None:
         """Its version is given here."""
