@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from halo_vllm.policy.hints import (
     ARGUMENTS,
+    CLASSES,
     ETA_S,
     LAST,
     OTHER_NAMES,
@@ -114,6 +115,14 @@ def test_hints_are_read_by_our_names_and_those_of_others() -> None:
     assert read_hints({"halo_turns_left": 0}, CLAMPS).last
 
 
+def test_who_knows_the_class_of_the_arguments_need_not_send_them() -> None:
+    said = {"halo_tool": ["Bash", "fetch", "search"], "halo_tool_class": ["sleep 2^3", "host.example"]}
+    tools = (ToolKey("bash", "sleep 2^3"), ToolKey("fetch", "host.example"), ToolKey("search"))
+    assert read_hints(said, CLAMPS).tools == tools
+    both = {"halo_tool": "bash", "halo_tool_arguments": "make", "halo_tool_class": 7}
+    assert read_hints(both, CLAMPS).tools == (ToolKey("bash", "make"),)
+
+
 def test_a_bad_hint_costs_that_hint_and_is_told_without_its_text() -> None:
     hints = read_hints({"halo_program": "x" * 999, "halo_eta_s": "soon", "halo_last": 3, "halo_ttl_s": 1.0}, CLAMPS)
     assert hints.ttl_s == 1.0
@@ -129,7 +138,7 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=30) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=20,
 )
-NAMES = st.sampled_from([PROGRAM, TOOL, ARGUMENTS, ETA_S, TTL_S, LAST, TURNS_LEFT, *OTHER_NAMES])
+NAMES = st.sampled_from([PROGRAM, TOOL, ARGUMENTS, CLASSES, ETA_S, TTL_S, LAST, TURNS_LEFT, *OTHER_NAMES])
 
 
 @given(st.dictionaries(NAMES, ANYTHING))

@@ -15,10 +15,10 @@ from vllm.logger import init_logger
 from vllm.v1.engine.core import EngineCore
 
 from halo_vllm.counters import Counters
+from halo_vllm.policy.hints import EVENTS, HINT_PATH, STATS_PATH
 
 logger = init_logger(__name__)
 
-EVENTS = ("tool_called", "tool_finished", "last_step", "let_go")
 READ_EVERY_S = 2.0
 MOST_BODY_BYTES = 16_384
 
@@ -51,8 +51,8 @@ class HaloEndpoint:
         self._reading: asyncio.Task[None] | None = None
 
     def attach_router(self, app: FastAPI) -> None:
-        app.add_api_route("/halo/hint", self.hint, methods=["POST"], status_code=202)
-        app.add_api_route("/halo/stats", self.stats, methods=["GET"])
+        app.add_api_route(HINT_PATH, self.hint, methods=["POST"], status_code=202)
+        app.add_api_route(STATS_PATH, self.stats, methods=["GET"])
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         self._engine = getattr(engine_client, "engine_core", None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from halo_vllm.counters import Counters
 from halo_vllm.policy.admission import Candidate, Limits, Room, Why, admissions
 from halo_vllm.policy.give_back import Caps, Holding, least_rank_first, over_caps, youngest_first
-from halo_vllm.policy.hints import Clamps, Hints, read_hints, scoped
+from halo_vllm.policy.hints import LAST_STEP, LET_GO, TOOL_FINISHED, Clamps, Hints, read_hints, scoped
 from halo_vllm.policy.identity import Context, Conversations
 from halo_vllm.policy.ledger import Ledger
 from halo_vllm.policy.meters import Mean, PrefillMeter, QueueingMeter
@@ -184,10 +184,10 @@ class Programs:
         self.counters.ignored_hints += len(hints.ignored)
         if program is None or program.waiting is None or program.pending:
             return None
-        if event == "last_step" or hints.last:
+        if event == LAST_STEP or hints.last:
             self._end(program, now_s)
             return program.key
-        if event == "let_go":
+        if event == LET_GO:
             return self._let_go(program, now_s)
         return self._reconsider(program, event, hints, now_s)
 
@@ -379,7 +379,7 @@ class Programs:
     def _reconsider(self, program: _Program, event: str, hints: Hints, now_s: float) -> str | None:
         assert program.waiting is not None
         waiting = program.waiting
-        if event == "tool_finished":
+        if event == TOOL_FINISHED:
             waiting = replace(waiting, eta_s=now_s - waiting.since_s)
         if hints.tools:
             self._learnt.durations.named(program.key, hints.tools, now_s)

@@ -5,15 +5,25 @@ from dataclasses import dataclass, replace
 from math import inf
 from types import MappingProxyType
 
-from halo_vllm.policy.tools import ToolKey, tool_key
+from halo_vllm.policy.tools import LONGEST_NAME, ToolKey, tool_key
 
 PROGRAM = "halo_program"
 TOOL = "halo_tool"
 ARGUMENTS = "halo_tool_arguments"
+CLASSES = "halo_tool_class"
 ETA_S = "halo_eta_s"
 TTL_S = "halo_ttl_s"
 LAST = "halo_last"
 TURNS_LEFT = "halo_turns_left"
+
+#: Between calls hints come as JSON, with `program`, `event`, and the `cache_salt` of the program's calls.
+HINT_PATH = "/halo/hint"
+STATS_PATH = "/halo/stats"
+TOOL_CALLED = "tool_called"
+TOOL_FINISHED = "tool_finished"
+LAST_STEP = "last_step"
+LET_GO = "let_go"
+EVENTS = (TOOL_CALLED, TOOL_FINISHED, LAST_STEP, LET_GO)
 
 OTHER_NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -61,7 +71,7 @@ def read_hints(said: Mapping[str, object], clamps: Clamps) -> Hints:
     Names that are no hints are other people's and passed over. A bad value costs that hint and no more. Never fails.
     """
     told = {OTHER_NAMES.get(name, name): value for name, value in said.items() if name in OTHER_NAMES}
-    told |= {name: value for name, value in said.items() if name in _READERS or name == ARGUMENTS}
+    told |= {name: value for name, value in said.items() if name in _READERS or name in (ARGUMENTS, CLASSES)}
     hints = Hints()
     ignored: list[str] = []
     for name, reader in _READERS.items():
@@ -94,12 +104,18 @@ def _program(hints: Hints, told: Mapping[str, object], clamps: Clamps) -> Hints:
 
 def _tools(hints: Hints, told: Mapping[str, object], clamps: Clamps) -> Hints:
     names = _list(told[TOOL])[: clamps.most_tools]
-    arguments = _list(told.get(ARGUMENTS))
     if not all(isinstance(name, str) for name in names):
         raise Unread("not a text or a list of texts")
-    with_arguments = zip(names, [*arguments, *[None] * len(names)], strict=False)
-    keys = (tool_key(str(name), argument) for name, argument in with_arguments if str(name).strip())
-    return replace(hints, tools=tuple(dict.fromkeys(keys)))
+    missing = [None] * len(names)
+    arguments, classes = ([*_list(told.get(field)), *missing] for field in (ARGUMENTS, CLASSES))
+    calls = zip(map(str, names), arguments, classes, strict=False)
+    return replace(hints, tools=tuple(dict.fromkeys(_key(*call) for call in calls if call[0].strip())))
+
+
+def _key(name: str, arguments: object, of_class: object) -> ToolKey:
+    """Who has read the arguments already tells their class; it is a name like any other."""
+    key = tool_key(name, arguments)
+    return ToolKey(key.tool, of_class[:LONGEST_NAME]) if isinstance(of_class, str) else key
 
 
 def _eta(hints: Hints, told: Mapping[str, object], clamps: Clamps) -> Hints:
