@@ -1,6 +1,6 @@
 """How good placements are, in the cost model's world: against a proven bound, the optimum of small cases, and others.
 
-    python -m benchmarks.planner.placement [--graphs 200] [--budget 0.1] [--rows 4096] [--out FILE.json]
+    python -m benchmarks.planner.placement [--graphs 200] [--seed-from 0] [--budget 0.1] [--rows 4096] [--out FILE.json]
 
 Everything is simulated: seconds are those of the cost model, and no figure says anything about a real engine.
 
@@ -113,8 +113,10 @@ class Scale:
 
 def main() -> int:
     arguments = _arguments()
-    graphs = list(_told(random_graphs(arguments.graphs, arguments.rows, arguments.budget), _graph_line))
-    smalls = list(small_cases(arguments.small))
+    graphs = list(
+        _told(random_graphs(_seeds(arguments, arguments.graphs), arguments.rows, arguments.budget), _graph_line)
+    )
+    smalls = list(small_cases(_seeds(arguments, arguments.small)))
     print("\n".join([*_graph_summary(graphs, arguments), *_small_summary(smalls), "", _workload_heading()]))
     workloads = list(_told(all_workloads(arguments.budget), _workload_line))
     print("\n".join(_workload_summary(workloads)))
@@ -130,14 +132,21 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--graphs", type=int, default=200, help="how many random DAGs")
     parser.add_argument("--small", type=int, default=60, help="how many small cases are tried to be solved exactly")
+    parser.add_argument(
+        "--seed-from", type=int, default=0, help="first seed of both; what was tuned was tuned on 0 to 199"
+    )
     parser.add_argument("--rows", type=int, default=4096, help="rows of each random DAG")
     parser.add_argument("--budget", type=float, default=0.1, help="seconds the search may take")
     parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
     return parser.parse_args()
 
 
-def random_graphs(count: int, rows: int, budget_s: float) -> Iterator[Graph]:
-    for seed in range(count):
+def _seeds(arguments: argparse.Namespace, count: int) -> range:
+    return range(arguments.seed_from, arguments.seed_from + count)
+
+
+def random_graphs(seeds: range, rows: int, budget_s: float) -> Iterator[Graph]:
+    for seed in seeds:
         random = np.random.default_rng(seed)
         engines, operators = int(random.choice([4, 8, 16, 32])), int(random.integers(5, 25))
         batches = min(192, max(8, -(-PIECES_AN_ENGINE * engines // operators)))
@@ -147,9 +156,9 @@ def random_graphs(count: int, rows: int, budget_s: float) -> Iterator[Graph]:
         yield Graph(seed, engines, operators, found.bound_s, found.gap, monotonic() - began)
 
 
-def small_cases(count: int) -> Iterator[Small]:
+def small_cases(seeds: range) -> Iterator[Small]:
     """Those that branch and bound can solve in 100,000 nodes."""
-    for seed in range(count):
+    for seed in seeds:
         random = np.random.default_rng(1000 + seed)
         operators, batches = int(random.integers(3, 6)), int(random.integers(1, 4))
         problem = random_problem(random, operators, random_fleet(random, int(random.integers(2, 4))), 256, batches)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations, permutations
-from math import inf
+from math import comb, inf
 
 from planner.placement.dispatch import Agenda, dispatched
 from planner.placement.problem import Problem
@@ -33,7 +33,14 @@ def epoch_rule(problem: Problem, seed: int) -> Schedule:
 
 def fine_epoch_rule(problem: Problem, seed: int) -> Schedule:
     """The same epochs, with rows pipelined in the problem's own micro-batches."""
-    placed = {o: (number, g) for number, epoch in enumerate(_Epochs(problem).best()) for o, g in epoch}
+    shop = Shop(problem)
+    return shop.replay(dispatched(shop, epochs_agenda(problem)))
+
+
+def epochs_agenda(problem: Problem, most_states: int = _MOST_STATES) -> Agenda:
+    """The epochs as an agenda; after so many sets of finished operators, each next epoch is the cheapest by itself."""
+    epochs = _Epochs(problem, most_states).best()
+    placed = {o: (number, g) for number, epoch in enumerate(epochs) for o, g in epoch}
     engines: list[list[int]] = []
     at_s: list[list[float]] = []
     for o, operator in enumerate(problem.operators):
@@ -41,8 +48,14 @@ def fine_epoch_rule(problem: Problem, seed: int) -> Schedule:
         number, g = placed.get(o, (before, _pool(problem, o)))
         engines.append([g] * problem.batches)
         at_s.append([float(number)] * problem.batches)
-    shop = Shop(problem)
-    return shop.replay(dispatched(shop, Agenda(engines, at_s, patience=0.0)))
+    return Agenda(engines, at_s, patience=0.0)
+
+
+def epoch_choices(problem: Problem) -> int:
+    """How many sets of operators the widest epoch is chosen from: what looking for epochs costs."""
+    asking = sum(operator.model is not None for operator in problem.operators)
+    engines = sum(min(engine.load_s, default=inf) < inf for engine in problem.engines)
+    return comb(asking, min(asking // 2, engines))
 
 
 def _pool(problem: Problem, o: int) -> int:
@@ -62,8 +75,8 @@ class _State:
 
 
 class _Epochs:
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
+    def __init__(self, problem: Problem, most_states: int) -> None:
+        self._problem, self._most_states = problem, most_states
         self._asking = [o for o, operator in enumerate(problem.operators) if operator.model is not None]
         self._engines = [g for g, engine in enumerate(problem.engines) if min(engine.load_s, default=inf) < inf]
         self._before = [self._asked_before(o) for o in range(len(problem.operators))]
@@ -93,7 +106,7 @@ class _Epochs:
         best: tuple[float, _Epoch] = (inf, ())
         for epoch in self._choices(state):
             cost = self._cost(state, epoch, number)
-            if cost < best[0] and self._states < _MOST_STATES:
+            if cost < best[0] and self._states < self._most_states:
                 cost += self._best(_after(state, epoch), number + 1)[0]
             best = min(best, (cost, epoch))
         return best

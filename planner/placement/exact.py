@@ -2,7 +2,7 @@
 
 Finish to start, like the evaluator (`planner.placement.replay`): pieces are put behind one another by start, and a
 branch ends where what is there, the remaining work, or the longest remaining path cannot beat the best schedule known.
-For tests and for saying how good the search is: a dozen pieces are many.
+For small jobs, and for saying how good the search is: a dozen pieces are many.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,15 @@ _TIE = 1e-9
 
 def exact(problem: Problem, known: Schedule, most_nodes: int = 200_000) -> Schedule | None:
     """A schedule with the least makespan, `known` where nothing beats it; `None` where `most_nodes` do not suffice."""
+    best, optimal = polished(problem, known, most_nodes)
+    return best if optimal else None
+
+
+def polished(problem: Problem, known: Schedule, most_nodes: int) -> tuple[Schedule, bool]:
+    """The best of `known` and what `most_nodes` find; and whether nothing can beat it."""
     search = _Search(problem, known, most_nodes)
     search.branch(0.0)
-    return search.best if search.nodes >= 0 else None
+    return search.best, search.nodes >= 0
 
 
 class _Search:

@@ -7,6 +7,7 @@ and every schedule in which nothing could start earlier without a change of orde
 """
 
 from collections.abc import Sequence
+from itertools import starmap
 from math import inf
 
 from planner.placement.problem import Problem
@@ -40,7 +41,13 @@ class Shop:
 
     def replay(self, pieces: Sequence[Piece]) -> Schedule:
         """The schedule of all micro-batches in this order, in which parents come first."""
-        return _Replay(self, pieces).run()
+        found = self.replay_within(pieces, inf)
+        assert found
+        return found
+
+    def replay_within(self, pieces: Sequence[Piece], most_s: float) -> Schedule | None:
+        """The same, and nothing where its makespan exceeds `most_s`: which takes less time to say."""
+        return _Replay(self, pieces).run(most_s)
 
 
 class _Replay:
@@ -52,35 +59,40 @@ class _Replay:
         self._ended = [[0.0] * shop.problem.batches for _ in shop.problem.operators]
         self._loads: list[Load] = []
 
-    def run(self) -> Schedule:
+    def run(self, most_s: float) -> Schedule | None:
         shop, ended, free, resident = self._shop, self._ended, self._free, self._resident
-        runs: list[Run] = []
+        parents, model_of, piece_s, lag_s = shop.parents, shop.model_of, shop.piece_s, shop.lag_s
+        runs: list[tuple[int, int, int, float, float]] = []
         last = 0.0
         for position, (o, batch, engine) in enumerate(self._pieces):
             ready = 0.0
-            for parent in shop.parents[o]:
+            for parent in parents[o]:
                 ready = max(ready, ended[parent][batch])
             g = self._quickest(o, ready) if engine == ANY else engine
-            model = shop.model_of[o]
+            model = model_of[o]
             if model >= 0 and model not in resident[g]:
                 self._load(g, model, position)
-            start = max(free[g], ready)
-            free[g] = end = start + shop.piece_s[o][g]
-            ended[o][batch] = end + shop.lag_s[o][g]
-            last = max(last, ended[o][batch])
-            runs.append(Run(o, batch, g, start, end))
-        return Schedule(tuple(runs), tuple(self._loads), last)
+            start = free[g] if free[g] > ready else ready
+            free[g] = end = start + piece_s[o][g]
+            ended[o][batch] = answered = end + lag_s[o][g]
+            if answered > last:
+                last = answered
+                if last > most_s:
+                    return None
+            runs.append((o, batch, g, start, end))
+        return Schedule(tuple(starmap(Run, runs)), tuple(self._loads), last)
 
     def _quickest(self, o: int, ready: float) -> int:
         """The engine on which the answers are there first; of equals, the one that is done with it first."""
-        shop, model = self._shop, self._shop.model_of[o]
-        best, least = -1, (inf, inf)
+        shop, free, resident, model = self._shop, self._free, self._resident, self._shop.model_of[o]
+        piece_s, lag_s = shop.piece_s[o], shop.lag_s[o]
+        best, least_s, least_end = -1, inf, inf
         for g in shop.able[o]:
-            there = model < 0 or model in self._resident[g]
-            start = max(ready, self._free[g] if there else self._free[g] + shop.load_s[g][model])
-            end = start + shop.piece_s[o][g]
-            if (end + shop.lag_s[o][g], end) < least:
-                best, least = g, (end + shop.lag_s[o][g], end)
+            start = free[g] if model < 0 or model in resident[g] else free[g] + shop.load_s[g][model]
+            end = (ready if ready > start else start) + piece_s[g]
+            answered = end + lag_s[g]
+            if answered < least_s or (answered == least_s and end < least_end):
+                best, least_s, least_end = g, answered, end
         return best
 
     def _load(self, g: int, model: int, position: int) -> None:

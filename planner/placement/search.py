@@ -5,7 +5,7 @@ last), or moves an operator forward or back, and evaluates the outcome. Rounds a
 without a clock the same problem and seed always give the same schedule.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,12 +40,17 @@ class Countdown:
 
     def __init__(self, budget: Budget) -> None:
         self._clock, self._left = budget.clock, budget.rounds
+        self._seconds = budget.seconds
         self._until = budget.clock() + budget.seconds if budget.clock else 0.0
 
     def spent(self) -> bool:
         """Whether no further round may begin; asking takes one away."""
         self._left -= 1
-        return self._left < 0 or (self._clock is not None and self._clock() >= self._until)
+        return self._left < 0 or self.late()
+
+    def late(self, kept: float = 0.0) -> bool:
+        """Whether no more than this share of the time is left; never without a clock."""
+        return self._clock is not None and self._clock() >= self._until - kept * self._seconds
 
 
 def improved(shop: Shop, schedule: Schedule, countdown: Countdown, seed: int, good_s: float = 0.0) -> Schedule:
@@ -71,11 +76,15 @@ class _Search:
         )
         self._opening = list(_OPENING)
         self._here = self.best = schedule
+        self._here_in_time = _in_time(schedule)
 
     def round(self) -> None:
-        found = self._shop.replay(self._free_share(*self._opening.pop(0)) if self._opening else self._any_move()())
-        if found.makespan_s <= self.best.makespan_s * (1 + _WORSE * self._random.random() ** 2):
-            self._here = found
+        pieces = self._free_share(*self._opening.pop(0)) if self._opening else self._any_move()()
+        most_s = self.best.makespan_s * (1 + _WORSE * self._random.random() ** 2)
+        found = self._shop.replay_within(pieces, most_s)
+        if found is None:
+            return
+        self._here, self._here_in_time = found, _in_time(found)
         if found.makespan_s <= self.best.makespan_s:
             self.best = found
 
@@ -86,7 +95,7 @@ class _Search:
         """What starts between these shares of the makespan."""
         first, last = start * self._here.makespan_s, end * self._here.makespan_s
         return [
-            (run.operator, run.batch, ANY if first <= run.start_s < last else run.engine) for run in self._in_time()
+            (run.operator, run.batch, ANY if first <= run.start_s < last else run.engine) for run in self._here_in_time
         ]
 
     def _free_stretch(self) -> list[Piece]:
@@ -96,7 +105,7 @@ class _Search:
         some = self._random.random(len(self._shop.room)) < self._random.choice((0.3, 0.6, 1.0))
         return [
             (run.operator, run.batch, ANY if start <= run.start_s < start + length and some[run.engine] else run.engine)
-            for run in self._in_time()
+            for run in self._here_in_time
         ]
 
     def _free_operator(self) -> list[Piece]:
@@ -104,7 +113,7 @@ class _Search:
         share = self._random.choice((0.1, 0.5, 1.0))
         return [
             (r.operator, r.batch, ANY if r.operator == o and self._random.random() < share else r.engine)
-            for r in self._in_time()
+            for r in self._here_in_time
         ]
 
     def _free_last(self) -> list[Piece]:
@@ -113,7 +122,7 @@ class _Search:
         start = self._random.uniform(0, self._here.makespan_s)
         return [
             (run.operator, run.batch, ANY if run.engine == last and run.start_s >= start else run.engine)
-            for run in self._in_time()
+            for run in self._here_in_time
         ]
 
     def _shift(self) -> list[Piece]:
@@ -167,8 +176,9 @@ class _Search:
     def _any_operator(self) -> int:
         return int(self._random.integers(len(self._shop.parents)))
 
-    def _in_time(self) -> Iterator[Run]:
-        return iter(sorted(self._here.runs, key=lambda run: (run.start_s, run.operator, run.batch)))
+
+def _in_time(schedule: Schedule) -> list[Run]:
+    return sorted(schedule.runs, key=lambda run: (run.start_s, run.operator, run.batch))
 
 
 def in_order(shop: Shop, at_s: Sequence[Sequence[float]], engines: Sequence[Sequence[int]]) -> list[Piece]:

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.placement.baselines import BASELINES
 from planner.placement.bound import lower_bound
 from planner.placement.dispatch import dispatched
 from planner.placement.exact import exact
 from planner.placement.phases import phases_of
+from planner.placement.pinned import PinnedSearch
 from planner.placement.problem import Engine, Model, Operator, Problem
 from planner.placement.replay import Shop
 from planner.placement.schedule import Schedule
@@ -113,6 +115,48 @@ def test_bound_below_exact_below_found_and_found_is_near_exact(problem: Problem)
     check(problem, best)
     assert found.bound_s <= best.makespan_s + CLOSE
     assert best.makespan_s <= found.schedule.makespan_s <= 1.1 * best.makespan_s
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems(), st.integers(0, 5))
+def test_no_simple_rule_does_better_however_small_the_budget(problem: Problem, seed: int) -> None:
+    found = solved(problem, Budget(rounds=0), seed)
+    for name in BASELINES.keys() - {"epochs, m=2", "epochs, fine"}:
+        assert found.schedule.makespan_s <= BASELINES[name](problem, seed).makespan_s + CLOSE, name
+
+
+@settings(max_examples=20, deadline=None)
+@given(problems(), st.integers(0, 5))
+def test_nor_do_epochs_in_our_own_micro_batches_where_there_is_time(problem: Problem, seed: int) -> None:
+    found = solved(problem, Budget(rounds=25), seed)
+    assert found.schedule.makespan_s <= BASELINES["epochs, fine"](problem, seed).makespan_s + CLOSE
+
+
+@settings(max_examples=30, deadline=None)
+@given(problems(), st.integers(0, 5))
+def test_operators_that_are_not_split_keep_the_rules_and_each_on_one_engine(problem: Problem, seed: int) -> None:
+    shop, search = Shop(problem), PinnedSearch(problem, seed)
+    search.improve(20, late=lambda: False)
+    schedule = shop.replay(dispatched(shop, search.agenda()))
+    check(problem, schedule)
+    assert len({(run.operator, run.engine) for run in schedule.runs}) == len(problem.operators)
+
+
+@settings(max_examples=30, deadline=None)
+@given(problems(), st.floats(0.5, 1.5))
+def test_a_replay_within_some_time_is_the_same_or_nothing(problem: Problem, share: float) -> None:
+    shop, order = Shop(problem), by_critical_path(problem)
+    whole = shop.replay(order)
+    most_s = share * whole.makespan_s
+    assert shop.replay_within(order, most_s) == (whole if whole.makespan_s <= most_s else None)
+
+
+@settings(max_examples=25, deadline=None)
+@given(problems(operators=3, engines=2, batches=2))
+def test_small_jobs_are_solved_to_the_end(problem: Problem) -> None:
+    found = solved(problem, Budget(rounds=0))
+    best = exact(problem, found.schedule, most_nodes=1_000)
+    assert best is None or found.schedule.makespan_s == pytest.approx(best.makespan_s)
 
 
 def two_in_a_row(engines: int, models: tuple[int, int] = (0, 0), resident: tuple[int, ...] = (0, 1)) -> Problem:
