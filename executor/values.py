@@ -354,9 +354,14 @@ def _call(
     )
 
 
+#: What most calls ask for beside their prompt.
+_PLAIN = ordered_json([None, [], False])
+
+
 def _call_key(request: GenerateRequest, prompt: str) -> ContentKey:
     """Equal keys, equal answers: everything the engine sees is in it, and whether the answer is taken as a turn's."""
-    asked = ordered_json([request.schema, request.tools, request.is_turn])
+    plain = request.schema is None and not request.tools and not request.is_turn
+    asked = _PLAIN if plain else ordered_json([request.schema, request.tools, request.is_turn])
     return ContentKey(_digest("call", request.model, _sampling_text(request.sampling), asked, prompt))
 
 

@@ -50,9 +50,10 @@ def _holds(state: State) -> bool:
 
 
 def _dispatch_calls(state: State, model: str, calls: ReadyCalls, *, as_planned: bool = False) -> None:
-    while (views := state.fleet.with_room(model)) and (frontiers := calls.frontiers()):
-        if not _send_one(state, model, frontiers, views, as_planned=as_planned):
-            break
+    while views := state.fleet.with_room(model):
+        frontiers = calls.frontiers()
+        if not frontiers or not _send_one(state, model, frontiers, views, as_planned=as_planned):
+            return
     if not state.fleet.serves(model):
         _wait_for_engines(state, model, calls)
 

@@ -55,6 +55,8 @@ class EngineCache:
         self.warm_first = spec.warm_first
         self._estimated = PRIOR_TOKENS
         self._counted = PRIOR_TOKENS * CHARS_PER_TOKEN / (profile.chars_per_token if profile else CHARS_PER_TOKEN)
+        #: The engine's tokens for each estimated one.
+        self.scale = self._counted / self._estimated
         self._inside = 0
         self._own_tokens = 0.0  # of the calls inside, beside the full blocks of their prompts
         self._watchers: dict[BlockName, dict[Watcher, None]] = {}
@@ -63,11 +65,6 @@ class EngineCache:
         self._tells_blocks = False  # by KV events, as far as they came without a gap
         self._tells_cached = False  # in its answers
         self._index = PrefixIndex(self._capacity(), shares_in_flight=not spec.warm_first)
-
-    @property
-    def scale(self) -> float:
-        """The engine's tokens for each estimated one."""
-        return self._counted / self._estimated
 
     @property
     def in_flight_tokens(self) -> float:
@@ -131,8 +128,10 @@ class EngineCache:
         self._counted += counted
         if self._estimated > REMEMBERED_TOKENS:
             self._estimated, self._counted = self._estimated / 2, self._counted / 2
-        if abs(self._index.capacity - self._capacity()) > WORTH_RESIZING * self._index.capacity:
-            self._index.resize(self._capacity())
+        self.scale = self._counted / self._estimated
+        capacity = self._capacity()
+        if abs(self._index.capacity - capacity) > WORTH_RESIZING * self._index.capacity:
+            self._index.resize(capacity)
 
     def found(self, work: CachedCall, session: str, usage: Usage) -> None:
         """The call, still inside, was answered: so much of its prompt the engine had."""
@@ -142,8 +141,10 @@ class EngineCache:
             name_tokens = BLOCK_TOKENS * usage.prompt_tokens / work.prompt_tokens
             self._blocks.answered(session, work.prefix, name_tokens, usage.prompt_tokens)
         self._tells_cached = self._tells_cached or usage.cached_tokens > 0
+        if not self._tells_cached:
+            return
         missing = int(usage.cached_tokens / self._block_tokens) + SURELY_GONE_BLOCKS
-        if self._tells_cached and missing < len(work.prefix):
+        if missing < len(work.prefix):
             self._index.was_gone(work.prefix[missing])
 
     def told(self, events: Sequence[KvEvent]) -> None:

@@ -90,7 +90,8 @@ class Fleet(Generic[CallT]):
         self.inside[choice.engine][work] = None
         self.caches[choice.engine].enter(work)
         work.sent_at, work.beside = now, view.running + 1
-        self._put(replace(view, running=view.running + 1, load_s=view.load_s + work.load_s, exclusive=work.suspect))
+        load_s = view.load_s + work.load_s
+        self._put(_loaded(view, view.running + 1, load_s, view.slowness, exclusive=work.suspect))
         self._retry_tokens = min(RETRY_TOKENS, self._retry_tokens + RETRY_EARNED)
 
     def leave(self, work: CallT) -> EngineView:
@@ -101,7 +102,7 @@ class Fleet(Generic[CallT]):
         load_s = view.load_s - work.load_s if view.running > 1 else 0.0
         slowness = self.corrections[engine].factor
         work.engine = None
-        return self._put(replace(view, running=view.running - 1, load_s=load_s, exclusive=False, slowness=slowness))
+        return self._put(_loaded(view, view.running - 1, load_s, slowness))
 
     def learn(self, work: CallT, session: str, usage: Usage, now: float) -> None:
         """The engine, which knew the call's program as `session`, counted the tokens of the call, and the call is done.
@@ -179,6 +180,11 @@ class Fleet(Generic[CallT]):
     def _put(self, view: EngineView) -> EngineView:
         self.views[view.spec.id] = view
         return view
+
+
+def _loaded(view: EngineView, running: int, load_s: float, slowness: float, *, exclusive: bool = False) -> EngineView:
+    """`replace`, in a third of the time: it is done twice for every call."""
+    return EngineView(view.spec, view.up, running, load_s, exclusive, view.failures, view.trips, slowness)
 
 
 def _by_model(engines: Sequence[EngineSpec]) -> dict[str, list[EngineId]]:

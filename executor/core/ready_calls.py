@@ -48,7 +48,8 @@ class ReadyCalls:
             waiting = [frontier for frontier in self._frontiers[self._keys[0]].values() if not frontier.empty]
             if waiting:
                 return waiting
-            del self._frontiers[heapq.heappop(self._keys)]
+            for frontier in self._frontiers.pop(heapq.heappop(self._keys)).values():
+                frontier.close()
         return ()
 
 
@@ -121,6 +122,11 @@ class Frontier:
         self._leave(ready)
         return ready.work
 
+    def close(self) -> None:
+        """It is empty and will not be asked again."""
+        for order in self._warm.values():
+            order.close()
+
     def any(self) -> Ready:
         ready = self.choosy() or self._first_by_path()
         assert ready is not None, "no call waits"
@@ -132,7 +138,8 @@ class Frontier:
         return self._by_age[0] if self._by_age else None
 
     def _first_by_path(self) -> Ready | None:
-        self._refill()
+        if self._rest:
+            self._refill()
         while self._by_path and not self._by_path[0][3].waits:
             self._leave(heapq.heappop(self._by_path)[3])
             self._refill()
@@ -180,9 +187,10 @@ class Frontier:
     def _all_fits(self, engine: EngineId) -> bool:
         """Whether no order among these calls could change what is warm for them: then programs go by what is left of
         them. With several engines the order also decides where a beginning is computed."""
-        if len(self._fleet.serving(self._model)) > 1 or self._fleet.caches[engine].warm_first:
+        cache = self._fleet.caches[engine]
+        if cache.warm_first or not cache.holds(len(self._near_blocks)):
             return False
-        return self._fleet.caches[engine].holds(len(self._near_blocks))
+        return len(self._fleet.serving(self._model)) <= 1
 
     def _order(self, engine: EngineId) -> WarmOrder:
         order = self._warm.get(engine)

@@ -82,6 +82,10 @@ class WarmOrder:
             heapq.heappush(self._heap, entry)
         return found
 
+    def close(self) -> None:
+        """Let go of all: each call that was ranked here knows this order, a cycle."""
+        self._heap.clear()
+
     def tidy(self, most: int) -> None:
         """Let go of calls that left, where they are many."""
         if len(self._heap) > most:

@@ -13,6 +13,8 @@ from executor.policy.retry import Tries
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId, StageId
 from planner.ir.plan import Agent, Generate, Plan, Stage, ToolSpec
 
+_NO_TRIES = Tries()
+
 
 class Role(Enum):
     """What a node does. An agent's turns are CALLs and its tools TOOLs of their own."""
@@ -63,7 +65,7 @@ class Work:
     index: int = -1  # of its stage in the frame; -1 for a result, an agent's turns and their tools
     life: Life | None = None
     attempt: int = 0
-    tries: Tries = field(default_factory=Tries)
+    tries: Tries = _NO_TRIES
     # sharing
     keys: list[ContentKey] = field(default_factory=list)
     waits_for: ContentKey | None = None

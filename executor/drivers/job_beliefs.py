@@ -1,6 +1,6 @@
 """What is believed of each job that runs here: read when it begins, and kept with it before anything it gives."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from executor.beliefs import Beliefs, answered, decode_beliefs, encode_beliefs
@@ -32,7 +32,7 @@ class JobBeliefs:
         if (found := self._unwritten.get(job)) is not None:
             self._unwritten[job] = replace(found, experience=replace(found.experience, chars_per_token=chars_per_token))
 
-    def to_write(self, job: JobId) -> Iterator[JobBelieved]:
+    def to_write(self, job: JobId) -> JobBelieved | None:
         """What of it is to be written with the job's first write: once, and no transaction of its own."""
-        if (found := self._unwritten.pop(job, None)) is not None:
-            yield JobBelieved(encode_beliefs(found))
+        found = self._unwritten.pop(job, None)
+        return None if found is None else JobBelieved(encode_beliefs(found))

@@ -1,7 +1,7 @@
 """What each node took to do, and when, so that it can be stored with its output and told when sharing saved it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from executor.engines.port import Usage
 from executor.store.port import NO_WORK, SavedProgram, Times, Work
@@ -105,6 +105,7 @@ def _done_before(saved: SavedProgram) -> dict[str, Done]:
 def _whole(done: Mapping[str, Done], path: str) -> Done:
     """What a node took, with all that is inside it."""
     if path in done:
-        return replace(done[path], times=None)
+        own = done[path]
+        return Done(own.work, own.engine, own.tools)
     inside = [part.work for name, part in done.items() if name.startswith(insides(path))]
     return Done(sum(inside, NO_WORK))

@@ -216,25 +216,29 @@ class LiveDriver:
             self._perform(command)
 
     def _perform(self, command: Command) -> None:
-        match command:
+        match command:  # those of every call first
             case Prepare():
                 self._prepare(command)
-            case Decide() | Settle():
-                self._inbox.append(self._values.answer(command, self._clock.now()))
-            case TakeShared(node=node, key=key):
-                self._ledger.take(node, key)
-                self._values.apply(command)
+            case Dispatch(engine=engine):
+                running = Running(command.node, command.attempt)
+                self._tasks.begin(running, self._call(running, engine))
+            case SaveNode():
+                self._save_node(command)
+            case SaveProgram():
+                self._states.save(command)
             case KeepShared(node=node, key=key):
                 self._ledger.keep(node, key)
                 self._values.apply(command)
             case ForgetShared(key=key):
                 self._ledger.forget(key)
                 self._values.apply(command)
+            case TakeShared(node=node, key=key):
+                self._ledger.take(node, key)
+                self._values.apply(command)
+            case Decide() | Settle():
+                self._inbox.append(self._values.answer(command, self._clock.now()))
             case OpenFrame() | UseFallback():
                 self._values.apply(command)
-            case Dispatch(engine=engine):
-                running = Running(command.node, command.attempt)
-                self._tasks.begin(running, self._call(running, engine))
             case RunTool(spec=spec):
                 running = Running(command.node, command.attempt)
                 self._tasks.begin(running, self._tool(running, spec))
@@ -242,10 +246,6 @@ class LiveDriver:
                 self._tasks.abort(node, attempt)
             case HandOver():
                 self._hand_over(command)
-            case SaveNode():
-                self._save_node(command)
-            case SaveProgram():
-                self._states.save(command)
             case BeginProgram():
                 self._begin_program(command)
             case FinishProgram():
@@ -269,8 +269,10 @@ class LiveDriver:
 
     def _looks_up(self, event: Prepared) -> bool:
         """Whether the node waits until it is known what an earlier job gave."""
+        if self._reuse is None:
+            return False
         job = self._job_of(event.node).contents.record
-        return self._reuse is not None and self._reuse.look_up(event, job, lambda found: self._looked_up(event, found))
+        return self._reuse.look_up(event, job, lambda found: self._looked_up(event, found))
 
     def _looked_up(self, event: Prepared, found: CachedResult | None) -> None:
         if found is not None:
@@ -443,7 +445,7 @@ class LiveDriver:
             job.ended.set_exception(_taken_over(job.claim.job))
 
     def _write(self, job: LiveJob, write: Write) -> None:
-        for first in self._beliefs.to_write(job.claim.job):
+        if (first := self._beliefs.to_write(job.claim.job)) is not None:
             self._writer.add(job.claim, first)
         self._writer.add(job.claim, write)
 

@@ -7,6 +7,9 @@ from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_ORDERED = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 #: JSON as Python holds it. Recursive aliases cost more than they tell here, so this is documentation.
 Json = Any
 
@@ -30,13 +33,13 @@ def value(cls: type[T]) -> type[T]:
 
 def canonical_json(data: Json) -> str:
     """One text for one value: sorted keys, no spaces. Raises `TypeError` or `ValueError` for what JSON cannot hold."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(data)
 
 
 def ordered_json(data: Json) -> str:
     """One text for one value whose names keep their order, as in a JSON schema: an engine that decodes under it writes
     the answer's fields in that order. Raises as `canonical_json` does."""
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ORDERED.encode(data)
 
 
 def parse_json(text: str) -> Json:
