@@ -24,11 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
 from benchmarks.batch import workflows
 from executor.engines.port import EngineSpec
 from halo.batch.run import Batch, Running, run_batch
+from halo.event_loop import run_process
 from halo.sdk.workflow import Workflow
 from halo.wiring import CacheChoice
 from planner.ir.ids import EngineId
@@ -106,7 +105,7 @@ def run_case(name: str, calls: int) -> Point:
         batch = _batch(case, rows, Path(folder))
         ran: list[float] = []
         began, before = time.perf_counter(), _cpu_s()
-        summary = _on_uvloop(lambda: run_batch(batch, watch=_timed(ran)))
+        summary = run_process(run_batch(batch, watch=_timed(ran)))
         cpu_s, all_s = _cpu_s() - before, time.perf_counter() - began
     assert summary.succeeded == rows, summary
     made, saved = summary.usage["calls"], summary.usage["saved_calls"]
@@ -144,11 +143,6 @@ def _timed(ran: list[float]) -> Callable[[Running], Any]:
             ran.append(time.perf_counter() - began)
 
     return watch
-
-
-def _on_uvloop(work: Callable[[], Any]) -> Any:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work())
 
 
 def _cpu_s() -> float:

@@ -84,7 +84,7 @@ def run(
     from halo.batch.cache_file import users_cache
     from halo.batch.errors import BatchStopped
     from halo.batch.run import Batch
-    from halo.event_loop import run_async
+    from halo.event_loop import run_process
     from halo.sdk.find import find_workflow
 
     limits = Limits() if max_active is None else Limits(active_programs=max_active)
@@ -94,7 +94,7 @@ def run(
             found = find_workflow(workflow)
             engines = engines_for(found, engine, model, fleet)
             batch = Batch(found, rows, out, engines, resume, limit, limits, journal, explain, results)
-            summary = run_async(_run(batch))
+            summary = run_process(_run(batch))
     except BatchStopped as stopped:
         say(f"{stopped}; to go on:\n  {resume_command(sys.argv)}")
         raise typer.Exit(INTERRUPTED) from None

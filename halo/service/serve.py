@@ -20,7 +20,7 @@ from executor.drivers.door import Door
 from executor.engines.fleet_file import read_fleet
 from executor.engines.port import EngineSpec
 from executor.store.result_cache import CacheBounds
-from halo.event_loop import run_async
+from halo.event_loop import run_process
 from halo.leases import LeaseKeeper, LeaseTimes
 from halo.prices import read_prices
 from halo.service.app import make_app
@@ -58,7 +58,7 @@ def serve(settings: Settings, engines: Sequence[EngineSpec] | None = None, tell:
     if engines is None:
         engines = read_fleet(settings.fleet) if settings.fleet else ()
     with listener(settings) as listening:
-        code = run_async(_serve(settings, catalog, engines, listening, tell))
+        code = run_process(_serve(settings, catalog, engines, listening, tell))
     _leave_hanging_tools(code)
     return code
 
