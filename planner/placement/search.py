@@ -7,6 +7,7 @@ without a clock the same problem and seed always give the same schedule.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -61,6 +62,19 @@ def improved(shop: Shop, schedule: Schedule, countdown: Countdown, seed: int, go
     return search.best
 
 
+def drained(shop: Shop, schedule: Schedule, shares: Sequence[float], late: Callable[[], bool]) -> Schedule:
+    """With engines chosen anew from each of these shares of the makespan on, where that ends earlier, until it is late.
+
+    Most is to be gained where pipelines drain.
+    """
+    best = schedule
+    for start in shares:
+        if late():
+            break
+        best = shop.replay_within(_freed(_in_time(best), start * best.makespan_s, inf), best.makespan_s) or best
+    return best
+
+
 class _Search:
     def __init__(self, shop: Shop, schedule: Schedule, random: np.random.Generator) -> None:
         self._shop, self._random = shop, random
@@ -94,9 +108,7 @@ class _Search:
     def _free_share(self, start: float, end: float) -> list[Piece]:
         """What starts between these shares of the makespan."""
         first, last = start * self._here.makespan_s, end * self._here.makespan_s
-        return [
-            (run.operator, run.batch, ANY if first <= run.start_s < last else run.engine) for run in self._here_in_time
-        ]
+        return _freed(self._here_in_time, first, last)
 
     def _free_stretch(self) -> list[Piece]:
         """A stretch of time, on all engines or on some."""
@@ -175,6 +187,11 @@ class _Search:
 
     def _any_operator(self) -> int:
         return int(self._random.integers(len(self._shop.parents)))
+
+
+def _freed(runs: Sequence[Run], first_s: float, last_s: float) -> list[Piece]:
+    """Any engine for what starts between these times."""
+    return [(run.operator, run.batch, ANY if first_s <= run.start_s < last_s else run.engine) for run in runs]
 
 
 def _in_time(schedule: Schedule) -> list[Run]:

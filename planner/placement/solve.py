@@ -14,7 +14,7 @@ from planner.placement.pinned import PinnedSearch
 from planner.placement.problem import Problem
 from planner.placement.replay import Shop
 from planner.placement.schedule import Schedule
-from planner.placement.search import Budget, Countdown, improved
+from planner.placement.search import Budget, Countdown, drained, improved
 from planner.placement.start import agenda_of, by_critical_path, operator_by_operator, refined
 
 _MANY = 60  # operators: beyond, there is always something to do, and phases would take longer than they gain
@@ -27,7 +27,8 @@ _FAR = 1.15  # who is that far from the best is not followed
 _CHEAP_CHOICES = 20  # of operators for an epoch: the published rule takes some milliseconds
 _EPOCH_CHOICES = 2_000  # with no more states than told next, less than a tenth of a second
 _EPOCH_STATES = 1_000
-_KEPT = 0.45  # of the time is for local search
+_DRAINS = (0.9, 0.7, 0.35)  # of the makespan: from where on engines of a start are chosen anew
+_KEPT = 0.2  # of the time is for local search
 _SMALL = 16  # micro-batches in all: those are searched exhaustively as far as that does not take long
 _SMALL_ROUNDS = 40
 _SMALL_NODES = 1_500
@@ -66,7 +67,8 @@ def _best_start(shop: Shop, bound: Bound, countdown: Countdown, seed: int) -> Sc
     few = len(shop.problem.operators) <= _MANY
     best = _best_of_rules(shop, seed)
     if few:
-        best = _by_phases(shop, bound, _SPARES[0], best)
+        best = drained(shop, best, _DRAINS, countdown.late)
+        best = _by_phases(shop, bound, countdown, _SPARES[0], best)
     for start in _further(shop, bound, countdown, seed) if few else ():
         if countdown.spent() or countdown.late(_KEPT):
             return best
@@ -92,7 +94,7 @@ _Start = Callable[[Schedule], Schedule]
 
 def _further(shop: Shop, bound: Bound, countdown: Countdown, seed: int) -> Iterator[_Start]:
     """More starts, those first that are worth most: where lags rule, there is little to share out."""
-    phases = [partial(_by_phases, shop, bound, spare) for spare in _SPARES[1:]]
+    phases = [partial(_by_phases, shop, bound, countdown, spare) for spare in _SPARES[1:]]
     whole = [partial(_cheap_epochs, shop), partial(_whole, shop, countdown, seed)]
     if critical_path_s(shop.problem) < _LAGS_RULE * bound.seconds:
         yield from (*phases, *whole)
@@ -135,9 +137,9 @@ def _better(one: Schedule, other: Schedule) -> Schedule:
     return other if other.makespan_s < one.makespan_s else one
 
 
-def _by_phases(shop: Shop, bound: Bound, spare: int, best: Schedule) -> Schedule:
+def _by_phases(shop: Shop, bound: Bound, countdown: Countdown, spare: int, best: Schedule) -> Schedule:
     agenda = agenda_of(shop, phases_of(shop.problem, bound.seconds, spare))
-    return shop.replay_within(dispatched(shop, agenda), best.makespan_s) or best
+    return _better(best, drained(shop, shop.replay(dispatched(shop, agenda)), _DRAINS, countdown.late))
 
 
 def _from_coarse(shop: Shop, batches: int, seed: int, best: Schedule) -> Schedule:

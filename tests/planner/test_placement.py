@@ -15,7 +15,7 @@ from planner.placement.pinned import PinnedSearch
 from planner.placement.problem import Engine, Model, Operator, Problem
 from planner.placement.replay import Shop
 from planner.placement.schedule import Schedule
-from planner.placement.search import Budget
+from planner.placement.search import Budget, drained
 from planner.placement.solve import solved
 from planner.placement.start import agenda_of, by_critical_path
 
@@ -149,6 +149,17 @@ def test_a_replay_within_some_time_is_the_same_or_nothing(problem: Problem, shar
     whole = shop.replay(order)
     most_s = share * whole.makespan_s
     assert shop.replay_within(order, most_s) == (whole if whole.makespan_s <= most_s else None)
+
+
+@settings(max_examples=30, deadline=None)
+@given(problems())
+def test_choosing_the_engines_of_the_end_anew_keeps_the_rules_and_never_ends_later(problem: Problem) -> None:
+    shop = Shop(problem)
+    row_by_row = shop.replay(by_critical_path(problem, row_wise=True))
+    found = drained(shop, row_by_row, (0.9, 0.3), late=lambda: False)
+    check(problem, found)
+    assert found.makespan_s <= row_by_row.makespan_s
+    assert drained(shop, row_by_row, (0.9, 0.3), late=lambda: True) == row_by_row
 
 
 @settings(max_examples=25, deadline=None)
