@@ -7,10 +7,11 @@ from executor.drivers.recall import Fixed, Recall, fixed_work
 from executor.drivers.revisions import Revisions
 from executor.engines.port import GenerateRequest
 from executor.events import Prepared
+from executor.requests import ToolRequest
 from executor.store.port import JobRecord, Work
 from executor.store.result_cache import CachedResult
 from executor.tools import ToolRunner
-from executor.values import ToolRequest, Values
+from executor.values import Values
 from planner.ir.ids import NodeRef, ProgramId
 
 
