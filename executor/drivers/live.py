@@ -8,11 +8,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from itertools import islice
 
 import structlog
 
-from executor.beliefs import encode_corrections
 from executor.child_process import ToolFailed
 from executor.clock import Clock
 from executor.commands import (
@@ -44,8 +42,10 @@ from executor.core.scheduler import Scheduler
 from executor.drivers.job_beliefs import JobBeliefs
 from executor.drivers.kv_telling import follow_kv_events
 from executor.drivers.ledger import Ledger
-from executor.drivers.live_job import LiveJob, answered_before, load_job, planned, submitted
+from executor.drivers.live_job import LiveJob, load_job, planned, submitted
+from executor.drivers.live_planning import LivePlanning
 from executor.drivers.live_state import LiveState
+from executor.drivers.outcomes import Outcomes, taken_over
 from executor.drivers.progress import Progress
 from executor.drivers.recall import Recall
 from executor.drivers.reuse import Reuse
@@ -55,7 +55,6 @@ from executor.drivers.watch import EngineWatch
 from executor.drivers.writer import Writer
 from executor.engines.port import Completion, Engine, EngineFailed, Failure, FailureClass
 from executor.events import (
-    BatchPlanned,
     CallFinished,
     Cancelled,
     Event,
@@ -66,18 +65,10 @@ from executor.events import (
     WakeUp,
 )
 from executor.journal import Journal
-from executor.placing import places
 from executor.store.port import (
-    RESULT_CACHE,
     Claim,
-    Fenced,
-    JobEnded,
-    NodeOutput,
-    ProgramEnded,
     Store,
     StoreUnavailable,
-    ToolBegun,
-    Write,
 )
 from executor.store.result_cache import CacheBounds, CachedResult, ResultCache
 from executor.tokenization.counting import PromptCounter
@@ -85,17 +76,12 @@ from executor.tools import ToolRunner
 from executor.values import Values, load_outputs
 from kvstore.program_state import ProgramStates
 from planner.cost.correction import Correction
-from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, job_of, row_of
+from planner.ir.ids import EngineId, JobId, NodeRef, job_of
 from planner.ir.needs import tools_of
 from planner.ir.plan import Effect, ToolSpec
-from planner.prefix.blocks import StageBlocks
 
 #: How long a driver that is closed waits for the store.
 LAST_WRITES_S = 10.0
-#: Below so many rows planning is done at once; above, in a thread, so that calls in flight are not held up.
-ROWS_PLANNED_AT_ONCE = 64
-#: How many answers of rows that ended in an earlier process are fetched for rows still to come.
-MOST_RECALLED = 5000
 
 log = structlog.get_logger(__name__)
 
@@ -122,7 +108,6 @@ class LiveDriver:
     ) -> None:
         self._engines: Mapping[EngineId, Engine] = {engine.spec.id: engine for engine in engines}
         self._tools, self._store, self._clock, self._journal = tools, store, clock, journal
-        self._counter = counter
         self._fleet = [engine.spec for engine in engines]
         self._core = Scheduler(self._fleet, limits)
         self._values = Values()
@@ -136,9 +121,11 @@ class LiveDriver:
         self._revisions = Revisions(self._fleet)
         self._recall = Recall(cache, cache_bounds or CacheBounds(), clock) if cache else None
         self._reuse = Reuse(self._recall, self._revisions, tools, self._values) if self._recall else None
+        self._planning = LivePlanning(self._fleet, store, self._values, self._ledger, self._beliefs, counter)
 
     async def __aenter__(self) -> "LiveDriver":
         self._writer = Writer(self._store, self._clock, self._fenced)
+        self._outcomes = Outcomes(self._writer, self._beliefs, self._values, self._ledger, self._reuse)
         self._watch = EngineWatch(self._engines, self._clock, self._post, self._tasks.spawn, self._revisions.note)
         await self._watch.start()
         follow_kv_events(self._fleet, self._clock.now, self._post, self._tasks.spawn)
@@ -223,7 +210,7 @@ class LiveDriver:
                 running = Running(command.node, command.attempt)
                 self._tasks.begin(running, self._call(running, engine))
             case SaveNode():
-                self._save_node(command)
+                self._outcomes.save_node(self._job_of(command.node), command)
             case SaveProgram():
                 self._states.save(command)
             case KeepShared(node=node, key=key):
@@ -253,7 +240,8 @@ class LiveDriver:
             case PlanBatch(job=job):
                 self._plan(self._jobs[job])
             case FinishJob(job=job, status=status):
-                self._tasks.spawn(self._finish_job(self._jobs.pop(job), status))
+                finishing = self._outcomes.finish_job(self._jobs.pop(job), status, self._core.corrections)
+                self._tasks.spawn(finishing)
             case WatchEngine(engine=engine, after_s=after_s, reason=reason):
                 log.warning("engine taken out", engine=engine, reason=reason[:500], probe_in_s=after_s)
                 self._watch.bring_back(engine, after_s)
@@ -314,7 +302,7 @@ class LiveDriver:
 
     async def _tool(self, running: Running, spec: ToolSpec) -> None:
         if spec.effect is Effect.UNSAFE:
-            await self._note_begun(running.node, running.attempt)
+            await self._outcomes.begin_tool(self._job_of(running.node), running.node, running.attempt)
         arguments = self._values.tool(running.node).arguments
         try:
             result = await self._tools.run(spec, arguments, lambda: self._tool_begun(running))
@@ -338,12 +326,6 @@ class LiveDriver:
         if self._reuse is not None:
             self._reuse.done(node)
 
-    async def _note_begun(self, node: NodeRef, attempt: int) -> None:
-        """An `unsafe` tool runs only after it is on record that it does."""
-        job = self._job_of(node)
-        self._write(job, ToolBegun(row_of(node.program), node.path, attempt))
-        await self._writer.flush(job.claim)
-
     def _failed(self, running: Running, failure: Failure) -> None:
         self._ended(running, NodeFailed(self._clock.now(), running.node, running.attempt, failure))
 
@@ -353,8 +335,7 @@ class LiveDriver:
 
     def _plan(self, job: LiveJob) -> None:
         self._have_tools_ready(job)
-        few = job.table.rows <= ROWS_PLANNED_AT_ONCE and not job.contents.ended
-        if few and not self._counter and not places(job.plan, job.table.rows, self._fleet):
+        if self._planning.is_quick(job):
             self._inbox.append(planned(job, self._clock.now(), ()))
         else:
             self._tasks.spawn(self._plan_aside(job))
@@ -365,28 +346,8 @@ class LiveDriver:
             self._tools.prepare(spec, job.table.rows - len(job.contents.ended))
 
     async def _plan_aside(self, job: LiveJob) -> None:
-        token_blocks = await self._count(job, self._counter) if self._counter else {}
-        event = await asyncio.to_thread(planned, job, 0.0, self._fleet, token_blocks)
-        known = await self._answers_before(job, event) if job.contents.ended else {}
-        self._post(replace(event, at=self._clock.now(), known=known))
-
-    async def _count(self, job: LiveJob, counter: PromptCounter) -> Mapping[str, StageBlocks]:
-        counted = await counter.count(job.plan, job.table)
-        self._beliefs.counted(job.claim.job, counted.cut.chars_per_token)
-        return counted.parts[0].token_blocks
-
-    async def _answers_before(self, job: LiveJob, event: BatchPlanned) -> dict[ContentKey, NodeRef]:
-        """Have at hand what rows that ended before did for those still to come."""
-        wanted = list(islice(answered_before(job, event), MOST_RECALLED))
-        saved = await self._store.saved(job.claim, [row_of(node.program) for _, node in wanted])
-        known = {}
-        for key, node in wanted:
-            program = saved.get(row_of(node.program))
-            if program is not None and node.path in program.outputs:
-                self._values.recall(key, json.loads(program.outputs[node.path]))
-                self._ledger.recall(key, program, node.path)
-                known[key] = node
-        return known
+        event = await self._planning.plan(job)
+        self._post(replace(event, at=self._clock.now()))
 
     def _begin_program(self, command: BeginProgram) -> None:
         job = self._jobs[command.job]
@@ -395,65 +356,19 @@ class LiveDriver:
         self._ledger.begin(command.program, saved)
         self._values.open_program(command.program, command.plan, job.table.row(command.row), outputs)
 
-    def _save_node(self, command: SaveNode) -> None:
-        node, job = command.node, self._job_of(command.node)
-        shared = command.shared_from
-        done = self._ledger.of(node)
-        if shared is not None:
-            job.progress.saved(done.work)
-        elif command.recalled:
-            job.progress.recalled(done.work)
-        output = None if shared else json.dumps(self._values.output(node), ensure_ascii=False)
-        if output is not None and self._reuse is not None:
-            self._reuse.save(node, output, done.work)
-        self._write(
-            job,
-            NodeOutput(
-                row=row_of(node.program),
-                path=node.path,
-                attempt=command.attempt,
-                output=output,
-                tools=done.tools,
-                shared_from=_source(command),
-                work=done.work,
-                engine=None if shared else done.engine,
-                times=None if shared else done.times,
-            ),
-        )
-
     def _finish_program(self, command: FinishProgram) -> None:
-        job = self._jobs[command.job]
-        result = None
-        if command.status is Status.SUCCEEDED:
-            result = json.dumps(self._values.output(NodeRef(command.program, "")), ensure_ascii=False)
-        self._write(job, ProgramEnded(command.row, command.status, result, command.failure))
-        job.progress.end(command.status)
+        self._outcomes.finish_program(self._jobs[command.job], command)
         self._values.forget_program(command.program)
         self._ledger.end(command.program)
         if self._reuse is not None:
             self._reuse.end(command.program)
         self._states.forget(command.program)
 
-    async def _finish_job(self, job: LiveJob, status: Status) -> None:
-        self._write(job, JobEnded(status, encode_corrections(self._core.corrections)))
-        committed = await self._writer.flush(job.claim)
-        if job.ended.done():
-            return
-        if committed:
-            job.ended.set_result(status)
-        else:
-            job.ended.set_exception(_taken_over(job.claim.job))
-
-    def _write(self, job: LiveJob, write: Write) -> None:
-        if (first := self._beliefs.to_write(job.claim.job)) is not None:
-            self._writer.add(job.claim, first)
-        self._writer.add(job.claim, write)
-
     def _fenced(self, job_id: JobId) -> None:
         """Somebody else runs the job now: drop it here."""
         job = self._jobs.get(job_id)
         if job is not None and not job.ended.done():
-            job.ended.set_exception(_taken_over(job_id))
+            job.ended.set_exception(taken_over(job_id))
             self._post(Cancelled(self._clock.now(), job_id))
 
     def _job_of(self, node: NodeRef) -> LiveJob:
@@ -471,17 +386,6 @@ class LiveDriver:
         for job in self._jobs.values():
             if not job.ended.done():
                 job.ended.set_exception(error)
-
-
-def _taken_over(job: JobId) -> Fenced:
-    return Fenced(f"job {job} was taken over by another process")
-
-
-def _source(command: SaveNode) -> tuple[JobId, int, str] | None:
-    if command.recalled:
-        return RESULT_CACHE
-    node = command.shared_from
-    return (job_of(node.program), row_of(node.program), node.path) if node else None
 
 
 def call_id(node: NodeRef, attempt: int) -> str:
