@@ -23,7 +23,7 @@ _COARSE = (1, 4)  # micro-batches
 _LAGS_RULE = 0.4  # when the longest path is that much of the bound
 _COARSE_ROUNDS = 60
 _PINNED_ROUNDS = (30, 120)
-_FAR = 1.15  # who is that far from the best is not followed
+_FAR = 1.3  # who is that far from the best is not followed
 _CHEAP_CHOICES = 20  # of operators for an epoch: the published rule takes some milliseconds
 _EPOCH_CHOICES = 2_000  # with no more states than told next, less than a tenth of a second
 _EPOCH_STATES = 1_000
@@ -99,9 +99,10 @@ def _further(shop: Shop, bound: Bound, countdown: Countdown, seed: int) -> Itera
     if critical_path_s(shop.problem) < _LAGS_RULE * bound.seconds:
         yield from (*phases, *whole)
         return
+    yield from whole
     for batches in dict.fromkeys(min(batches, shop.problem.batches) for batches in _COARSE):
         yield partial(_from_coarse, shop, batches, seed)
-    yield from (*whole, *phases)
+    yield from phases
 
 
 def _cheap_epochs(shop: Shop, best: Schedule) -> Schedule:
