@@ -133,7 +133,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--graphs", type=int, default=200, help="how many random DAGs")
     parser.add_argument("--small", type=int, default=60, help="how many small cases are tried to be solved exactly")
     parser.add_argument(
-        "--seed-from", type=int, default=0, help="first seed of both; what was tuned was tuned on 0 to 199"
+        "--seed-from", type=int, default=0, help="first seed of both; what was tuned was tuned on 0 to 299"
     )
     parser.add_argument("--rows", type=int, default=4096, help="rows of each random DAG")
     parser.add_argument("--budget", type=float, default=0.1, help="seconds the search may take")
