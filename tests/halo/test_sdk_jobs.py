@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import halo
-from executor.child_process import ChildPool, ToolFailed
+from executor.child_pool import ChildPool
+from executor.child_process import ToolFailed
 from halo.sdk.find import find_workflow
 from planner.ir.codec import decode, encode
 
