@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from urllib.parse import quote
 
+from executor.door.commands import Hint
 from executor.engines.port import EngineSpec
-from halo_vllm.policy.hints import PROGRAM, Clamps
+from halo_vllm.policy.hints import CLASSES, PROGRAM, TOOL, Clamps
 from planner.ir.ids import ProgramId
 from planner.ir.values import Json
 
@@ -29,7 +30,7 @@ def engine_body(
     name = engine_name(program)
     asked["vllm_xargs"] = {**(body.get("vllm_xargs") or {}), "session_id": name, PROGRAM: name}
     if salt is not None:
-        asked["cache_salt"] = salted(salt, body.get("cache_salt"))
+        asked["cache_salt"] = cache_salt(body, salt)
     if spec.options.get("priority_scheduling"):
         asked["priority"] = sequence
     return asked
@@ -43,6 +44,25 @@ def engine_headers(program: ProgramId, request_id: str) -> dict[str, str]:
         "X-Session-ID": name,
         "X-Halo-Program-Id": name,
     }
+
+
+def hint_body(hint: Hint) -> dict[str, Json]:
+    """What `halo_vllm`'s endpoint is told."""
+    told: dict[str, Json] = {"program": engine_name(hint.program), "event": hint.event}
+    if hint.cache_salt is not None:
+        told["cache_salt"] = hint.cache_salt
+    if tools := hint.tools[: Clamps().most_tools]:
+        told[TOOL] = [key.tool for key in tools]
+        told[CLASSES] = [key.arguments for key in tools]
+    return told
+
+
+def cache_salt(body: Mapping[str, Json], salt: str | None) -> str | None:
+    """As the engine gets it: the tenant's, or, where there is one tenant, what the client sent."""
+    own = body.get("cache_salt")
+    if salt is None:
+        return own if isinstance(own, str) else None
+    return salted(salt, own)
 
 
 def engine_name(program: ProgramId) -> str:

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from executor.commands import CallMeAt, WatchEngine
 from executor.core.fleet import Fleet
-from executor.door.commands import DoorCommand, KeepState, NameTurn, Refuse, Send
+from executor.door import hinting
+from executor.door.commands import DoorCommand, Hint, KeepState, NameTurn, Refuse, Send
 from executor.door.conversations import Conversations
 from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone, CallNumber, DoorEvent
 from executor.door.limits import DoorLimits
@@ -65,6 +66,8 @@ class DoorCore:
             case WakeUp():
                 self._wake(event.at)
         self._send_all(event.at)
+        if isinstance(event, CallArrived):
+            self._tell_of_turn(event.call)
         commands, self._commands = self._commands, []
         return commands
 
@@ -75,7 +78,10 @@ class DoorCore:
             return
         id = self._program_of(event)
         known = event.known if event.known is not None and event.known.program == id else None
+        for gone in self.programs.forget_old(event.at):
+            self._tell(hinting.forgotten(gone))
         program = self.programs.enter(id, event.at, known)
+        program.cache_salt = event.cache_salt
         if known is not None:
             self._believe(program, event)
         expected = self._answer_tokens.get(event.model, FIRST_ANSWER_TOKENS)
@@ -132,8 +138,9 @@ class DoorCore:
         program.attained_tokens += usage.prompt_tokens - usage.cached_tokens + usage.output_tokens
         program.engine, program.context_tokens = engine, usage.prompt_tokens + usage.output_tokens
         program.kept_until = self._kept_until(engine, call.model, event.at)
-        program.become("tool" if event.tools else "pause", event.at, event.tools[0] if event.tools else None)
+        program.become("tool" if event.tools else "pause", event.at, event.tools)
         self._tell_state(program)
+        self._tell(hinting.after_answer(program))
         name = self._conversations.note(event.said, program.id, event.at) if event.said else None
         if name is not None:
             self._commands.append(NameTurn(name, program.id))
@@ -232,6 +239,7 @@ class DoorCore:
         self.line.take(call)
         self.line.sent += 1
         self.fleet.enter(call, choice, at)
+        self._tell(hinting.turn_goes(call.program, choice.engine))
         call.program.move(choice.engine)
         call.program.become("call", at)
         self._tell_state(call.program)
@@ -251,6 +259,16 @@ class DoorCore:
         """When the engines will be done with what they have now."""
         loads = [view.load_s * view.slowness for view in self.fleet.serving(model)]
         return float(ceil(min(LONGEST_RETRY_AFTER_S, max(1.0, min(loads, default=LONGEST_RETRY_AFTER_S)))))
+
+    def _tell_of_turn(self, number: CallNumber) -> None:
+        call = self._calls.get(number)
+        if call is not None and call.engine is None:
+            self._tell(hinting.turn_waits(call.program))
+
+    def _tell(self, hint: Hint | None) -> None:
+        """Engines that are away have nothing left of it."""
+        if hint is not None and hint.engine in self.fleet.views and self.fleet.views[hint.engine].up:
+            self._commands.append(hint)
 
     def _tell_state(self, program: Program) -> None:
         self._commands.append(KeepState(program.state()))

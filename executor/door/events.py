@@ -20,7 +20,8 @@ class CallArrived:
 
     `named` is the program the client says it is of; `fresh` a name nobody has, for a program that is new. `prefix`
     names the full blocks of its prompt (`executor.prompt_blocks`), `answer_tokens` is the most it may be answered.
-    `known` is what the program's state says, which another replica may have saved.
+    `known` is what the program's state says, which another replica may have saved. `cache_salt` is what engines part
+    its prefix cache from others' by.
     """
 
     at: float
@@ -34,6 +35,7 @@ class CallArrived:
     prompt_tokens: int = 0
     answer_tokens: int = 0
     known: ProgramState | None = None
+    cache_salt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

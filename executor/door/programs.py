@@ -25,11 +25,14 @@ class Program:
     kept_until: float | None = None
     doing: str = "waiting"
     since: float = 0.0
-    tool: ToolKey | None = None
+    tools: tuple[ToolKey, ...] = ()
     open_calls: int = 0
+    cache_salt: str | None = None
+    calls_tools: bool = False  # it did once
 
-    def become(self, doing: str, at: float, tool: ToolKey | None = None) -> None:
-        self.doing, self.since, self.tool = doing, at, tool
+    def become(self, doing: str, at: float, tools: tuple[ToolKey, ...] = ()) -> None:
+        self.doing, self.since, self.tools = doing, at, tools
+        self.calls_tools |= bool(tools)
 
     def move(self, engine: EngineId) -> None:
         """Its next call runs there; what another engine holds of it is not believed for longer."""
@@ -37,6 +40,7 @@ class Program:
             self.engine, self.context_tokens, self.kept_until = engine, 0, None
 
     def state(self) -> ProgramState:
+        tool = self.tools[0] if self.tools else None
         return ProgramState(
             program=self.id,
             version=0,
@@ -49,8 +53,8 @@ class Program:
             sequence=self.sequence,
             context_tokens=self.context_tokens,
             until=self.kept_until,
-            tool=self.tool.tool if self.tool else "",
-            tool_arguments=self.tool.arguments if self.tool else "",
+            tool=tool.tool if tool else "",
+            tool_arguments=tool.arguments if tool else "",
         )
 
 
@@ -73,7 +77,6 @@ class Programs:
 
     def enter(self, id: ProgramId, at: float, known: ProgramState | None) -> Program:
         """A call of the program came. `known` is its state as any replica saved it: later turns may have been there."""
-        self._forget_old(at)
         program = self._known.pop(id, None) or Program(id, self._next_sequence(at, known))
         self._known[id] = program
         if known is not None and known.turns > program.turns:
@@ -83,18 +86,21 @@ class Programs:
         program.open_calls += 1
         return program
 
+    def forget_old(self, at: float) -> list[Program]:
+        """Those that are forgotten now."""
+        forgotten = []
+        for id in list(self._known):
+            program = self._known[id]
+            if len(self._known) <= self._most and program.since + self._idle_s >= at:
+                break
+            if program.open_calls:
+                self._known.move_to_end(id)
+            else:
+                forgotten.append(self._known.pop(id))
+        return forgotten
+
     def _next_sequence(self, at: float, known: ProgramState | None) -> int:
         if known is not None and known.sequence:
             return known.sequence
         self._last_sequence = max(self._last_sequence + 1, int(at * 1000))
         return self._last_sequence
-
-    def _forget_old(self, at: float) -> None:
-        for id in list(self._known):
-            program = self._known[id]
-            if len(self._known) <= self._most and program.since + self._idle_s >= at:
-                return
-            if program.open_calls:
-                self._known.move_to_end(id)
-            else:
-                del self._known[id]

@@ -11,13 +11,14 @@ import structlog
 
 from executor.clock import Clock
 from executor.commands import CallMeAt, WatchEngine
-from executor.door.asking import engine_body, engine_headers
-from executor.door.commands import DoorCommand, KeepState, NameTurn, Refuse, Send
+from executor.door.asking import cache_salt, engine_body, engine_headers
+from executor.door.commands import DoorCommand, Hint, KeepState, NameTurn, Refuse, Send
 from executor.door.core import DoorCore
 from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone, CallNumber, DoorEvent
 from executor.door.limits import DoorLimits
 from executor.door.reading import Reading, read_call, with_answer
 from executor.door.tools import tools_asked
+from executor.drivers.hinting import HintCounts, HintPost
 from executor.drivers.kv_telling import follow_kv_events
 from executor.drivers.live_state import LiveState
 from executor.drivers.passing import Passing, Sink, read_all
@@ -83,6 +84,7 @@ class Door:
         self._numbers = count(1)
         self._live = LiveState(states, clock)
         self._tasks = Tasks(self._broken)
+        self._hints = HintPost(upstreams, self._tasks.spawn)
 
     async def __aenter__(self) -> "Door":
         self._watch = EngineWatch(self._engines, self._clock, self._told, self._tasks.spawn, lambda *_: None)
@@ -110,6 +112,10 @@ class Door:
             if not passing.begun:
                 raise DoorRefused(late) from None
             await passing.break_off(late)
+
+    def hints(self) -> Mapping[EngineId, HintCounts]:
+        """How many hints each engine took, and how many were dropped, and why."""
+        return self._hints.counts()
 
     async def _answer(self, asked: Asked, passing: Passing) -> None:
         reading = read_call(asked.tenant, asked.path, asked.body, asked.headers)
@@ -172,6 +178,8 @@ class Door:
     def _told(self, event: Event) -> None:
         """Of an engine; the watch has a clock of its own."""
         assert isinstance(event, EngineLost | EngineBack)
+        if isinstance(event, EngineBack):
+            self._hints.back(event.engine)
         self._post(replace(event, at=self._now()))
 
     def _post(self, event: DoorEvent) -> None:
@@ -180,8 +188,13 @@ class Door:
 
     def _perform(self, command: DoorCommand) -> None:
         match command:
-            case Send() | Refuse():
+            case Send(engine=engine, program=program):
+                self._hints.called(engine, program)
                 self._orders[command.call].put_nowait(command)
+            case Refuse():
+                self._orders[command.call].put_nowait(command)
+            case Hint():
+                self._hints.tell(command)
             case KeepState():
                 self._live.keep(command.state)
             case NameTurn():
@@ -216,6 +229,7 @@ def _arrival(
         prompt_tokens=reading.prompt_tokens,
         answer_tokens=reading.answer_tokens,
         known=known,
+        cache_salt=cache_salt(asked.body, asked.salt),
     )
 
 

@@ -36,4 +36,9 @@ class Upstream(Protocol):
 
     def ask(self, request: UpstreamRequest) -> AbstractAsyncContextManager[Reply]: ...
 
+    async def hint(self, told: Mapping[str, Json]) -> bool:
+        """Tell the engine what a program does between calls, in the words of `halo_vllm.policy.hints`. False where
+        nobody listens there. Raises `EngineFailed` where it cannot be told just now."""
+        ...
+
     async def close(self) -> None: ...

@@ -46,6 +46,10 @@ class EngineUpstream:
         kind = "text/event-stream" if body.get("stream") else "application/json"
         yield Reply(200, {"Content-Type": kind}, _each(parts))
 
+    async def hint(self, told: Mapping[str, Json]) -> bool:
+        """What it models keeps KV as vLLM does by itself."""
+        return False
+
     async def close(self) -> None:
         return None
 

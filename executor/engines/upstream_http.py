@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -14,6 +14,10 @@ from executor.engines.failures import closed, failed
 from executor.engines.port import EngineFailed, EngineSpec, FailureClass
 from executor.engines.upstream import Reply, UpstreamRequest
 from executor.engines.vllm_http import CONNECT_TIMEOUT_S, KEEPALIVE_S, LARGE_BODY_BYTES, STALE_WITHIN_S
+from halo_vllm.policy.hints import HINT_PATH
+from planner.ir.values import Json
+
+_NO_SUCH_PATH = (404, 405)
 
 
 @dataclass(slots=True)
@@ -41,6 +45,15 @@ class HttpUpstream:
             yield Reply(answer.status, answer.headers, self._content(answer))
         finally:
             answer.close()  # keeps the connection where the whole answer was read
+
+    async def hint(self, told: Mapping[str, Json]) -> bool:
+        if self._spec.kind != "vllm":
+            return False
+        async with self.ask(UpstreamRequest(HINT_PATH, told, {"Content-Type": "application/json"})) as reply:
+            if reply.status in _NO_SUCH_PATH:
+                return False
+            content = b"".join([part async for part in reply.content])
+        return _is_taken(self._spec, reply.status, content)
 
     async def close(self) -> None:
         self._closed = True
@@ -96,6 +109,17 @@ class HttpUpstream:
         if isinstance(problem, aiohttp.ClientResponseError):
             return failed(FailureClass.ENGINE, "bad_answer", f"engine {self._spec.id} does not speak HTTP")
         return failed(FailureClass.ENGINE_DIED, "engine_died", f"engine {self._spec.id} broke the connection")
+
+
+def _is_taken(spec: EngineSpec, status: int, content: bytes) -> bool:
+    """The endpoint answers 202, with `taken: false` where another scheduler than the plugin's is at work."""
+    try:
+        told = json.loads(content) if status in (200, 202) else None
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise failed(FailureClass.ENGINE, "hint_refused", f"engine {spec.id} answered a hint with {status}")
+    return told.get("taken") is True
 
 
 async def _note_used_connection(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:

@@ -26,6 +26,11 @@ class StubOpenAI:
         self.dropped: list[str] = []
         self.healthy = True
         self.metrics = ""
+        self.hints: list[dict[str, Any]] = []
+        self.hint_status = 404  # 202 with halo_vllm
+        self.hint_taken = True
+        self.hint_waits_s = 0.0
+        self.stats: dict[str, float] | None = None
         self._behaviours: deque[Behaviour] = deque()
         self._keepalive_s = keepalive_s
         self._port = 0
@@ -47,6 +52,8 @@ class StubOpenAI:
         app.router.add_get("/health", self._health)
         app.router.add_get("/version", self._version)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_post("/halo/hint", self._hint)
+        app.router.add_get("/halo/stats", self._stats)
         self._runner = web.AppRunner(
             app, handler_cancellation=True, keepalive_timeout=self._keepalive_s, shutdown_timeout=0.1
         )
@@ -80,6 +87,14 @@ class StubOpenAI:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(text=self.metrics) if self.metrics else web.Response(status=404)
+
+    async def _hint(self, request: web.Request) -> web.Response:
+        self.hints.append(await request.json())
+        await asyncio.sleep(self.hint_waits_s)
+        return web.json_response({"taken": self.hint_taken}, status=self.hint_status)
+
+    async def _stats(self, _: web.Request) -> web.Response:
+        return web.Response(status=404) if self.stats is None else web.json_response(self.stats)
 
     async def _version(self, _: web.Request) -> web.Response:
         return web.json_response({"version": "0.0-stub"})

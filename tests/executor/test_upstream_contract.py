@@ -136,3 +136,30 @@ async def test_a_server_that_is_not_there_cannot_be_reached() -> None:
     with pytest.raises(EngineFailed, match="closed"):
         async with upstream.ask(asked()):
             pass
+
+
+async def test_where_nobody_listens_hints_are_not_taken(stand: Stand) -> None:
+    assert await stand.upstream.hint({"program": "p", "event": "let_go"}) is False
+
+
+async def test_the_plugin_takes_hints_where_its_scheduler_is_at_work() -> None:
+    stub = StubOpenAI("m")
+    await stub.start()
+    upstream = HttpUpstream(EngineSpec(EngineId("e"), "vllm", ("m",), stub.url))
+    other = HttpUpstream(EngineSpec(EngineId("o"), "openai", ("m",), stub.url))
+    told = {"program": "p", "event": "let_go"}
+    stub.hint_status = 202
+    assert await upstream.hint(told) is True
+    assert await other.hint(told) is False
+    stub.hint_taken = False
+    assert await upstream.hint(told) is False
+    assert stub.hints == [told, told]
+    stub.hint_status = 503
+    with pytest.raises(EngineFailed) as caught:
+        await upstream.hint(told)
+    assert caught.value.failure.code == "hint_refused"
+    await stub.stop()
+    with pytest.raises(EngineFailed):
+        await upstream.hint(told)
+    await upstream.close()
+    await other.close()
