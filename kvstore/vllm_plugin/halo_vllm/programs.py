@@ -4,9 +4,10 @@ Decides only: no vLLM types, no clock. The scheduler tells what happened and whe
 """
 
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from halo_vllm.counters import Counters
 from halo_vllm.policy.admission import Candidate, Limits, Room, Why, admissions
@@ -22,7 +23,7 @@ from halo_vllm.trust import Trust
 
 WARM = 0.9
 MOST_PROGRAMS = 65_536
-#: Calls that are asked about for admission in one step: those first in program order.
+#: Calls that are asked about for admission in one step: those first in program order, and the one that waits longest.
 LOOKED_AT = 32
 ASK_AGAIN_S = 0.25
 RANK_AGAIN_S = 0.1
@@ -50,6 +51,14 @@ class Outcome:
     keep: bool
 
 
+class Kept(Protocol):
+    """What is kept in the block pool, as it is: a block that two programs share counts for one of them."""
+
+    kept_blocks: int
+
+    def kept_of(self, program: str) -> int: ...
+
+
 @dataclass(slots=True, eq=False)
 class _Call:
     asked: Asked
@@ -59,6 +68,7 @@ class _Call:
     after: str | None = None
     ready_s: float | None = None
     bypassed: int = 0
+    aged: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +106,7 @@ class Programs:
         self._calls: dict[str, _Call] = {}
         self._held: dict[str, _Call] = {}
         self._kept: dict[str, _Program] = {}
+        self._tenants: Counter[str] = Counter()
         self._active = 0
         self._expiries: list[tuple[float, int, str]] = []
         self._number = 0
@@ -129,7 +140,8 @@ class Programs:
             return []
         self._admit_s = now_s + ASK_AGAIN_S
         heads = heapq.nsmallest(LOOKED_AT, self._held.values(), key=lambda call: call.program.sequence)
-        by_program = {call.program.key: call for call in reversed(heads)}
+        oldest = next(iter(self._held.values()))  # always asked about: else those that come back go first for ever
+        by_program = {call.program.key: call for call in (oldest, *reversed(heads))}
         candidates = [self._candidate(call, now_s) for call in by_program.values()]
         room = self._room(now_s)
         ready: list[str] = []
@@ -138,6 +150,7 @@ class Programs:
             call.bypassed = verdict.bypassed
             if verdict.admitted:
                 self._force(verdict.why, now_s)
+                call.aged = verdict.why is Why.AGED
                 ready += self._release(call.program, now_s)
         return ready
 
@@ -207,9 +220,14 @@ class Programs:
         """Who gives way when room is wanted, the first first."""
         return [holding.program for holding in sorted(self._holdings(now_s), key=ORDERS[self.settings.order])]
 
-    def over(self, now_s: float) -> list[tuple[str, int]]:
-        """(program, blocks) to be given back because more is kept than may be."""
-        gives = over_caps(self._holdings(now_s), self._capacity_blocks, self._caps, ORDERS[self.settings.order])
+    def over(self, now_s: float, kept: Kept, pool_blocks: int) -> list[tuple[str, int]]:
+        """(program, blocks) to be given back because more of the pool is kept than may be."""
+        caps = self._caps
+        least = caps.share if len(self._tenants) < 2 else min(caps.share, caps.tenant_share)
+        if kept.kept_blocks <= int(pool_blocks * least):
+            return []
+        holdings = [replace(holding, blocks=kept.kept_of(holding.program)) for holding in self._holdings(now_s)]
+        gives = over_caps(holdings, pool_blocks, caps, ORDERS[self.settings.order])
         return [(give.program, give.blocks) for give in gives]
 
     def lost(self, key: str, blocks: int, now_s: float, *, all_gone: bool) -> None:
@@ -242,10 +260,13 @@ class Programs:
         return call_id in self._held
 
     def place(self, call_id: str) -> tuple[int, int]:
-        """The call's place in program order; in Continuum's order programs with kept KV go before all others."""
+        """The call's place in program order; in Continuum's order programs with kept KV go before all others. One let
+        in for its age goes first: it would wait on behind earlier programs as it did before."""
         call = self._calls.get(call_id)
         if call is None:
             return (0, 0)
+        if call.aged:
+            return (-1, call.program.sequence)
         pinned_first = self.settings.order == "youngest" and call.program.key not in self._kept
         return (int(pinned_first), call.program.sequence)
 
@@ -365,6 +386,7 @@ class Programs:
         self._ledger.own(program.key, chain)
         own = self._ledger.own_blocks(program.key)
         program.waiting = self._waiting(call.hints, own, now_s)
+        self._tenants[program.tenant] += program.key not in self._kept
         self._kept[program.key] = program
         return self._rerank(program, now_s) is None
 
@@ -422,6 +444,9 @@ class Programs:
         assert waiting is not None
         if self._kept.pop(program.key, None) is None:
             return None
+        self._tenants[program.tenant] -= 1
+        if not self._tenants[program.tenant]:
+            del self._tenants[program.tenant]
         self._ledger.release(program.key)
         spent = waiting.own_blocks * max(now_s - waiting.since_s, 0.0)
         if used:

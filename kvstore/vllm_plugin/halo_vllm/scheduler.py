@@ -110,6 +110,8 @@ class Scheduler(AsyncScheduler):
         if self._programs is not None:
             self._finish(self._programs, request)
         super()._free_blocks(request)
+        if self._programs is not None and self._kept is not None:
+            self._give_back(self._programs, self._kept)
 
     def _ask(self, programs: Programs, request: Request) -> None:
         asked = Asked(
@@ -199,8 +201,12 @@ class Scheduler(AsyncScheduler):
             self._kept.let_go(outcome.program)
             return
         self._kept.keep(outcome.program, compat.hashed_blocks(self, request))
-        for program, blocks in programs.over(now_s):
-            self._kept.give(program, blocks)
+
+    def _give_back(self, programs: Programs, kept: RankedFreeQueue | PinnedBlocks) -> None:
+        """What is over the caps, now that the blocks are nobody's. One given by its program may be kept for another."""
+        while gives := programs.over(self._clock(), kept, self.cache_config.num_gpu_blocks):
+            for program, blocks in gives:
+                kept.give(program, blocks)
 
 
 def _settings_of(additional: object) -> Mapping[str, object]:

@@ -1,0 +1,129 @@
+"""Programs that misbehave, under a virtual clock: does everybody get on, within what is promised?
+
+    python -m benchmarks.kv.robustness [--programs 100000] [--engine light] [--cases all] [--seed 1] [--out FILE.json]
+
+A closed loop of agents on one engine with room for about half of them. `light`: the plugin's deciders over counted
+blocks, which is how 10^5 programs are done; `vllm`: vLLM's own scheduler and block pool (with `.venv-engine`'s Python).
+Each case runs beside one that asks for exactly the same, but tells the truth. `throughput` is the ratio of what both
+finished in a second. `held` is the longest that admission held a call, `of bound` its share of what is promised
+(`policy.admission.Limits`); `kept` the largest share of the KV kept for programs that wait, after any step.
+"""
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from benchmarks.arguments import some_of
+from benchmarks.kv.light_engine import LightEngine
+from benchmarks.kv.misuse import Misuse
+from benchmarks.kv.misuse_run import Seen, Served, Traffic, run
+from halo_vllm.programs import Programs
+from halo_vllm.settings import Settings
+
+KV_BLOCKS, BLOCK_TOKENS = 1536, 16
+LEAST_THROUGHPUT = 0.97
+
+CASES = {
+    "tools never return": Misuse(never_return=0.1),
+    "ends never told": Misuse(never_done=0.3),
+    "random tool names": Misuse(random_tools=True),
+    "hostile hints": Misuse(liars=0.1, flood=50),
+    "calls given up": Misuse(given_up=0.05),
+    "cache resets": Misuse(reset_every_s=60.0),
+    "all of it": Misuse(0.1, 0.3, 0.1, 0.05, random_tools=True, flood=50, reset_every_s=60.0),
+    "endless programs": Misuse(endless=40),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    case: str
+    seen: Seen
+    honest: Seen
+    wall_s: float
+    resident_mib: float
+
+    @property
+    def throughput(self) -> float:
+        return self.seen.calls_per_s / self.honest.calls_per_s
+
+    @property
+    def problems(self) -> list[str]:
+        found = [f"{told} ({times} times)" for told, times in self.seen.problems.values()]
+        if self.throughput < LEAST_THROUGHPUT:
+            found.append(f"throughput {self.throughput:.3f}x")
+        return found
+
+
+def main() -> None:
+    arguments = _arguments()
+    engine = ENGINES[arguments.engine]
+    print(HEAD)
+    results = []
+    for result in measure(arguments.cases, Traffic(arguments.programs, seed=arguments.seed), engine):
+        results.append(result)
+        print(_line(result), flush=True)
+    report = {"engine": arguments.engine, "programs": arguments.programs, "cases": [_figures(r) for r in results]}
+    print(json.dumps(report))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(report, indent=1))
+
+
+def measure(cases: Sequence[str], traffic: Traffic, engine: Callable[[], Served]) -> Iterator[Result]:
+    for case in cases:
+        began_s = time.perf_counter()
+        misuse = CASES[case]
+        seen = run(traffic, misuse, engine())
+        honest = run(replace(traffic, honest=True), misuse, engine())
+        resident_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        yield Result(case, seen, honest, time.perf_counter() - began_s, resident_mib)
+
+
+def light() -> LightEngine:
+    return LightEngine(Programs(Settings(), KV_BLOCKS, BLOCK_TOKENS), KV_BLOCKS, BLOCK_TOKENS)
+
+
+def on_vllm() -> Served:
+    from benchmarks.kv.vllm_served import VllmServed
+
+    return VllmServed(KV_BLOCKS, BLOCK_TOKENS)
+
+
+ENGINES: dict[str, Callable[[], Served]] = {"light": light, "vllm": on_vllm}
+
+HEAD = (
+    f"{'case':<20} {'programs':>8} {'calls':>8} {'throughput':>10} {'held':>8} {'of bound':>8} {'kept':>6} "
+    f"{'largest table':>26} {'wall':>7} problems"
+)
+
+
+def _line(result: Result) -> str:
+    seen = result.seen
+    table, entries = max(seen.tables.items(), key=lambda table: table[1])
+    return (
+        f"{result.case:<20} {seen.programs:>8} {seen.calls:>8} {result.throughput:>9.3f}x {seen.held_s:>6.1f} s "
+        f"{seen.of_bound:>8.2f} {seen.kept_share:>6.2f} {f'{table} {entries}':>26} {result.wall_s:>5.0f} s "
+        f"{'; '.join(result.problems) or 'none'}"
+    )
+
+
+def _figures(result: Result) -> dict[str, object]:
+    return asdict(result) | {"throughput": result.throughput, "problems": result.problems}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--programs", type=int, default=100_000, help="programs of each case")
+    parser.add_argument("--engine", choices=tuple(ENGINES), default="light")
+    parser.add_argument("--cases", type=some_of(tuple(CASES)), default=list(CASES), help="some of them, with commas")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
