@@ -167,7 +167,11 @@ class ForgetShared:
 
 @dataclass(frozen=True, slots=True)
 class SaveProgram:
-    """A program's live state between calls: what runs, where, since when. A hint for people and replicas."""
+    """A program's live state between calls: what runs, where, since when. A hint for people and replicas.
+
+    `engine` is where it runs, or where its last call ran: there the KV of `context_tokens` tokens is kept, until
+    `until` where that is known. A program that began earlier has the smaller `sequence`.
+    """
 
     program: ProgramId
     node: str
@@ -176,6 +180,10 @@ class SaveProgram:
     engine: EngineId | None
     turns: int
     attained_tokens: int
+    sequence: int = 0
+    context_tokens: int = 0
+    until: float | None = None
+    tool: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ def _begin(state: State, job: Job, row: int) -> None:
     order = QueueKey(job.priority, job.number, job.begun)
     job.begun += 1
     program = Program(program_id(job.id, row), job.id, row, job.plan, order, job.recovered.get(row, _NOTHING))
+    state.programs_begun += 1
+    program.sequence = state.programs_begun
     state.programs[program.id] = program
     state.tell(BeginProgram(program.id, job.id, row, job.plan))
     begin_program(state, program)

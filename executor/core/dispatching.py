@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from executor.commands import CallMeAt, Dispatch, RunTool, SaveProgram
 from executor.core.failing import give_up
 from executor.core.life import Life
+from executor.core.progress import line_up
 from executor.core.ready_calls import Frontier, ReadyCalls
 from executor.core.state import State
 from executor.core.warm_order import Ready
@@ -19,11 +20,26 @@ HOLD_S = 0.005
 
 
 def dispatch(state: State) -> None:
+    _let_in(state)
     if not _holds(state):
         _dispatch_all(state)
     for name in state.tools.queues:
         while (work := state.tools.next(name)) is not None:
             _run_tool(state, work)
+
+
+def _let_in(state: State) -> None:
+    """Turns of agents that were held go into the line as far as engines have room for their conversations."""
+    for work in state.sets.admitted(state.now):
+        line_up(state, work)
+    for held in state.sets.newly_held():
+        if held.call.life is Life.HELD and held.why is not None:
+            _save_program(state, held.call, f"held: {held.why.value}")
+    wake_at = state.sets.wake_at_s(state.now)
+    if wake_at is not None and (state.asks_again_at is None or not state.now < state.asks_again_at <= wake_at):
+        state.asks_again_at = wake_at
+        state.tell(CallMeAt(wake_at))
+    _note_held(state)
 
 
 def _dispatch_all(state: State) -> None:
@@ -56,6 +72,13 @@ def _dispatch_calls(state: State, model: str, calls: ReadyCalls, *, as_planned: 
             return
     if not state.fleet.serves(model):
         _wait_for_engines(state, model, calls)
+
+
+def _note_held(state: State) -> None:
+    """Those that wait for room in engines of a model that no longer answer."""
+    for model in state.sets.models_held:
+        if not state.fleet.serves(model):
+            _note_stranded(state, model)
 
 
 def _send_one(
@@ -98,11 +121,15 @@ def _send(state: State, frontier: Frontier, ready: Ready, views: Sequence[Engine
     work, shares = ready.work, frontier.shares
     assert isinstance(work.stage, Generate | Agent)
     work.output_tokens = min(work.output_tokens, state.lengths.expected(work.stage))
+    views = views if work.agent is None else [view for view in views if state.may_enter(work, view.spec.id)]
     planned = () if shares is None else [view.spec.id for view in views if shares.wants(view.spec.id)]
-    choice = choose_engine(state.fleet.offers(work, views), work.avoid, suspect=work.suspect, planned=planned)
+    offers = state.fleet.offers(work, views)
+    choice = choose_engine(offers, work.avoid, suspect=work.suspect, planned=planned) if offers else None
     if choice is None:
         return False
     reason = f"{choice.reason}; waited for long enough" if frontier.is_overdue(ready) else choice.reason
+    if work.conversation is not None:
+        reason += state.sets.sent(work.conversation, work, choice.engine, state.now)
     frontier.take(ready)
     work.become(Life.RUNNING)
     state.fleet.enter(work, choice, state.now)
@@ -122,8 +149,21 @@ def _run_tool(state: State, work: Work) -> None:
 
 def _save_program(state: State, work: Work, doing: str) -> None:
     program = work.program
+    moved = work.engine is not None and work.engine != program.engine
     state.tell(
-        SaveProgram(program.id, work.ref.path, doing, state.now, work.engine, program.turns, program.attained_tokens)
+        SaveProgram(
+            program=program.id,
+            node=work.ref.path,
+            doing=doing,
+            since=state.now,
+            engine=work.engine or program.engine,
+            turns=program.turns,
+            attained_tokens=program.attained_tokens,
+            sequence=program.sequence,
+            context_tokens=0 if moved else program.context_tokens,
+            until=None if moved else program.kept_until,
+            tool=work.tool.name if work.tool is not None else "",
+        )
     )
 
 

@@ -1,6 +1,7 @@
 """What is believed of one engine's KV cache: what is warm, what the calls in flight take, and what room is left."""
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Protocol
 
 from executor.engines.port import EngineSpec, Usage
@@ -75,6 +76,20 @@ class EngineCache:
     def blocks_in_flight(self) -> int:
         """Different blocks of the calls inside."""
         return self._index.used
+
+    @property
+    def in_flight_blocks(self) -> float:
+        """What the calls inside take, with the answers expected of them, in blocks."""
+        return self.in_flight_tokens / self._block_tokens
+
+    @property
+    def room_blocks(self) -> int:
+        """How many blocks the KV holds; 0 is not known."""
+        return int(self.kv_tokens / self._block_tokens)
+
+    def own_blocks(self, work: CachedCall) -> int:
+        """What the call takes beside the full blocks of its prompt, its answer among it."""
+        return ceil(self._own(work) / self._block_tokens)
 
     def match(self, blocks: Sequence[BlockName]) -> int:
         """How many leading blocks are warm."""

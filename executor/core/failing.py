@@ -26,6 +26,8 @@ def node_failed(state: State, work: Work, failure: Failure) -> None:
         give_up(state, work, verdict.failure if isinstance(verdict, GiveUp) else failure)
         return
     work.tries = verdict.tries
+    if work.conversation is not None:
+        state.sets.failed(work.conversation, elsewhere=verdict.elsewhere)
     if verdict.elsewhere and engine is not None:
         work.avoid = (*work.avoid, engine)
     over_budget = failure.failure_class is FailureClass.ENGINE and not state.fleet.spend_retry()
@@ -36,6 +38,7 @@ def give_up(state: State, work: Work, failure: Failure) -> None:
     """The node failed for good. Nodes that waited for its answer try for themselves: a failure is never copied."""
     _release_waiting(state, work, alone=True)
     if work.agent is not None and work.role is Role.CALL:
+        state.sets.leave(str(work.agent.ref), state.now)
         work.become(Life.FAILED)
         del work.program.live[work.ref.path]
         give_up(state, work.agent, failure)
@@ -87,8 +90,11 @@ def fail_stranded(state: State) -> None:
             continue
         del state.stranded[model]
         message = f"no engine that serves {model!r} answered for {state.limits.no_engine_s:g} s"
-        while frontiers := state.calls[model].frontiers():
-            give_up(state, frontiers[0].take(frontiers[0].any()), Failure(FailureClass.ENGINE, "no_engine", message))
+        failure = Failure(FailureClass.ENGINE, "no_engine", message)
+        while held := state.sets.held(model):
+            give_up(state, held[0].call, failure)
+        while frontiers := state.calls_of(model).frontiers():
+            give_up(state, frontiers[0].take(frontiers[0].any()), failure)
 
 
 def free_slot(state: State, work: Work) -> None:
@@ -118,6 +124,10 @@ def _blame(state: State, engine: EngineId, failure: Failure) -> None:
 
 def _take_out(state: State, engine: EngineId, reason: str) -> None:
     state.fleet.down(engine)
+    for work in state.sets.lost(engine):
+        work.become(Life.HELD)
+        work.queued += 1
+        enqueue(state, work)
     state.tell(WatchEngine(engine, state.fleet.probe_delay_s(engine), reason))
 
 
@@ -149,6 +159,8 @@ def _drop(state: State, work: Work) -> None:
     if heir is not None:
         _hand_over(state, work, heir)
         return
+    if work.conversation is not None:
+        state.sets.leave(work.conversation, state.now)
     if work.life is Life.RUNNING:
         state.tell(Abort(work.ref, work.attempt))
         free_slot(state, work)
@@ -162,6 +174,8 @@ def _hand_over(state: State, work: Work, heir: Work) -> None:
     """Somebody else needs what runs: it goes on, as theirs. `work` stays where engines and tools are counted."""
     state.tell(HandOver(work.ref, work.attempt, heir.ref, heir.attempt + 1))
     state.shared.inherit(work, heir)
+    if work.conversation is not None and heir.conversation is not None:
+        state.sets.pass_on(work.conversation, heir.conversation, work, state.now)
     work.replace(heir)
     heir.become(Life.DROPPED)
 

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from executor.core.working_sets import ADMISSION
+from halo_vllm.policy.admission import Limits as Admission
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -11,6 +14,8 @@ class Limits:
 
     A call waits at most `no_engine_s` for an engine of its model to come back. An engine that fails `breaker_failures`
     times in a row is taken out until it answers a probe.
+
+    Agents' conversations are let in by `admission`, as far as their KV fits; without it, all at once.
     """
 
     active_programs: int = 512
@@ -18,3 +23,4 @@ class Limits:
     no_engine_s: float = 300.0
     breaker_failures: int = 5
     most_passes: int = 512
+    admission: Admission | None = ADMISSION

@@ -94,13 +94,20 @@ def restart(state: State, work: Work) -> None:
 
 
 def enqueue(state: State, work: Work) -> None:
-    work.become(Life.QUEUED)
     if work.role is Role.TOOL:
+        work.become(Life.QUEUED)
         state.tools.push(work)
+    elif work.conversation is None or state.sets.asks(work, work.conversation, work.program.order, state.now):
+        line_up(state, work)
     else:
-        assert isinstance(work.stage, Generate | Agent)
-        work.shares = state.jobs[work.program.job].shares_of(work)
-        state.calls_of(work.stage.model).push(work)
+        work.become(Life.HELD)
+
+
+def line_up(state: State, work: Work) -> None:
+    """The call may go to an engine."""
+    work.become(Life.QUEUED)
+    work.shares = state.jobs[work.program.job].shares_of(work)
+    state.calls_of(work.model).push(work)
 
 
 def decided(state: State, work: Work, choice: int) -> None:
@@ -293,6 +300,7 @@ def _agent_part_done(state: State, agent: Work, work: Work, tools: tuple[str, ..
         return
     agent.parts += 1
     if not tools or agent.parts >= agent.stage.max_turns:
+        state.sets.leave(str(agent.ref), state.now)
         _settle(state, agent)
     else:
         _open_tools(state, agent, tools)

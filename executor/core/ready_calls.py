@@ -10,7 +10,7 @@ from itertools import count
 
 from executor.core.fleet import Fleet
 from executor.core.stage_shares import StageShares
-from executor.core.warm_order import Ready, WarmOrder
+from executor.core.warm_order import MayEnter, Ready, WarmOrder, anywhere
 from executor.core.work import Work
 from executor.policy.ordering import CallRank, QueueKey, passed_over
 from kvstore.prefix_index import BlockName
@@ -26,8 +26,8 @@ _JobKey = tuple[int, int]
 class ReadyCalls:
     """The ready calls of one model: jobs by priority, then by age. Works dropped meanwhile are passed over."""
 
-    def __init__(self, model: str, fleet: Fleet[Work], most_passes: int) -> None:
-        self._model, self._fleet, self._most_passes = model, fleet, most_passes
+    def __init__(self, model: str, fleet: Fleet[Work], most_passes: int, may_enter: MayEnter = anywhere) -> None:
+        self._model, self._fleet, self._most_passes, self._may_enter = model, fleet, most_passes, may_enter
         self._frontiers: dict[_JobKey, dict[StageShares | None, Frontier]] = {}
         self._keys: list[_JobKey] = []
 
@@ -39,7 +39,8 @@ class ReadyCalls:
             heapq.heappush(self._keys, key)
         frontier = of_job.get(work.shares)
         if frontier is None:
-            frontier = of_job[work.shares] = Frontier(self._model, self._fleet, self._most_passes, work.shares)
+            frontier = Frontier(self._model, self._fleet, self._most_passes, work.shares, self._may_enter)
+            of_job[work.shares] = frontier
         frontier.push(work)
 
     def frontiers(self) -> "Sequence[Frontier]":
@@ -57,8 +58,15 @@ class Frontier:
     """The ready calls of one job: of one stage with `shares`, or of all that have none. All are ready: whichever goes
     first, nothing is done before what it depends on."""
 
-    def __init__(self, model: str, fleet: Fleet[Work], most_passes: int, shares: StageShares | None = None) -> None:
-        self._model, self._fleet, self._most_passes = model, fleet, most_passes
+    def __init__(
+        self,
+        model: str,
+        fleet: Fleet[Work],
+        most_passes: int,
+        shares: StageShares | None = None,
+        may_enter: MayEnter = anywhere,
+    ) -> None:
+        self._model, self._fleet, self._most_passes, self._may_enter = model, fleet, most_passes, may_enter
         self._shares = shares
         self._arrivals = count()
         self._sent = 0
@@ -71,7 +79,7 @@ class Frontier:
         self._warm: dict[EngineId, WarmOrder] = {}
 
     def push(self, work: Work) -> None:
-        ready = Ready(work, self._model, _left_s(work), next(self._arrivals))
+        ready = Ready(work, self._model, _left_s(work), next(self._arrivals), work.queued)
         if work.avoid or work.suspect:
             heapq.heappush(self._choosy, (work.program.order, ready.arrival, ready))
         elif self._rest or self._near >= LOOK_AHEAD:
@@ -104,11 +112,12 @@ class Frontier:
     def best(self, engine: EngineId) -> Ready | None:
         """The call that engine should take next; None where each had better wait. It stays here until it is sent."""
         longest, oldest = self._first_by_path(), self._oldest()
-        if oldest is None:
+        if oldest is None or longest is None:
             return None
-        if self.is_overdue(oldest) and not self._fleet.caches[engine].comes_warm(oldest.work.prefix):
+        comes_warm = self._fleet.caches[engine].comes_warm
+        if self.is_overdue(oldest) and not comes_warm(oldest.work.prefix) and self._may_enter(oldest.work, engine):
             return oldest
-        if not self._near_blocks or self._all_fits(engine):
+        if (not self._near_blocks or self._all_fits(engine)) and self._may_enter(longest.work, engine):
             return longest
         return self._order(engine).first()
 
@@ -195,7 +204,7 @@ class Frontier:
     def _order(self, engine: EngineId) -> WarmOrder:
         order = self._warm.get(engine)
         if order is None:
-            order = self._warm[engine] = WarmOrder(engine, self._fleet)
+            order = self._warm[engine] = WarmOrder(engine, self._fleet, self._may_enter)
             for *_, ready in sorted(self._by_path):
                 if ready.waits:
                     order.add(ready)

@@ -29,6 +29,7 @@ from executor.events import (
     ToolStarted,
     WakeUp,
 )
+from halo_vllm.policy.tools import ToolKey
 from planner.cost.correction import Correction
 from planner.ir.ids import EngineId, NodeRef
 from planner.ir.plan import Agent, Generate
@@ -142,17 +143,26 @@ class Scheduler:
         progress.enqueue(self._state, work)
 
     def _call_finished(self, event: CallFinished) -> None:
-        work = self._current(event.node, event.attempt, Life.RUNNING)
+        state, work = self._state, self._current(event.node, event.attempt, Life.RUNNING)
         if work is None:
             return
         assert work.role is Role.CALL
-        self._state.fleet.learn(work, work.ref.program, event.usage, event.at)
-        self._state.fleet.answered(self._state.fleet.leave(work))
+        program, usage = work.program, event.usage
+        program.engine, program.context_tokens = work.engine, usage.prompt_tokens + usage.output_tokens
+        state.fleet.learn(work, work.ref.program, usage, event.at)
+        state.fleet.answered(state.fleet.leave(work))
+        program.kept_until = self._keep(work, event)
         assert isinstance(work.stage, Generate | Agent)
-        self._state.lengths.learn(work.stage, event.usage.output_tokens)
-        work.program.turns += 1
-        work.program.attained_tokens += event.usage.prompt_tokens + event.usage.output_tokens
-        progress.finish(self._state, work, event.tools)
+        state.lengths.learn(work.stage, usage.output_tokens)
+        program.turns += 1
+        program.attained_tokens += usage.prompt_tokens + usage.output_tokens
+        progress.finish(state, work, event.tools)
+
+    def _keep(self, work: Work, event: CallFinished) -> float | None:
+        """Until when an agent's conversation keeps its room over the tools that it asks for."""
+        if work.conversation is None or not event.tools:
+            return None
+        return self._state.sets.answered(work.conversation, work, [ToolKey(name) for name in event.tools], event.at)
 
     def _engine_back(self, event: EngineBack) -> None:
         self._state.fleet.back(event.engine, event.kv_tokens)

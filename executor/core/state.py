@@ -14,9 +14,10 @@ from executor.core.sharing import SharedWork
 from executor.core.stage_shares import StageShares
 from executor.core.template import Templates
 from executor.core.work import Frame, Program, Work
+from executor.core.working_sets import WorkingSets
 from executor.engines.port import EngineSpec, Failure
 from executor.events import Recovered
-from planner.ir.ids import ContentKey, JobId, ProgramId, StageId
+from planner.ir.ids import ContentKey, EngineId, JobId, ProgramId, StageId
 from planner.ir.plan import Plan
 from planner.job import Grouping
 
@@ -82,11 +83,14 @@ class State:
         self.broken: deque[tuple[Work, Failure]] = deque()
         self.jobs: dict[JobId, Job] = {}
         self.jobs_seen = 0
+        self.programs_begun = 0
         self.entering: list[tuple[int, int, Job]] = []  # a heap: jobs with programs not yet begun
         self.ended_jobs: list[Job] = []
         self.programs: dict[ProgramId, Program] = {}
         self.shared = SharedWork(limits.shared_outputs)
         self.fleet: Fleet[Work] = Fleet(engines, limits.breaker_failures)
+        self.sets: WorkingSets[Work] = WorkingSets(self.fleet, limits.admission)
+        self.asks_again_at: float | None = None  # whoever is held for want of KV
         self.lengths = AnswerLengths()
         self.calls: dict[str, ReadyCalls] = {}
         self.preparing: deque[Work] = deque()  # and those that were, behind one that is
@@ -97,8 +101,12 @@ class State:
 
     def calls_of(self, model: str) -> ReadyCalls:
         if model not in self.calls:
-            self.calls[model] = ReadyCalls(model, self.fleet, self.limits.most_passes)
+            self.calls[model] = ReadyCalls(model, self.fleet, self.limits.most_passes, self.may_enter)
         return self.calls[model]
+
+    def may_enter(self, work: Work, engine: EngineId) -> bool:
+        """Whether there is room for the conversation that the call is of, if it is of any."""
+        return work.conversation is None or self.sets.may_enter(work.conversation, work, engine)
 
     def tell(self, command: Command) -> None:
         self.out.append(command)

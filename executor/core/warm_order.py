@@ -1,6 +1,7 @@
 """The ready calls of one job in the order in which one engine should take them."""
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from executor.core.fleet import Fleet
@@ -20,6 +21,7 @@ class Ready:
     model: str
     left_s: float
     arrival: int
+    queued: int = 0
     near: bool = False
     entered: int = 0
     gone: bool = False
@@ -28,7 +30,7 @@ class Ready:
     @property
     def waits(self) -> bool:
         """False when it was sent or dropped: then it is passed over wherever it still stands."""
-        return not self.gone and self.work.life is Life.QUEUED
+        return not self.gone and self.work.life is Life.QUEUED and self.work.queued == self.queued
 
     def leave(self) -> None:
         self.gone = True
@@ -37,13 +39,22 @@ class Ready:
         self.candidates.clear()  # a cycle: thousands of works would wait for the garbage collector
 
 
+#: Whether a call may go to an engine, by what its conversation has room in.
+MayEnter = Callable[[Work, EngineId], bool]
+
+
+def anywhere(_work: Work, _engine: EngineId) -> bool:
+    return True
+
+
 class WarmOrder:
     """The longest warm beginning first. Ranks are bounds, looked at again when they come to the top (lazy greedy,
     Minoux 1978): what was evicted meanwhile makes a rank worse, and is found then; what became warm makes it better,
     and is told by the engine's cache, where each call watches its first cold block."""
 
-    def __init__(self, engine: EngineId, fleet: Fleet[Work]) -> None:
+    def __init__(self, engine: EngineId, fleet: Fleet[Work], may_enter: MayEnter = anywhere) -> None:
         self.engine = engine
+        self._may_enter = may_enter
         self.fleet = fleet
         self.cache = fleet.caches[engine]
         self._heap: list[tuple[CallRank, int, _Candidate]] = []
@@ -74,7 +85,7 @@ class WarmOrder:
             elif candidate.fell_below(rank):
                 heapq.heappop(self._heap)
                 self.push(candidate)
-            elif self.cache.comes_warm(ready.work.prefix):
+            elif self.cache.comes_warm(ready.work.prefix) or not self._may_enter(ready.work, self.engine):
                 held.append(heapq.heappop(self._heap))
             else:
                 found = ready

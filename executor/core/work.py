@@ -39,6 +39,10 @@ class Program:
     live: "dict[str, Work]" = field(default_factory=dict)
     turns: int = 0
     attained_tokens: int = 0
+    sequence: int = 0
+    engine: EngineId | None = None  # of its last call, with the tokens whose KV is there, and until when it is kept
+    context_tokens: int = 0
+    kept_until: float | None = None
     ended: bool = False
 
 
@@ -81,6 +85,7 @@ class Work:
     sent_at: float = 0.0
     beside: int = 0  # calls that the engine had when it was sent, itself included
     shares: StageShares | None = None  # of its stage, where the plan says how engines share it
+    queued: int = 0  # how often it came out of the line without being sent
     tool: ToolSpec | None = None
     # containers and agents
     agent: "Work | None" = None
@@ -104,6 +109,13 @@ class Work:
     def suspect(self) -> bool:
         """It was in flight on two engines that died, so it runs alone from now on."""
         return self.tries.deaths >= 2
+
+    @property
+    def conversation(self) -> str | None:
+        """The name of the agent's conversation: of the agent, and of its turns."""
+        if self.role is Role.AGENT:
+            return str(self.ref)
+        return str(self.agent.ref) if self.agent is not None and self.role is Role.CALL else None
 
     @property
     def top_stage(self) -> StageId | None:

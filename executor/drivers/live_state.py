@@ -31,15 +31,20 @@ class LiveState:
 
     def save(self, command: SaveProgram) -> None:
         self._version += 1
+        behind_s = time.time() - self._clock.now()
         self._newest[command.program] = ProgramState(
             program=command.program,
             version=self._version,
             node=command.node,
             doing=command.doing,
-            since=time.time() - (self._clock.now() - command.since),
+            since=behind_s + command.since,
             engine=command.engine,
             turns=command.turns,
             attained_tokens=command.attained_tokens,
+            sequence=command.sequence,
+            context_tokens=command.context_tokens,
+            until=None if command.until is None else behind_s + command.until,
+            tool=command.tool,
         )
 
     def keep(self, state: ProgramState) -> None:
