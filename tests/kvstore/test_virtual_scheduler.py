@@ -8,6 +8,8 @@ import pytest
 
 pytest.importorskip("vllm", reason="run with `make test-virtual`: it needs .venv-engine's Python", exc_type=ImportError)
 
+from vllm.version import __version__
+
 from halo_vllm import compat
 from halo_vllm.settings import BadSettings
 from halo_vllm.virtual_time.clients import Clairvoyant, Named, NamedWithTools, Prioritised, Silent
@@ -183,6 +185,13 @@ def test_an_unknown_vllm_gets_stock_behaviour() -> None:
     assert compat.problems(scheduler) == []
     assert compat.problems(scheduler, version="0.99.0") == ["vLLM 0.99.0 is not between 0.24 and 0.33"]
     assert compat.problems(scheduler, version="0.32.1.dev3+gabc") == []
+
+
+def test_what_this_vllm_lacks_is_told() -> None:
+    """0.24 and what came soon after it; all that the other tests promise holds there too."""
+    version = tuple(map(int, __version__.split(".")[:2]))
+    assert len(compat.lacks()) == 2 or version > compat.OLDEST
+    assert not compat.lacks() or version < (0, 28)
 
 
 def test_wrong_settings_are_all_told_at_once() -> None:

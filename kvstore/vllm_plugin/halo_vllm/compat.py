@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Hashable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from vllm.v1.core.block_pool import BlockPool
@@ -50,6 +51,16 @@ def problems(scheduler: AsyncScheduler, version: str = __version__) -> list[str]
     return [*_of_version(version), *_of_signatures(), *_of_objects(scheduler)]
 
 
+def lacks() -> list[str]:
+    """What this vLLM does not offer; all else works without it."""
+    found = []
+    if "session_id" not in inspect.signature(Request.__init__).parameters:
+        found.append("passes on no session (X-Session-ID, `session_id`): name programs in `vllm_xargs`")
+    if find_spec("vllm.plugins.endpoint_plugins") is None:
+        found.append("loads no endpoints: no /halo/hint, no /halo/stats, no counters on /metrics")
+    return found
+
+
 def waiting_queues(scheduler: AsyncScheduler) -> Iterator[tuple[str, RequestQueue]]:
     """The queues of calls that hold no KV, by attribute. 0.24 keeps those it passed over in a second one."""
     for name in ("waiting", "skipped_waiting"):
@@ -68,6 +79,11 @@ def hashed_blocks(scheduler: AsyncScheduler, request: Request) -> list[KVCacheBl
         for block in group
         if block.block_hash is not None and not block.is_null and getattr(block, "pool", None) in (None, pool)
     ]
+
+
+def hash_block_tokens(scheduler: AsyncScheduler) -> int:
+    """Tokens that one hash of `chain_of` stands for. 0.24 tells it to the block pool alone."""
+    return int(scheduler.kv_cache_manager.block_pool.hash_block_size)
 
 
 def chain_of(request: Request) -> Sequence[Hashable]:
@@ -131,11 +147,14 @@ def _of_signatures() -> list[str]:
 
 def _of_objects(scheduler: AsyncScheduler) -> list[str]:
     found = []
-    queue = getattr(getattr(scheduler.kv_cache_manager, "block_pool", None), "free_block_queue", None)
+    pool = getattr(scheduler.kv_cache_manager, "block_pool", None)
+    queue = getattr(pool, "free_block_queue", None)
     if type(queue) is not FreeKVCacheBlockQueue:
         found.append(f"the block pool's free queue is a {type(queue).__name__}")
     elif not hasattr(queue, "fake_free_list_head"):
         found.append("the block pool's free queue is no linked list")
+    if not hasattr(pool, "hash_block_size"):
+        found.append("the block pool does not say how many tokens a hash stands for")
     if not isinstance(getattr(scheduler, "waiting", None), RequestQueue) or not hasattr(scheduler, "running"):
         found.append("the scheduler has no queues `waiting` and `running`")
     if not scheduler.cache_config.enable_prefix_caching:

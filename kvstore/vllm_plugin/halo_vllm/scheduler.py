@@ -42,8 +42,11 @@ class Scheduler(AsyncScheduler):
             logger.warning("halo_vllm leaves vLLM's scheduler as it is: %s", "; ".join(problems))
             return
         settings = read_settings(_settings_of(self.vllm_config.additional_config))
-        capacity = self.cache_config.num_gpu_blocks * self.block_size // self.hash_block_size
-        self._programs = Programs(settings, capacity // len(self.kv_cache_config.kv_cache_groups), self.hash_block_size)
+        block_tokens = compat.hash_block_tokens(self)
+        capacity = self.cache_config.num_gpu_blocks * self.block_size // block_tokens
+        self._programs = Programs(settings, capacity // len(self.kv_cache_config.kv_cache_groups), block_tokens)
+        for lack in compat.lacks():
+            logger.warning("halo_vllm: this vLLM %s", lack)
 
     def use_clock(self, clock: Callable[[], float]) -> None:
         """Seconds that never go back; for virtual time."""
