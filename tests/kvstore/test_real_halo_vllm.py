@@ -1,6 +1,7 @@
 """halo_vllm installed beside a real vLLM: programs run through it, its counters move, and answers stay the same."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -33,8 +34,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pair(real_engine_factory: Any, installed: Path) -> list[LocalVllm]:
-    """vLLM as it comes, and with the plugin."""
-    settings = {"PYTHONPATH": str(installed), "VLLM_PLUGINS": "halo"}
+    """vLLM as it comes, and with the plugin. `PYTHONPATH` may name another vLLM than .venv-engine's."""
+    path = os.pathsep.join(filter(None, [str(installed), os.environ.get("PYTHONPATH")]))
+    settings = {"PYTHONPATH": path, "VLLM_PLUGINS": "halo"}
     plugged = {**SMALL, "settings": settings, "extra": ("--scheduler-cls", "halo_vllm.Scheduler")}
     return real_engine_factory(SMALL, plugged)
 
