@@ -7,7 +7,7 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
   --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format engine test-engine test-virtual clients bench lock clean
+.PHONY: help demo test check format engine test-engine test-virtual test-virtual-all clients bench lock clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,10 +41,20 @@ clients: .venv-clients/.done ## Install real clients (openai, LangChain, mini-sw
 	.venv-clients/bin/pip --disable-pip-version-check install --quiet --require-hashes -r requirements/clients.txt
 	touch $@
 
-test-virtual: engine ## Run the tests that drive vLLM's own scheduler under a virtual clock
+test-virtual: engine ## Run the tests that drive vLLM's own scheduler under a virtual clock; VLLM=0.28 for another version
 	.venv-engine/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
 	  -r requirements/engine-test.txt
-	.venv-engine/bin/python -m pytest -o filterwarnings=default tests/kvstore/test_virtual_*.py $(ARGS)
+	$(if $(VLLM),$(MAKE) .engine/vllm-$(VLLM)/.done)
+	$(if $(VLLM),PYTHONPATH=$(CURDIR)/.engine/vllm-$(VLLM)) VLLM_TARGET_DEVICE=cpu \
+	  .venv-engine/bin/python -m pytest -o filterwarnings=default tests/kvstore/test_virtual_*.py $(ARGS)
+
+test-virtual-all: ## The same on every vLLM in requirements/: the oldest, one between, the newest
+	for version in "" 0.24 0.28 0.33; do $(MAKE) test-virtual VLLM=$$version || exit 1; done
+
+.engine/vllm-%/.done: requirements/vllm-%.txt
+	.venv-engine/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --upgrade \
+	  --target $(@D) -r $<
+	touch $@
 
 bench: $(VENV)/.dev ## Run the benchmarks; each prints a table and JSON
 	$(BIN)/python -m benchmarks.planning.scale
