@@ -76,7 +76,7 @@ class Play:
         elif row in line.inside:
             line.answer(row, last=line.turns.get(row, 0) + 1 == self.case.turns)
 
-    def totals(self) -> dict[str, tuple[int, int]]:
+    def totals(self) -> dict[EngineId, tuple[int, int]]:
         """Of each engine what is owned and grown to, and what may be."""
         found = {}
         for engine, one in self.line.core._state.sets.sets.items():
