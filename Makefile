@@ -67,7 +67,7 @@ lock: $(VENV)/.dev ## Pin the requirements anew, with hashes
 	cd requirements && for name in build base dev clients; do ../$(COMPILE) -o $$name.txt $$name.in; done
 
 clean: ## Remove what make has made
-	rm -rf $(VENV) .venv-engine .venv-clients .engine build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-engine .venv-gpu .venv-clients .engine build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.base: pyproject.toml requirements/build.txt requirements/base.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -68,8 +68,8 @@ class Arm:
     door: bool = False
     telling: Telling = UNTOLD
 
-    def serving(self, tuned: Flags) -> Serving:
-        return Serving(tuned if self.tuned else Flags(), self.by_priority, self.plugin, self.door)
+    def serving(self, tuned: Flags, stock: Flags) -> Serving:
+        return Serving(tuned if self.tuned else stock, self.by_priority, self.plugin, self.door)
 
 
 STOCK, TUNED, PRIORITY, PAPER, OURS, ORACLE = "stock", "tuned", "priority", "paper TTL", "ours", "oracle"

@@ -18,9 +18,15 @@ from benchmarks.kv.traces import Scale, draw_programs
 SWEEP_TIMES_KV = 2.0
 
 
+VLLM_ON_A_CPU = Flags()
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be measured. `flags` and `knees` (programs/s by trace) are taken where given, and found where not."""
+    """What is to be measured. `flags` and `knees` (programs/s by trace) are taken where given, and found where not.
+
+    `stock` is what vLLM serves with on this kind of machine; `device` names it, for people.
+    """
 
     traces: Sequence[str]
     loads: Sequence[float]
@@ -34,6 +40,8 @@ class Plan:
     knees: dict[str, float]
     size: EngineSize
     scale: Scale
+    stock: Flags = VLLM_ON_A_CPU
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ class Ladder:
         self.plan = plan
         self.runs: list[Run] = []
         self.skipped: list[str] = []
-        self.flags = plan.flags or Flags()
+        self.flags = plan.flags or plan.stock
         self.knees = dict(plan.knees)
         self._known = known
         self._out = out
@@ -94,7 +102,7 @@ class Ladder:
 
     async def _arm(self, lab: Lab, cell: Cell, number: int, name: str, load: Load) -> None:
         arm, begun = ARMS[name], time.monotonic()
-        serving = arm.serving(self.flags)
+        serving = arm.serving(self.flags, self.plan.stock)
         try:
             results = await lab.run(serving, load, arm.telling, self._salt())
         except CannotRun as problem:
@@ -147,7 +155,7 @@ class Ladder:
         arm = ARMS[TUNED]
 
         async def run(load: Load) -> Sequence[ProgramResult]:
-            return await lab.run(arm.serving(self.flags), load, arm.telling, self._salt())
+            return await lab.run(arm.serving(self.flags, self.plan.stock), load, arm.telling, self._salt())
 
         knee = await find_knee(self._programs(trace, self.plan.programs, self.plan.seed), run, self.plan.seed)
         print(f"{trace}: {knee}", flush=True)
@@ -168,10 +176,11 @@ class Ladder:
     async def _mean_s(self, lab: Lab, flags: Flags, load: Load) -> float:
         arm = ARMS[TUNED]
         try:
-            outcome = outcome_of(load, await lab.run(arm.serving(flags), load, arm.telling, self._salt()))
+            results = await lab.run(arm.serving(flags, self.plan.stock), load, arm.telling, self._salt())
         except CannotRun as problem:
             self.skipped.append(f"sweep {flags}: {problem}")
             return float("inf")
+        outcome = outcome_of(load, results)
         print(f"sweep {flags}: {outcome.mean_s:.2f} s", flush=True)
         return float("inf") if outcome.failed else outcome.mean_s
 
@@ -189,5 +198,5 @@ class Ladder:
 def plan_of(path: Path) -> Plan:
     """The plan of a file of runs, with the flags and knees that were found."""
     told = json.loads(path.read_text())["settings"]["plan"]
-    values = {"flags": Flags(**told["flags"]), "size": EngineSize(**told["size"]), "scale": Scale(**told["scale"])}
-    return Plan(**(told | values))
+    flags = {name: Flags(**told[name]) for name in ("flags", "stock") if name in told}
+    return Plan(**(told | flags | {"size": EngineSize(**told["size"]), "scale": Scale(**told["scale"])}))

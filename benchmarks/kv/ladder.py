@@ -28,7 +28,9 @@ from the real ones. Needs `make engine`; each engine kept `--alive` takes about 
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks.arguments import some_of
@@ -36,8 +38,8 @@ from benchmarks.kv.arms import ARMS, LADDER, Flags
 from benchmarks.kv.climb import Ladder, Plan, plan_of
 from benchmarks.kv.distributions import distributions_in
 from benchmarks.kv.lab import EngineSize, Lab
-from benchmarks.kv.ladder_report import figures, read_runs, table
-from benchmarks.kv.real_lab import ROOT, RealLab
+from benchmarks.kv.ladder_report import Run, figures, read_runs, table
+from benchmarks.kv.real_lab import ROOT, RealLab, cpu_recipe
 from benchmarks.kv.traces import TRACES, Scale
 from benchmarks.kv.virtual_lab import VirtualLab
 from halo.event_loop import run_async
@@ -47,29 +49,41 @@ DATA = ROOT.parent / "shared" / "data"
 
 def main() -> None:
     arguments = _arguments()
-    runs, skipped = read_runs(arguments.merge or ()), list[str]()
-    if not arguments.merge:
-        ladder = Ladder(_plan(arguments), distributions_in(DATA), arguments.out)
-        run_async(_measure(ladder, arguments.virtual, arguments.alive))
-        runs = ladder.runs + read_runs([arguments.like] if arguments.like else ())
-        skipped = ladder.skipped
-    for line in (*table(runs), *(f"skipped: {what}" for what in skipped)):
-        print(line)
-    print(json.dumps({"figures": figures(runs)}))
+    if arguments.merge:
+        tell(read_runs(arguments.merge))
+        return
+    ladder = Ladder(_plan(arguments), distributions_in(DATA), arguments.out)
+    run_async(measure(ladder, _lab(ladder.plan.size, arguments)))
+    tell(ladder.runs + read_runs([arguments.like] if arguments.like else ()), ladder.skipped)
 
 
-async def _measure(ladder: "Ladder", virtual: bool, alive: int) -> None:
-    size = ladder.plan.size
-    lab: Lab = VirtualLab(size) if virtual else RealLab(size, alive)
+def _lab(size: EngineSize, arguments: argparse.Namespace) -> Lab:
+    return VirtualLab(size) if arguments.virtual else RealLab(partial(cpu_recipe, size), arguments.alive)
+
+
+async def measure(ladder: Ladder, lab: Lab) -> None:
+    """Climbs it, and closes the lab in any case."""
     try:
         await ladder.climb(lab)
     finally:
         await lab.close()
 
 
+def tell(runs: Sequence[Run], skipped: Sequence[str] = (), device: str = "") -> None:
+    """Prints the table and the JSON."""
+    for line in (*table(runs), *(f"skipped: {what}" for what in skipped)):
+        print(line)
+    print(json.dumps(({"device": device} if device else {}) | {"figures": figures(runs)}))
+
+
 def _plan(arguments: argparse.Namespace) -> Plan:
     if arguments.like:
         return replace(plan_of(arguments.like), arms=arguments.arms, minutes=arguments.minutes)
+    return asked_plan(arguments, EngineSize(kv_blocks=arguments.kv_blocks), Scale())
+
+
+def asked_plan(arguments: argparse.Namespace, size: EngineSize, scale: Scale) -> Plan:
+    """What the arguments of `ladder_parser` ask for."""
     return Plan(
         traces=arguments.traces,
         loads=arguments.loads,
@@ -81,13 +95,23 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         seed=arguments.seed,
         flags=arguments.flags,
         knees=arguments.knees,
-        size=EngineSize(kv_blocks=arguments.kv_blocks),
-        scale=Scale(),
+        size=size,
+        scale=scale,
     )
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ladder_parser(__doc__)
+    parser.add_argument("--kv-blocks", type=int, default=EngineSize().kv_blocks, help="of 32 tokens each")
+    parser.add_argument("--alive", type=int, default=8, help="engines kept running side by side, one of them loaded")
+    parser.add_argument("--virtual", action="store_true", help="simulate: vLLM's scheduler in virtual time")
+    parser.add_argument("--like", type=Path, help="run what this file did, and compare with its runs")
+    return parser.parse_args()
+
+
+def ladder_parser(about: str | None) -> argparse.ArgumentParser:
+    """What every ladder is asked for, whatever runs it."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", type=some_of(tuple(TRACES)), default=["swe"])
     parser.add_argument("--loads", type=_numbers, default=[0.3, 0.8, 1.0, 1.25, 1.5], help="of the knee; '' for none")
     parser.add_argument("--closed", type=_numbers, default=[], help="of the KV cache, as in 0.5,1,1.5,2,3")
@@ -98,13 +122,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the programs; each round has another")
     parser.add_argument("--flags", type=_flags, help="SEQS,TOKENS,LONG,WATERMARK of tuned vLLM, instead of a sweep")
     parser.add_argument("--knees", type=_knees, default={}, help="programs/s, as in swe=1.2,bfcl=2, instead of finding")
-    parser.add_argument("--kv-blocks", type=int, default=EngineSize().kv_blocks, help="of 32 tokens each")
-    parser.add_argument("--alive", type=int, default=8, help="engines kept running side by side, one of them loaded")
-    parser.add_argument("--virtual", action="store_true", help="simulate: vLLM's scheduler in virtual time")
-    parser.add_argument("--like", type=Path, help="run what this file did, and compare with its runs")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--merge", type=Path, nargs="+", help="only print the table of these files")
-    return parser.parse_args()
+    return parser
 
 
 def _numbers(text: str) -> list[float]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,16 +23,21 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "kvstore" / "vllm_plugin"
 #: No part of an answer between its first token and its end: the same for all arms, and less work for two cores.
 STREAM_INTERVAL = 1000
+#: The plugin on the path, and vLLM's route that empties the prefix cache.
+SERVING_SETTINGS = {"VLLM_SERVER_DEV_MODE": "1", "PYTHONPATH": str(PLUGIN)}
 RESET_TRIES, RESET_EVERY_S = 20, 0.5
 
 
 class RealLab:
-    """Body of `Lab`. At most `alive` engines run at once, each with the KV of `size`."""
+    """Body of `Lab`. At most `alive` engines run at once, each by a recipe for its serving and port.
+
+    `recipe` raises `CannotRun` or `EngineNotRunning` where that cannot be served.
+    """
 
     simulated = False
 
-    def __init__(self, size: EngineSize, alive: int) -> None:
-        self._size = size
+    def __init__(self, recipe: Callable[[Serving, int], EngineRecipe], alive: int) -> None:
+        self._recipe = recipe
         self._alive = alive
         self._engines: dict[Serving, LocalVllm] = {}
 
@@ -53,8 +58,8 @@ class RealLab:
         while engine is None and len(self._engines) >= self._alive:
             await self._engines.pop(next(iter(self._engines))).stop()
         if engine is None:
-            engine = LocalVllm(recipe_of(serving, self._size, free_port()))
             try:
+                engine = LocalVllm(self._recipe(serving, free_port()))
                 await engine.start()
             except EngineNotRunning as problem:
                 raise CannotRun(str(problem)) from None
@@ -79,8 +84,11 @@ async def _address(serving: Serving, engine: LocalVllm) -> AsyncIterator[str]:
         await door.stop()
 
 
-def recipe_of(serving: Serving, size: EngineSize, port: int) -> EngineRecipe:
-    """Raises `CannotRun` where the plugin is wanted and not there, `EngineNotRunning` where no engine is built."""
+def cpu_recipe(size: EngineSize, serving: Serving, port: int) -> EngineRecipe:
+    """Of a CPU vLLM with the KV of `size`.
+
+    Raises `CannotRun` where the plugin is wanted and not there, `EngineNotRunning` where no engine is built.
+    """
     refuse_missing_plugin(serving)
     return replace(
         recipe_in(ROOT, port=port),
@@ -88,8 +96,8 @@ def recipe_of(serving: Serving, size: EngineSize, port: int) -> EngineRecipe:
         block_tokens=size.block_tokens,
         kv_blocks=size.kv_blocks,
         max_running=serving.flags.max_running,
-        extra=(*_flags(serving), *_plugin(serving)),
-        settings={"VLLM_SERVER_DEV_MODE": "1", "PYTHONPATH": str(PLUGIN)},
+        extra=serving_arguments(serving),
+        settings=SERVING_SETTINGS,
     )
 
 
@@ -99,8 +107,12 @@ def refuse_missing_plugin(serving: Serving) -> None:
         raise CannotRun("halo_vllm is not here")
 
 
-def _flags(serving: Serving) -> tuple[str, ...]:
+def serving_arguments(serving: Serving) -> tuple[str, ...]:
     """They come after the recipe's own, and so replace them."""
+    return (*_flags(serving), *_plugin(serving))
+
+
+def _flags(serving: Serving) -> tuple[str, ...]:
     flags = serving.flags
     return (
         *("--enable-chunked-prefill", "--max-num-batched-tokens", str(flags.step_tokens)),
@@ -122,7 +134,12 @@ async def _forget(url: str) -> None:
     async with aiohttp.ClientSession(url) as session:
         for _ in range(RESET_TRIES):
             async with session.post("/reset_prefix_cache") as answer:
-                if answer.status == 200 and (await answer.json()).get("success", True):
+                if answer.status == 200 and _says_done(await answer.read()):
                     return
             await asyncio.sleep(RESET_EVERY_S)
     raise CannotRun("the engine does not forget its prefixes")
+
+
+def _says_done(answer: bytes) -> bool:
+    """vLLM 0.24 does not say: its answer is empty."""
+    return not answer or bool(json.loads(answer).get("success", True))

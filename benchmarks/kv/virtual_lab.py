@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from benchmarks.kv.arms import Serving
 from benchmarks.kv.hints import Telling
@@ -14,21 +15,23 @@ from benchmarks.kv.virtual_line import Order, from_line, to_line
 from executor.engines.local_recipe import SETTINGS
 
 LOG = ROOT / ".engine" / "virtual.log"
+PYTHON = ROOT / ".venv-engine" / "bin" / "python"
 LONGEST_LINE_BYTES = 256 * 1024 * 1024
 
 
 class VirtualLab:
-    """Body of `Lab`. The process starts with the first load and serves them all."""
+    """Body of `Lab`. The process starts with the first load and serves them all; its `python` can import vLLM."""
 
     simulated = True
 
-    def __init__(self, size: EngineSize) -> None:
+    def __init__(self, size: EngineSize, python: Path = PYTHON) -> None:
         self._size = size
+        self._python = python
         self._child: asyncio.subprocess.Process | None = None
 
     async def run(self, serving: Serving, load: Load, telling: Telling, salt: str) -> Sequence[ProgramResult]:
         refuse_missing_plugin(serving)
-        child = self._child = self._child or await _start()
+        child = self._child = self._child or await _start(self._python)
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdin.write(to_line(Order(self._size, serving, load, telling, salt)))
@@ -50,11 +53,11 @@ class VirtualLab:
             await child.wait()
 
 
-async def _start() -> asyncio.subprocess.Process:
+async def _start(python: Path) -> asyncio.subprocess.Process:
     """Raises `CannotRun` without the engine's interpreter."""
-    python = ROOT / ".venv-engine" / "bin" / "python"
     if not python.exists():
         raise CannotRun("there is no vLLM here: run `make engine` first")
+    LOG.parent.mkdir(exist_ok=True)
     with LOG.open("ab") as log:
         return await asyncio.create_subprocess_exec(
             *(str(python), "-m", "benchmarks.kv.virtual_child"),

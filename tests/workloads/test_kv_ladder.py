@@ -163,7 +163,10 @@ def test_what_is_told_after_the_answer_is_not_told_with_it() -> None:
 
 def test_arms_of_the_plugin_run_on_tuned_flags_and_stock_on_its_own() -> None:
     tuned = Flags(max_running=16)
-    assert {name for name, arm in ARMS.items() if arm.serving(tuned).flags == Flags()} == {"stock", "stock again"}
+    assert {name for name, arm in ARMS.items() if arm.serving(tuned, Flags()).flags == Flags()} == {
+        "stock",
+        "stock again",
+    }
     assert [flags.max_running for flags in neighbours(tuned, "max_running")] == [8, 32]
 
 
