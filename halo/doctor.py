@@ -226,4 +226,5 @@ async def _check_engine(spec: EngineSpec) -> Check:
         await engine.close()
     if not health.ready:
         return Check(title, Level.FAIL, f"is not ready: {health.detail}", f"see whether its server runs at {spec.url}")
-    return Check(title, Level.OK, f"serves {', '.join(health.models) or 'nothing'}; {health.version}".rstrip("; "))
+    told = (f"serves {', '.join(health.models) or 'nothing'}", health.version, f"KV retention: {health.rung}")
+    return Check(title, Level.OK, "; ".join(filter(None, told)))

@@ -25,7 +25,8 @@ from executor.drivers.passing import Passing, Sink, read_all
 from executor.drivers.tasks import Tasks
 from executor.drivers.watch import EngineWatch
 from executor.engines.openai_wire import failure_from
-from executor.engines.port import Engine, EngineFailed, Failure, FailureClass, Usage
+from executor.engines.port import Engine, EngineFailed, EngineHealth, Failure, FailureClass, Usage
+from executor.engines.rungs import Rung
 from executor.engines.upstream import Reply, Upstream, UpstreamRequest
 from executor.events import EngineBack, EngineLost, Event, WakeUp
 from kvstore.program_state import ProgramState, ProgramStates, StateUnavailable
@@ -85,9 +86,10 @@ class Door:
         self._live = LiveState(states, clock)
         self._tasks = Tasks(self._broken)
         self._hints = HintPost(upstreams, self._tasks.spawn)
+        self._rungs: dict[EngineId, Rung] = {}
 
     async def __aenter__(self) -> "Door":
-        self._watch = EngineWatch(self._engines, self._clock, self._told, self._tasks.spawn, lambda *_: None)
+        self._watch = EngineWatch(self._engines, self._clock, self._told, self._tasks.spawn, self._note)
         await self._watch.start()
         follow_kv_events((engine.spec for engine in self._engines.values()), self._now, self._post, self._tasks.spawn)
         self._live.start(self._tasks.spawn)
@@ -181,6 +183,11 @@ class Door:
         if isinstance(event, EngineBack):
             self._hints.back(event.engine)
         self._post(replace(event, at=self._now()))
+
+    def _note(self, engine: EngineId, health: EngineHealth) -> None:
+        if health.ready and self._rungs.get(engine) is not health.rung:
+            self._rungs[engine] = health.rung
+            log.info("how the engine keeps the KV of programs that wait", engine=engine, by=health.rung.value)
 
     def _post(self, event: DoorEvent) -> None:
         for command in self._core.handle(event):

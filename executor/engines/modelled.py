@@ -12,6 +12,7 @@ from executor.engines.model.engine import EngineModel, Finished
 from executor.engines.model.prepared import PreparedCall, prepare_call
 from executor.engines.model.profiles import profile_of
 from executor.engines.port import Completion, EngineFailed, EngineHealth, EngineSpec, GenerateRequest
+from executor.engines.rungs import Rung
 from planner.cost.profile import Profile
 
 
@@ -50,7 +51,15 @@ class Modelled:
         detail = "closed" if self._closed else ""
         version = f"modelled {self._profile.gpu}"
         context_tokens, kv_tokens = self._spec.context_tokens, self._profile.kv_tokens
-        return EngineHealth(not self._closed, self._spec.models, context_tokens, version, detail, kv_tokens)
+        return EngineHealth(
+            not self._closed,
+            self._spec.models,
+            context_tokens,
+            version,
+            detail,
+            kv_tokens,
+            rung=Rung.PREFIX_CACHE,
+        )
 
     async def close(self) -> None:
         self._closed = True

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from executor.engines.rungs import Rung
 from planner.cost.profile import Profile
 from planner.ir.conversation import ToolCall
 from planner.ir.ids import EngineId
@@ -118,7 +119,7 @@ class EngineFailed(Exception):
 class EngineHealth:
     """What a probe found. `models` are the names the engine serves; `detail` says why it is not ready.
 
-    `kv_tokens` is the room of its KV cache, where it tells.
+    `kv_tokens` is the room of its KV cache, where it tells; `rung` says how it keeps the KV of programs that wait.
     """
 
     ready: bool
@@ -128,6 +129,7 @@ class EngineHealth:
     detail: str = ""
     kv_tokens: int | None = None
     revisions: Mapping[str, str] = field(default_factory=dict)
+    rung: Rung = Rung.UNKNOWN
 
 
 class Engine(Protocol):

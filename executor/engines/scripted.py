@@ -8,6 +8,7 @@ from executor.engines.answers import Answers, completion_of
 from executor.engines.failures import closed, timed_out
 from executor.engines.port import Completion, EngineFailed, EngineHealth, EngineSpec, Failure, GenerateRequest
 from executor.engines.prompts import checked_prompt_tokens, prompt_text
+from executor.engines.rungs import Rung
 from planner.ir.tokens import estimate_tokens
 
 #: What shall befall a call: a failure, a delay in seconds, or nothing.
@@ -52,7 +53,8 @@ class Scripted:
 
     async def probe(self) -> EngineHealth:
         detail = "closed" if self._closed else ""
-        return EngineHealth(not self._closed, self._spec.models, self._spec.context_tokens, "scripted", detail)
+        ready, context_tokens = not self._closed, self._spec.context_tokens
+        return EngineHealth(ready, self._spec.models, context_tokens, "scripted", detail, rung=Rung.NOTHING)
 
     async def close(self) -> None:
         self._closed = True

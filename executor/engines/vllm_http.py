@@ -19,10 +19,14 @@ from executor.engines.openai_wire import (
     server_version,
 )
 from executor.engines.port import Completion, EngineFailed, EngineHealth, EngineSpec, FailureClass, GenerateRequest
+from executor.engines.rungs import Rung, has_endpoint, is_at_work, without_plugin
 from executor.engines.vllm_metrics import kv_tokens_from
+from halo_vllm.policy.hints import STATS_PATH
 
 CONNECT_TIMEOUT_S = 10.0
 PROBE_TIMEOUT_S = 10.0
+#: The plugin answers between two steps of its engine; a probe does not wait for a long one.
+STATS_TIMEOUT_S = 1.0
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 #: vLLM's web server closes a connection that was idle for 5 s; ours let go of it before that.
 KEEPALIVE_S = 4.0
@@ -37,6 +41,14 @@ class _Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a server keeps for as long as it runs."""
+
+    kv_tokens: int | None
+    rung: Rung
 
 
 @dataclass(slots=True)
@@ -59,7 +71,7 @@ class VllmHttp:
         self._max_answer_bytes = max_answer_bytes
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
-        self._known_kv_tokens: int | None = None  # 0 where the server does not tell
+        self._kept: _Kept | None = None
 
     @property
     def spec(self) -> EngineSpec:
@@ -85,7 +97,7 @@ class VllmHttp:
         except EngineFailed as problem:
             health = EngineHealth(ready=False, detail=problem.failure.message)
         if not health.ready:
-            self._known_kv_tokens = None
+            self._kept = None
         return health
 
     async def close(self) -> None:
@@ -149,7 +161,10 @@ class VllmHttp:
             problem = failure_from(models.status, models.headers, models.body)
             return EngineHealth(ready=False, detail=problem.failure.message)
         judged = self._judged(served_models(models.body), await self._version())
-        return replace(judged, kv_tokens=await self._kv_tokens()) if judged.ready else judged
+        if not judged.ready or self._spec.kind != "vllm":
+            return judged
+        kept = await self._asked_once()
+        return replace(judged, kv_tokens=kept.kv_tokens, rung=kept.rung)
 
     def _judged(self, served: tuple[ServedModel, ...], version: str) -> EngineHealth:
         names = tuple(model.id for model in served)
@@ -169,12 +184,27 @@ class VllmHttp:
         reply = await self._get("/version")
         return server_version(reply.body) if reply.status == 200 else ""
 
-    async def _kv_tokens(self) -> int | None:
-        """Asked for once for as long as the engine answers: the page is long, and a server keeps its room."""
-        if self._known_kv_tokens is None and self._spec.kind == "vllm":
-            reply = await self._get("/metrics")
-            self._known_kv_tokens = (kv_tokens_from(reply.body) or 0) if reply.status == 200 else 0
-        return self._known_kv_tokens or None
+    async def _asked_once(self) -> _Kept:
+        """For as long as the engine answers: the page is long, and a server keeps its room."""
+        if self._kept is not None:
+            return self._kept
+        reply = await self._get("/metrics")
+        page = reply.body if reply.status == 200 else b""
+        plugged = await self._plugged() if has_endpoint(page) else False
+        rung = Rung.UNKNOWN if plugged is None else Rung.PLUGIN if plugged else without_plugin(page)
+        kept = _Kept(kv_tokens_from(page), rung)
+        if plugged is not None:
+            self._kept = kept
+        return kept
+
+    async def _plugged(self) -> bool | None:
+        """Whether the plugin's scheduler is at work; None where the engine has no time to tell."""
+        try:
+            async with asyncio.timeout(STATS_TIMEOUT_S):
+                reply = await self._get(STATS_PATH)
+        except TimeoutError:
+            return None
+        return reply.status == 200 and is_at_work(reply.body)
 
     def _open(self) -> aiohttp.ClientSession:
         """Made on first use, because aiohttp wants a running loop."""

@@ -61,7 +61,7 @@ def probe(engine: EngineUrls = None, model: Models = None, fleet: Fleet = None, 
     if as_json:
         print_json([found.as_json() for found in probed])
     else:
-        columns = ("engine", "ready", "answered in", "serves", "context", "version", "detail")
+        columns = ("engine", "ready", "answered in", "serves", "context", "version", "KV retention", "detail")
         print_table(columns, (found.cells() for found in probed))
     raise typer.Exit(0 if all(found.health.ready for found in probed) else 1)
 
@@ -97,6 +97,7 @@ class Probed:
             "models": list(self.health.models),
             "context_tokens": self.health.context_tokens,
             "version": self.health.version,
+            "retention": self.health.rung,
             "detail": self.health.detail,
             "seconds": round(self.seconds, 3),
         }
@@ -105,7 +106,8 @@ class Probed:
         health = self.health
         context = f"{health.context_tokens:,}" if health.context_tokens else ""
         ready, took = "yes" if health.ready else "no", f"{1000 * self.seconds:,.0f} ms"
-        return (self.spec.id, ready, took, ", ".join(health.models), context, health.version, health.detail)
+        kept = health.rung if health.ready else ""
+        return (self.spec.id, ready, took, ", ".join(health.models), context, health.version, kept, health.detail)
 
 
 async def probe_all(specs: "Sequence[EngineSpec]") -> list[Probed]:

@@ -200,6 +200,8 @@ class EngineState(_Told):
     ready: bool
     version: str
     detail: str
+    retention: Annotated[str, Field(description="how it keeps the KV of programs that wait for a tool")]
+    hints: Annotated[dict[str, int], Field(description="what it was told between calls: taken, and dropped and why")]
 
 
 class EngineList(_Told):

@@ -1,7 +1,7 @@
 """From stored values to what is told over HTTP."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from urllib.parse import quote
 
@@ -125,7 +125,7 @@ def _embedded(given: Input) -> dict[str, Json]:
     return {"$id": f"urn:halo:input:{quote(given.name)}", **schema} if "$defs" in schema else schema
 
 
-def engine_state(spec: EngineSpec, health: EngineHealth) -> EngineState:
+def engine_state(spec: EngineSpec, health: EngineHealth, hints: Mapping[str, int]) -> EngineState:
     return EngineState(
         id=spec.id,
         kind=spec.kind,
@@ -137,6 +137,8 @@ def engine_state(spec: EngineSpec, health: EngineHealth) -> EngineState:
         ready=health.ready,
         version=health.version,
         detail=health.detail,
+        retention=health.rung,
+        hints=dict(hints),
     )
 
 

@@ -16,6 +16,7 @@ from executor.engines.port import (
     GenerateRequest,
     Usage,
 )
+from executor.engines.rungs import Rung
 from executor.engines.vllm_http import VllmHttp
 from planner.ir.conversation import ToolCall
 from planner.ir.ids import EngineId
@@ -383,3 +384,29 @@ async def test_a_model_may_have_another_name_on_the_server(stub_openai: StubOpen
     assert (await engine.probe()).ready
     await engine.close()
     assert stub_openai.bodies[-1]["model"] == "stub-model"
+
+
+KEEPS = 'vllm:cache_config_info{block_size="16",enable_prefix_caching="True",num_gpu_blocks="10"} 1.0\n'
+
+
+@pytest.mark.parametrize(
+    ("metrics", "stats", "rung"),
+    [
+        (KEEPS, None, Rung.PREFIX_CACHE),
+        (KEEPS.replace("True", "False"), None, Rung.NOTHING),
+        ("", None, Rung.UNKNOWN),
+        (KEEPS + "halo:programs 0.0\n", {"programs": 0.0}, Rung.PLUGIN),
+        (KEEPS + "halo:programs 0.0\n", {}, Rung.PREFIX_CACHE),  # its endpoint beside vLLM's own scheduler
+    ],
+)
+async def test_the_rung_an_engine_stands_on_is_told(
+    engine: VllmHttp, stub_openai: StubOpenAI, metrics: str, stats: dict[str, float] | None, rung: Rung
+) -> None:
+    stub_openai.metrics, stub_openai.stats = metrics, stats
+    assert (await engine.probe()).rung is rung
+    stub_openai.metrics, stub_openai.stats = "", None
+    assert (await engine.probe()).rung is rung
+    stub_openai.healthy = False
+    await engine.probe()
+    stub_openai.healthy = True
+    assert (await engine.probe()).rung is Rung.UNKNOWN

@@ -30,6 +30,8 @@ async def test_engines_tell_what_they_are():
     async with service(working=False) as stand:
         (engine,) = (await stand.api.get("/v1/engines")).json()["engines"]
     assert (engine["id"], engine["models"], engine["ready"]) == ("small-0", ["small"], True)
+    assert engine["retention"] == "nothing"
+    assert engine["hints"] == {"taken": 0, "unheard": 0, "crowded": 0, "late": 0, "failed": 0}
 
 
 async def test_a_plan_is_explained_and_nothing_is_queued():

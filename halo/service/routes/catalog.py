@@ -33,4 +33,5 @@ async def get_workflow(
 @router.get("/engines")
 async def list_engines(parts: TheParts, tenant: TheTenant) -> EngineList:
     """The engines and what they say of themselves."""
-    return EngineList(engines=[views.engine_state(spec, health) for spec, health in await parts.fleet.look()])
+    told, found = parts.door.hints(), await parts.fleet.look()
+    return EngineList(engines=[views.engine_state(spec, health, told[spec.id].values()) for spec, health in found])
