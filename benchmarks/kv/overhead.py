@@ -51,12 +51,14 @@ CASES = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Seconds of CPU of each arm by round, and the steps that each round had."""
+    """Seconds of CPU of each arm by round, and the steps that each round had. `kept_share`: of the KV, at the end, for
+    programs that wait."""
 
     case: str
     steps: int
     cpu_s: dict[str, list[float]]
     same_steps: bool
+    kept_share: float
 
     def step_us(self, arm: str) -> float:
         return 1e6 * sum(self.cpu_s[arm]) / (self.steps * len(self.cpu_s[arm]))
@@ -85,7 +87,8 @@ def measure(case: Case, running: int, idle: int, rounds: int) -> Result:
         for name in list(arms) if number % 2 else reversed(list(arms)):
             cpu_s[name].append(arms[name].take(STEPS))
     scheduled = [arm.timed.scheduled_tokens for arm in arms.values()]
-    return Result(case.name, STEPS, cpu_s, all(tokens == scheduled[0] for tokens in scheduled))
+    kept_share = arms["halo"].engine.scheduler.halo_stats()["retained_share"]
+    return Result(case.name, STEPS, cpu_s, all(tokens == scheduled[0] for tokens in scheduled), kept_share)
 
 
 class Arm:
@@ -94,12 +97,14 @@ class Arm:
     def __init__(self, scheduler: str, case: Case, running: int, idle: int) -> None:
         self._case, self._draw, self._calls = case, Random(0), 0
         self.engine = VirtualEngine(_shape(scheduler, case, running, idle))
+        shape = self.engine.shape
+        self._pause_s = 0.5 * shape.kv_tokens * shape.costs.prefill_token_s  # worth waiting for, all the time it takes
         self.timed = TimedScheduler(self.engine.scheduler)
         self.engine.scheduler = self.timed
         self._texts: dict[str, list[int]] = {}
         self._waiting: deque[str] = deque()
         for number in range(idle):
-            self._begin(f"waits-{number}", 1)
+            self._begin(f"waits-{number}", 2)
         while self.engine.busy:
             self._step()
         for number in range(running):
@@ -110,6 +115,7 @@ class Arm:
     def take(self, steps: int) -> float:
         """Seconds of CPU that the scheduler took for so many steps."""
         gc.collect()
+        gc.freeze()  # as vLLM does when it has started
         gc.disable()
         before_s = self.timed.cpu_s
         for _ in range(steps):
@@ -140,7 +146,7 @@ class Arm:
         text = self._texts.setdefault(name, [])
         text += self._draw.choices(range(3, VOCABULARY), k=TURN_TOKENS if text else PROMPT_TOKENS)
         self._calls += 1
-        hints = {"halo_program": name, "halo_eta_s": 60.0} if self._case.hints else {}
+        hints = {"halo_program": name, "halo_eta_s": self._pause_s} if self._case.hints else {}
         self.engine.ask(Call(f"{name}/{self._calls}", tuple(text), answer_tokens, hints=hints))
 
 
@@ -179,22 +185,25 @@ class TimedScheduler:
 
 
 def _shape(scheduler: str, case: Case, running: int, idle: int) -> EngineShape:
-    """Room for everything twice, or for hardly more than what there is before the first token is decoded."""
+    """Room for three times everything, or for hardly more than what there is before the first token is decoded."""
     prompt_blocks = PROMPT_TOKENS // BLOCK_TOKENS + 1
     needed = idle * prompt_blocks + running * (prompt_blocks + 1)
-    blocks = needed + running if case.tight else 3 * needed
+    blocks = needed - idle + running if case.tight else 3 * needed
     halo = {"fill": 1.0, "share": 1.0, "turns_ahead": 0.0} if scheduler == HALO_SCHEDULER and case.tight else {}
     return EngineShape(scheduler, kv_blocks=blocks, block_tokens=BLOCK_TOKENS, max_running=running, halo=halo)
 
 
-HEAD = f"{'case':<10} {'stock':>10} {'halo':>10} {'halo/stock':>11} {'95 %':>16} {'A/A':>7} {'95 %':>16} same steps"
+HEAD = (
+    f"{'case':<10} {'stock':>10} {'halo':>10} {'halo/stock':>11} {'95 %':>16} {'A/A':>7} {'95 %':>16} {'kept':>5} same"
+)
 
 
 def _line(result: Result) -> str:
     ours, again = result.against_stock("halo"), result.against_stock("stock again")
     return (
         f"{result.case:<10} {result.step_us('stock'):>7.0f} us {result.step_us('halo'):>7.0f} us {ours[0]:>10.3f}x "
-        f"{_interval(ours):>16} {again[0]:>6.3f}x {_interval(again):>16} {'yes' if result.same_steps else 'no'}"
+        f"{_interval(ours):>16} {again[0]:>6.3f}x {_interval(again):>16} {result.kept_share:>5.2f} "
+        f"{'yes' if result.same_steps else 'no'}"
     )
 
 
@@ -204,7 +213,13 @@ def _interval(ratio: Sequence[float]) -> str:
 
 def _figures(result: Result) -> dict[str, object]:
     arms = {arm: {"step_us": result.step_us(arm), "against_stock": result.against_stock(arm)} for arm in ARMS}
-    return {"case": result.case, "same_steps": result.same_steps, "target": TARGET, "arms": arms}
+    return {
+        "case": result.case,
+        "same_steps": result.same_steps,
+        "kept": result.kept_share,
+        "target": TARGET,
+        "arms": arms,
+    }
 
 
 def _arguments() -> argparse.Namespace:
