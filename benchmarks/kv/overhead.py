@@ -25,6 +25,8 @@ from halo_vllm.virtual_time.engine import HALO_SCHEDULER, STOCK_SCHEDULER, VOCAB
 
 BLOCK_TOKENS = 16
 PROMPT_TOKENS, TURN_TOKENS, ANSWER_TOKENS, LONG_ANSWER_TOKENS = 512, 32, 128, 4096
+#: Before these the plugin does not know what a prefill costs, and keeps little.
+MEASURED_CALLS = 48
 WARM_UP_STEPS, STEPS = 60, 20
 TARGET = 1.02
 ARMS = {"stock": STOCK_SCHEDULER, "stock again": STOCK_SCHEDULER, "halo": HALO_SCHEDULER}
@@ -103,14 +105,20 @@ class Arm:
         self.engine.scheduler = self.timed
         self._texts: dict[str, list[int]] = {}
         self._waiting: deque[str] = deque()
-        for number in range(idle):
-            self._begin(f"waits-{number}", 2)
-        while self.engine.busy:
-            self._step()
+        self._all_done("measures", MEASURED_CALLS)
+        while self._waiting:
+            self.engine.hint({"program": self._waiting.popleft(), "event": "last_step"})
+        self._all_done("waits", idle)
         for number in range(running):
             self._begin(f"runs-{number}", 1 + number % ANSWER_TOKENS if case.turns else LONG_ANSWER_TOKENS)
         for _ in range(WARM_UP_STEPS):
             self._step(turns=case.turns)
+
+    def _all_done(self, name: str, programs: int) -> None:
+        for number in range(programs):
+            self._begin(f"{name}-{number}", 2)
+        while self.engine.busy:
+            self._step()
 
     def take(self, steps: int) -> float:
         """Seconds of CPU that the scheduler took for so many steps."""
