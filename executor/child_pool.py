@@ -51,7 +51,7 @@ class ChildPool:
         self._free = asyncio.Semaphore(size)
         self._idle: list[ChildProcess] = []
         self._all: dict[int, ChildProcess] = {}
-        self._starting = 0
+        self._starts: set[asyncio.Task[ChildProcess]] = set()
         self._memory_bytes = memory_bytes
         self._output_bytes = output_bytes
         self._start_timeout_s = start_timeout_s
@@ -112,6 +112,8 @@ class ChildPool:
     async def close(self) -> None:
         """Kill every worker and wait until they are gone. Calls in flight fail as killed. May be called twice."""
         self._closed = True
+        if self._starts:
+            await asyncio.wait(self._starts)
         workers = list(self._all.values())
         for worker in workers:
             worker.kill("the pool was closed")
@@ -145,7 +147,7 @@ class ChildPool:
 
     @property
     def _alive(self) -> int:
-        return self._starting + sum(not worker.gone.done() for worker in self._all.values())
+        return len(self._starts) + sum(not worker.gone.done() for worker in self._all.values())
 
     async def _taken(self, fresh: bool) -> ChildProcess:
         if self._closed:
@@ -177,13 +179,21 @@ class ChildPool:
         return worker
 
     async def _process(self) -> ChildProcess:
-        self._starting += 1
+        """A start is never broken off: half a process could not be killed. Whoever gives it up has it killed after."""
+        start = asyncio.create_task(self._start())
+        self._starts.add(start)
+        start.add_done_callback(self._starts.discard)
+        try:
+            return await asyncio.shield(start)
+        except asyncio.CancelledError:
+            start.add_done_callback(_kill_what_started)
+            raise
+
+    async def _start(self) -> ChildProcess:
         try:
             worker = await ChildProcess.start(self._output_bytes, self._environment)
         except OSError as error:
             raise killed(f"no process for the tool could be started: {error}") from error
-        finally:
-            self._starting -= 1
         self._all[worker.pid] = worker
         return worker
 
@@ -192,6 +202,11 @@ class ChildPool:
             self._idle.append(worker)
         else:
             worker.kill("its call was given up")
+
+
+def _kill_what_started(start: asyncio.Task[ChildProcess]) -> None:
+    if not start.cancelled() and start.exception() is None:
+        start.result().kill("its call was cancelled")
 
 
 def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:

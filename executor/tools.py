@@ -74,6 +74,7 @@ class ToolRunner:
         self._batches: dict[str, ToolBatches] = {}
         self._abandoned: list[_ThreadCall] = []
         self._preparing: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def add(self, tools: Mapping[str, ToolBody]) -> None:
         """More tools; one that is known under the name already is kept."""
@@ -101,7 +102,7 @@ class ToolRunner:
         What goes wrong here is told by the first call, if it goes wrong for that too. Any other tool needs nothing.
         """
         tool = self._tools.get(spec.name)
-        if tool is None or not tool.isolated or calls < 1:
+        if self._closed or tool is None or not tool.isolated or calls < 1:
             return
         task = asyncio.create_task(self._prepare(tool, calls))
         self._preparing.add(task)
@@ -121,6 +122,7 @@ class ToolRunner:
             return None
 
     async def close(self) -> None:
+        self._closed = True
         for task in self._preparing:
             task.cancel()
         await asyncio.gather(*self._preparing, return_exceptions=True)

@@ -9,7 +9,7 @@ _PLUGIN_GAUGE = re.compile(r"^halo:programs\b", re.MULTILINE)
 
 
 class Rung(StrEnum):
-    """The highest first. Sessions and hints of vLLM's own reach its offloading tiers only (vLLM 0.33), so no engine
+    """The highest first. Sessions and hints of vLLM's own reach its offloading tiers only (vLLM 0.32), so no engine
     stands on a rung between the first two."""
 
     PLUGIN = "halo_vllm"  # admission, order and retention inside the engine

@@ -236,6 +236,24 @@ async def test_closing_while_workers_are_prepared_leaves_none(tmp_path: Path, mo
     assert await eventually(lambda: not alive(int(marker.read_text())))
 
 
+async def test_closing_waits_for_a_process_that_is_starting_whoever_gave_it_up() -> None:
+    pool = ChildPool(1)
+    call = asyncio.create_task(pool.run("json:loads", {"s": "1"}, timeout_s=5))
+    await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    await pool.close()
+    assert call.cancelled()
+    assert not _children()
+
+
+def _children() -> list[str]:
+    listed = subprocess.run(
+        ["ps", "--ppid", str(os.getpid()), "-o", "args="], check=False, capture_output=True, text=True
+    )
+    return [line for line in listed.stdout.splitlines() if "child_worker" in line]
+
+
 async def test_closing_ends_calls_in_flight_and_refuses_new_ones() -> None:
     pool = ChildPool(1)
     assert await works(pool)
