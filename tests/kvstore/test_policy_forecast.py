@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halo_vllm.policy.forecast import Expected, Unknown, best_ttl_s, hold_until_age_s, index, paper_ttl_s
+from halo_vllm.policy.forecast import Expected, Unknown, best_ttl_s, hold_until_age_s, index, paper_ttl_s, returns
 from halo_vllm.policy.survival import Survival, slowest, survival
 
 PAUSES = st.lists(st.integers(1, 40).map(lambda tenths: tenths / 10), min_size=1, max_size=12)
@@ -130,3 +130,11 @@ def test_a_pause_said_to_be_long_is_held_only_near_its_end() -> None:
     assert hold_until_age_s(Expected(10.0), 8.0, 2.5) == 12.5
     assert hold_until_age_s(Expected(10.0), 13.0, 2.5) == 13.0
     assert index(Expected(1.0), 1.0) < inf
+
+
+def test_the_older_a_pause_that_has_not_ended_the_less_likely_its_program_is_back() -> None:
+    """Three of four are back within a second, the fourth never."""
+    law = survival([(0.5, True), (0.8, True), (1.0, True), (60.0, False)])
+    assert [returns(law, age_s, 2.0) for age_s in (0.0, 0.6, 0.9, 1.5)] == pytest.approx([3 / 4, 2 / 3, 1 / 2, 0.0])
+    assert returns(law, 0.9, 0.5) == 0.0
+    assert returns(Unknown(), 5.0, 6.0) == 1.0

@@ -125,9 +125,11 @@ def test_the_released_code_holds_two_seconds_for_tools_quick_on_average() -> Non
 
 
 def test_the_paper_waits_for_a_hundred_durations_and_takes_the_logarithm_until_then() -> None:
+    """But two seconds where that is less: with a prefill below a second it would hold nothing."""
     waiting = Waiting(since_s=0.0, own_blocks=5, tools=(TESTS,))
     worth = Worth(prefill_s=3.0, queueing_s=5.0, break_even_s=8.0, tstar_s=8.0)
     assert RULES["paper"](waiting, Learnt(), worth, 0.0).until_s == pytest.approx(2.079, abs=0.001)
+    assert RULES["paper"](waiting, Learnt(), Worth(0.3, 0.0, 2.7, 2.7), 0.0).until_s == 2.0
     learnt = Learnt(seen(TESTS, ([1.0] * 4 + [6.0]) * 24))
     assert RULES["paper"](waiting, learnt, worth, 0.0).until_s == 1.0
     assert RULES["halo"](waiting, learnt, worth, 0.0).until_s == 6.0

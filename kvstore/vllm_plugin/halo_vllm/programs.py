@@ -17,6 +17,7 @@ from halo_vllm.policy.identity import Context, Conversations
 from halo_vllm.policy.ledger import Ledger
 from halo_vllm.policy.meters import Mean, PrefillMeter, QueueingMeter
 from halo_vllm.policy.retention import RULES, Learnt, Retention, Waiting
+from halo_vllm.policy.tools import ToolKey
 from halo_vllm.policy.worth import Worth, worth_of
 from halo_vllm.settings import Settings
 from halo_vllm.trust import Trust
@@ -27,6 +28,8 @@ MOST_PROGRAMS = 65_536
 LOOKED_AT = 32
 ASK_AGAIN_S = 0.25
 RANK_AGAIN_S = 0.1
+#: Calls of a program that are told apart by their number, where it tells nothing; later ones by its order of magnitude.
+EACH_CALL = 16
 ORDERS = {"rank": least_rank_first, "youngest": youngest_first}
 CLAMPS = Clamps()
 
@@ -333,7 +336,20 @@ class Programs:
     def _room(self, now_s: float) -> Room:
         growth = self._active * self._ahead()
         idle_s = None if self._idle_since_s is None else now_s - self._idle_since_s
-        return Room(self._capacity_blocks, self._ledger.owned_blocks, growth, idle_s, now_s - self._forced_s)
+        owned = round(self._ledger.owned_blocks - self._gone_blocks(now_s))
+        return Room(self._capacity_blocks, owned, growth, idle_s, now_s - self._forced_s)
+
+    def _gone_blocks(self, now_s: float) -> float:
+        """Of the blocks kept for programs that wait, those expected to be kept in vain: ended programs that did not say
+        so, and tools that take too long. They count as free: who is less likely to be back gives way sooner."""
+        gone = 0.0
+        for program in self._kept.values():
+            if not program.pending:
+                self._look_again(program, now_s)
+                assert program.waiting is not None
+                assert program.retention is not None
+                gone += program.waiting.own_blocks * (1.0 - program.retention.back)
+        return gone
 
     def _ahead(self) -> int:
         return round(self.settings.turns_ahead * self._growth.value(0.0))
@@ -378,14 +394,15 @@ class Programs:
             self._trust.wait(program.key, now_s)
 
     def _keep(self, program: _Program, chain: Sequence[Hashable], call: _Call, now_s: float) -> bool:
-        self._learnt.durations.began(program.key, call.hints.tools, now_s)
+        tools = call.hints.tools if program.named or call.hints.tools else (_call_number(program.calls),)
+        self._learnt.durations.began(program.key, tools, now_s)
         if not (program.named or program.calls > 1 or self._trust.given):
-            program.waiting = Waiting(now_s, 0, call.hints.tools)
+            program.waiting = Waiting(now_s, 0, tools)
             self._deactivate(program)
             return False
         self._ledger.own(program.key, chain)
         own = self._ledger.own_blocks(program.key)
-        program.waiting = self._waiting(call.hints, own, now_s)
+        program.waiting = self._waiting(call.hints, tools, own, now_s)
         self._tenants[program.tenant] += program.key not in self._kept
         self._kept[program.key] = program
         return self._rerank(program, now_s) is None
@@ -394,9 +411,9 @@ class Programs:
         assert program.retention is not None
         return not program.pending and program.retention.until_s <= now_s
 
-    def _waiting(self, hints: Hints, own_blocks: int, now_s: float) -> Waiting:
+    def _waiting(self, hints: Hints, tools: tuple[ToolKey, ...], own_blocks: int, now_s: float) -> Waiting:
         gap_s = (hints.eta_s or 0.0) if self.settings.rule == "oracle" else None
-        return Waiting(now_s, own_blocks, hints.tools, hints.eta_s, hints.ttl_s, gap_s=gap_s)
+        return Waiting(now_s, own_blocks, tools, hints.eta_s, hints.ttl_s, gap_s=gap_s)
 
     def _reconsider(self, program: _Program, event: str, hints: Hints, now_s: float) -> str | None:
         assert program.waiting is not None
@@ -427,17 +444,24 @@ class Programs:
     def _holdings(self, now_s: float) -> list[Holding]:
         holdings = []
         for program in self._kept.values():
+            self._look_again(program, now_s)
             assert program.waiting is not None
             assert program.retention is not None
-            if now_s - program.ranked_s > RANK_AGAIN_S:
-                worth = self.worth(program.blocks, program.waiting.own_blocks)
-                rank = self._rule(program.waiting, self._learnt, worth, now_s).rank
-                program.retention, program.ranked_s = replace(program.retention, rank=rank), now_s
             own, rank = program.waiting.own_blocks, program.retention.rank
             holdings.append(
                 Holding(program.key, own, rank, program.sequence, program.tenant, turn_waiting=bool(program.pending))
             )
         return holdings
+
+    def _look_again(self, program: _Program, now_s: float) -> None:
+        """Its rank and its chance as they are now; how long it is kept stays as it was decided."""
+        if now_s - program.ranked_s <= RANK_AGAIN_S:
+            return
+        assert program.waiting is not None
+        assert program.retention is not None
+        worth = self.worth(program.blocks, program.waiting.own_blocks)
+        now = self._rule(program.waiting, self._learnt, worth, now_s)
+        program.retention, program.ranked_s = replace(program.retention, rank=now.rank, back=now.back), now_s
 
     def _unkeep(self, program: _Program, now_s: float, *, used: bool) -> str | None:
         waiting, program.waiting = program.waiting, None
@@ -469,3 +493,8 @@ class Programs:
         self._learnt.durations.lost(program.key, now_s)
         self._let_go(program, now_s)
         self._programs.pop(program.key, None)
+
+
+def _call_number(calls: int) -> ToolKey:
+    """What a program waits for that tells nothing: whether it is back at all depends on how many calls it has made."""
+    return ToolKey("", str(calls if calls <= EACH_CALL else 1 << calls.bit_length()))

@@ -36,6 +36,14 @@ def index(forecast: Forecast, age_s: float) -> float:
             return 1.0 / max(age_s, SHORTEST_HOLD_S)
 
 
+def returns(forecast: Forecast, age_s: float, until_age_s: float) -> float:
+    """The chance that a pause which has lasted `age_s` ends by `until_age_s`; 1 where nothing is known of it."""
+    if not isinstance(forecast, Survival):
+        return 1.0
+    before, left = forecast.returned_by(age_s), 1.0 - forecast.returned_by(age_s)
+    return max(forecast.returned_by(until_age_s) - before, 0.0) / left if left > 0.0 else 0.0
+
+
 def hold_until_age_s(forecast: Forecast, age_s: float, break_even_s: float) -> float:
     """The age at which a pause that has lasted `age_s` is held no longer; `age_s` if it is not held at all.
 

@@ -6,7 +6,7 @@ from math import log
 from types import MappingProxyType
 
 from halo_vllm.policy.durations import Durations
-from halo_vllm.policy.forecast import Expected, Forecast, Unknown, hold_until_age_s, index, paper_ttl_s
+from halo_vllm.policy.forecast import Expected, Forecast, Unknown, hold_until_age_s, index, paper_ttl_s, returns
 from halo_vllm.policy.survival import survival
 from halo_vllm.policy.tools import ToolKey
 from halo_vllm.policy.turns import Turns
@@ -14,6 +14,9 @@ from halo_vllm.policy.worth import Worth
 
 FIXED_S = 2.0
 PAPER_ENOUGH = 100
+COLD_S = 2.0
+"""The least the paper's rule holds before it has seen enough: its ln B is 1 to 2 s where a prefill takes seconds,
+but nothing where it takes less. With the two seconds of the released code it is the stronger baseline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,13 @@ class Retention:
 
     `rank`: seconds saved per second and block held, as it is now; the least gives way first. It falls and rises with
     the age of the pause: ask again when somebody has to give way. `pinned`: the rule means a promise, not a rank, so
-    its KV counts as used until then (Continuum).
+    its KV counts as used until then (Continuum). `back`: the chance that the program is back by then.
     """
 
     until_s: float
     rank: float
     pinned: bool = False
+    back: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ def fixed(waiting: Waiting, learnt: Learnt, _worth: Worth, _now_s: float) -> Ret
 
 def paper(waiting: Waiting, learnt: Learnt, worth: Worth, _now_s: float) -> Retention:
     """Continuum (arXiv 2511.02230): eq. 2 over the tool's durations when there are more than 100, else over all
-    durations, else ln B; B = T eta + prefill (section 4). Several tools at once are one tool of that name."""
+    durations, else ln B or 2 s, the longer; B = T eta + prefill (section 4). Several tools at once are one tool of that
+    name."""
     if waiting.last:
         return Retention(waiting.since_s, 0.0, pinned=True)
     saved_s = worth.queueing_s * learnt.turns.eta() + worth.prefill_s
@@ -84,7 +89,7 @@ def paper(waiting: Waiting, learnt: Learnt, worth: Worth, _now_s: float) -> Rete
         if len(seen) > PAPER_ENOUGH:
             ttl_s = paper_ttl_s(survival((gap_s, True) for gap_s in seen), saved_s)
             return Retention(waiting.since_s + ttl_s, 0.0, pinned=True)
-    return Retention(waiting.since_s + (log(saved_s) if saved_s > 1.0 else 0.0), 0.0, pinned=True)
+    return Retention(waiting.since_s + max(log(max(saved_s, 1.0)), COLD_S), 0.0, pinned=True)
 
 
 def halo(waiting: Waiting, learnt: Learnt, worth: Worth, now_s: float) -> Retention:
@@ -117,10 +122,11 @@ def _held(waiting: Waiting, forecast: Forecast, worth: Worth, now_s: float) -> R
     if waiting.last:
         return Retention(waiting.since_s, 0.0)
     age_s = max(now_s - waiting.since_s, 0.0)
-    until_s = waiting.since_s + hold_until_age_s(forecast, age_s, worth.break_even_s)
+    until_age_s = hold_until_age_s(forecast, age_s, worth.break_even_s)
     if waiting.ttl_s is not None:
-        until_s = min(until_s, waiting.since_s + waiting.ttl_s)
-    return Retention(until_s, index(forecast, age_s) * worth.saved_s / max(waiting.own_blocks, 1))
+        until_age_s = min(until_age_s, waiting.ttl_s)
+    rank = index(forecast, age_s) * worth.saved_s / max(waiting.own_blocks, 1)
+    return Retention(waiting.since_s + until_age_s, rank, back=returns(forecast, age_s, until_age_s))
 
 
 def _mean(values: tuple[float, ...]) -> float:
