@@ -76,8 +76,9 @@ STOCK, TUNED, PRIORITY, PAPER, OURS, ORACLE = "stock", "tuned", "priority", "pap
 FIXED, AFTER, INFERRED, AGAIN = "fixed 2 s", "ours told after", "ours untold", "stock again"
 DOOR = "door"
 
-#: Continuum holds no program back and takes from the latest one; it knows only programs that name themselves.
-CONTINUUM: Settings = (("admission", False), ("order", "youngest"), ("infer", False))
+#: Continuum pins, and lets the latest pin go when nothing else can run; it knows only programs that name themselves.
+#: With a rank in place of pins, any new program would take what it keeps.
+CONTINUUM: Settings = (("admission", False), ("order", "youngest"), ("keep", "pin"), ("infer", False))
 
 ARMS = {
     arm.name: arm
