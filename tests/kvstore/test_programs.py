@@ -67,4 +67,4 @@ def test_programs_that_tell_nothing_are_known_by_how_many_calls_they_make() -> N
     for call in ("a/1", "b/0"):
         ask(programs, call, 3, 100.1)
         finish(programs, call, 3, 100.1)
-    assert programs.order(100.15) == ["call:a/0", "call:b/0"]
+    assert list(programs.order(100.15)) == ["call:a/0", "call:b/0"]

@@ -4,11 +4,11 @@ Nothing is pinned. A kept block has no reference and counts as free, so whatever
 blocks, least recently used first, then what is kept, the least valuable program first and its last block first.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from vllm.v1.core.kv_cache_utils import FreeKVCacheBlockQueue, KVCacheBlock
 
-Order = Callable[[], Sequence[str]]
+Order = Callable[[], Iterable[str]]
 Taken = Callable[[str, int], None]
 
 

@@ -4,8 +4,8 @@ Decides only: no vLLM types, no clock. The scheduler tells what happened and whe
 """
 
 import heapq
-from collections import Counter, OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -28,6 +28,8 @@ MOST_PROGRAMS = 65_536
 LOOKED_AT = 32
 ASK_AGAIN_S = 0.25
 RANK_AGAIN_S = 0.1
+#: Who gives way is sorted anew so often: with a thousand programs that wait, a sort takes as long as a step.
+ORDER_AGAIN_S = 0.5
 #: Calls of a program that are told apart by their number, where it tells nothing; later ones by its order of magnitude.
 EACH_CALL = 16
 ORDERS = {"rank": least_rank_first, "youngest": youngest_first}
@@ -112,6 +114,10 @@ class Programs:
         self._tenants: Counter[str] = Counter()
         self._active = 0
         self._expiries: list[tuple[float, int, str]] = []
+        self._due_s: dict[str, float] = {}
+        self._order: deque[str] = deque()
+        self._ordered_s = self._gone_s = float("-inf")
+        self._gone = 0.0
         self._number = 0
         self._admit_s, self._forced_s = 0.0, float("-inf")
         self._idle_since_s: float | None = None
@@ -212,16 +218,33 @@ class Programs:
         self._trust.settle(now_s)
         gone = []
         while self._expiries and self._expiries[0][0] <= now_s:
-            key = heapq.heappop(self._expiries)[2]
+            due_s, _, key = heapq.heappop(self._expiries)
+            if self._due_s.get(key) != due_s:
+                continue
+            del self._due_s[key]
             program = self._kept.get(key)
-            if program is not None and self._is_over(program, now_s) and self._rerank(program, now_s):
+            if program is None or program.pending:
+                continue
+            if not self._is_over(program, now_s):
+                self._expect(program)
+            elif self._rerank(program, now_s):
                 self.counters.expiries += 1
                 gone.append(key)
         return gone
 
-    def order(self, now_s: float) -> list[str]:
-        """Who gives way when room is wanted, the first first."""
-        return [holding.program for holding in sorted(self._holdings(now_s), key=ORDERS[self.settings.order])]
+    def order(self, now_s: float) -> Iterator[str]:
+        """Who gives way when room is wanted, the first first. Those whose next call is here already come last."""
+        self._sort_again(now_s)
+        while self._order and self._order[0] not in self._kept:
+            self._order.popleft()
+        here = (program for key in self._order if (program := self._kept.get(key)) is not None)
+        waiting = []
+        for program in here:
+            if program.pending:
+                waiting.append(program.key)
+            else:
+                yield program.key
+        yield from waiting
 
     def over(self, now_s: float, kept: Kept, pool_blocks: int) -> list[tuple[str, int]]:
         """(program, blocks) to be given back because more of the pool is kept than may be."""
@@ -342,14 +365,20 @@ class Programs:
     def _gone_blocks(self, now_s: float) -> float:
         """Of the blocks kept for programs that wait, those expected to be kept in vain: ended programs that did not say
         so, and tools that take too long. They count as free: who is less likely to be back gives way sooner."""
-        gone = 0.0
-        for program in self._kept.values():
-            if not program.pending:
-                self._look_again(program, now_s)
-                assert program.waiting is not None
-                assert program.retention is not None
-                gone += program.waiting.own_blocks * (1.0 - program.retention.back)
-        return gone
+        if now_s - self._gone_s > RANK_AGAIN_S:
+            self._gone_s, self._gone = (
+                now_s,
+                sum(self._expected_gone(program, now_s) for program in self._kept.values()),
+            )
+        return min(self._gone, self._ledger.owned_blocks)
+
+    def _expected_gone(self, program: _Program, now_s: float) -> float:
+        if program.pending:
+            return 0.0
+        self._look_again(program, now_s)
+        assert program.waiting is not None
+        assert program.retention is not None
+        return program.waiting.own_blocks * (1.0 - program.retention.back)
 
     def _ahead(self) -> int:
         return round(self.settings.turns_ahead * self._growth.value(0.0))
@@ -405,6 +434,8 @@ class Programs:
         program.waiting = self._waiting(call.hints, tools, own, now_s)
         self._tenants[program.tenant] += program.key not in self._kept
         self._kept[program.key] = program
+        if now_s - self._ordered_s <= ORDER_AGAIN_S:
+            self._order.append(program.key)  # until they are sorted anew
         return self._rerank(program, now_s) is None
 
     def _is_over(self, program: _Program, now_s: float) -> bool:
@@ -437,9 +468,17 @@ class Programs:
         program.ranked_s = now_s
         if program.retention.until_s <= now_s:
             return self._let_go(program, now_s)
-        self._number += 1
-        heapq.heappush(self._expiries, (program.retention.until_s, self._number, program.key))
+        self._expect(program)
         return None
+
+    def _expect(self, program: _Program) -> None:
+        """One entry a program is enough, however often what is known of it changes: the earliest is looked at."""
+        assert program.retention is not None
+        until_s = program.retention.until_s
+        if until_s < self._due_s.get(program.key, float("inf")):
+            self._due_s[program.key] = until_s
+            self._number += 1
+            heapq.heappush(self._expiries, (until_s, self._number, program.key))
 
     def _holdings(self, now_s: float) -> list[Holding]:
         holdings = []
@@ -452,6 +491,13 @@ class Programs:
                 Holding(program.key, own, rank, program.sequence, program.tenant, turn_waiting=bool(program.pending))
             )
         return holdings
+
+    def _sort_again(self, now_s: float) -> None:
+        if self.settings.order == "rank" and now_s - self._ordered_s <= ORDER_AGAIN_S:
+            return
+        self._ordered_s = now_s
+        holdings = sorted(self._holdings(now_s), key=ORDERS[self.settings.order])
+        self._order = deque(holding.program for holding in holdings)
 
     def _look_again(self, program: _Program, now_s: float) -> None:
         """Its rank and its chance as they are now; how long it is kept stays as it was decided."""
@@ -468,6 +514,7 @@ class Programs:
         assert waiting is not None
         if self._kept.pop(program.key, None) is None:
             return None
+        self._gone_s = float("-inf")
         self._tenants[program.tenant] -= 1
         if not self._tenants[program.tenant]:
             del self._tenants[program.tenant]

@@ -4,7 +4,7 @@ What is decided is decided in `halo_vllm.programs`; what is done is vLLM's own c
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vllm.logger import init_logger
@@ -144,7 +144,7 @@ class Scheduler(AsyncScheduler):
         if programs.settings.keep == "pin":
             return PinnedBlocks(pool)
 
-        def rank() -> list[str]:
+        def rank() -> Iterator[str]:
             return programs.order(self._clock())
 
         def taken(program: str, blocks: int) -> None:
@@ -208,8 +208,8 @@ class Scheduler(AsyncScheduler):
     def _give_back(self, programs: Programs, kept: RankedFreeQueue | PinnedBlocks) -> None:
         """What is over the caps, now that the blocks are nobody's. One given by its program may be kept for another."""
         while gives := programs.over(self._clock(), kept, self.cache_config.num_gpu_blocks):
-            for program, blocks in gives:
-                kept.give(program, blocks)
+            if not sum(kept.give(program, blocks) for program, blocks in gives):
+                return
 
 
 def _settings_of(additional: object) -> Mapping[str, object]:
