@@ -5,26 +5,17 @@ import io
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from types import SimpleNamespace
 
 import aiohttp
 
+from executor.engines.connections import LARGE_BODY_BYTES, STALE_WITHIN_S, Attempt, open_connections
 from executor.engines.failures import closed, failed
 from executor.engines.port import EngineFailed, EngineSpec, FailureClass
 from executor.engines.upstream import Reply, UpstreamRequest
-from executor.engines.vllm_http import CONNECT_TIMEOUT_S, KEEPALIVE_S, LARGE_BODY_BYTES, STALE_WITHIN_S
 from halo_vllm.policy.hints import HINT_PATH
 from planner.ir.values import Json
 
 _NO_SUCH_PATH = (404, 405)
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """What the connection pool tells of one request."""
-
-    on_used_connection: bool = False
 
 
 class HttpUpstream:
@@ -65,7 +56,7 @@ class HttpUpstream:
         """Sends it again for as long as only connections fail that the server had closed while they were idle."""
         loop = asyncio.get_running_loop()
         while True:
-            attempt, began_s = _Attempt(), loop.time()
+            attempt, began_s = Attempt(), loop.time()
             try:
                 return await self._open().post(
                     self._root + request.path,
@@ -92,15 +83,7 @@ class HttpUpstream:
         if self._closed:
             raise closed(self._spec)
         if self._session is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_connection_reuseconn.append(_note_used_connection)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=self._headers,
-                trace_configs=[trace],
-            )
+            self._session = open_connections(self._headers)
         return self._session
 
     def _lost(self, problem: Exception) -> EngineFailed:
@@ -120,7 +103,3 @@ def _is_taken(spec: EngineSpec, status: int, content: bytes) -> bool:
     if not isinstance(told, dict):
         raise failed(FailureClass.ENGINE, "hint_refused", f"engine {spec.id} answered a hint with {status}")
     return told.get("taken") is True
-
-
-async def _note_used_connection(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.on_used_connection = True

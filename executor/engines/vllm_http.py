@@ -4,10 +4,10 @@ import asyncio
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 import aiohttp
 
+from executor.engines.connections import LARGE_BODY_BYTES, STALE_WITHIN_S, Attempt, open_connections
 from executor.engines.failures import closed, failed, timed_out
 from executor.engines.openai_wire import (
     ServedModel,
@@ -23,17 +23,10 @@ from executor.engines.rungs import Rung, has_endpoint, is_at_work, without_plugi
 from executor.engines.vllm_metrics import kv_tokens_from
 from halo_vllm.policy.hints import STATS_PATH
 
-CONNECT_TIMEOUT_S = 10.0
 PROBE_TIMEOUT_S = 10.0
 #: The plugin answers between two steps of its engine; a probe does not wait for a long one.
 STATS_TIMEOUT_S = 1.0
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-#: vLLM's web server closes a connection that was idle for 5 s; ours let go of it before that.
-KEEPALIVE_S = 4.0
-#: A connection the server had closed already fails before the request can have been worked on.
-STALE_WITHIN_S = 1.0
-#: aiohttp warns of larger bodies given as bytes: they would block the loop while they are copied.
-LARGE_BODY_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +42,6 @@ class _Kept:
 
     kv_tokens: int | None
     rung: Rung
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """What the connection pool tells of one request."""
-
-    on_used_connection: bool = False
 
 
 class VllmHttp:
@@ -111,7 +97,7 @@ class VllmHttp:
         loop = asyncio.get_running_loop()
         died: EngineFailed | None = None
         while True:
-            attempt, began_s = _Attempt(), loop.time()
+            attempt, began_s = Attempt(), loop.time()
             try:
                 return await self._exchange("POST", "/v1/chat/completions", body, headers, attempt)
             except EngineFailed as problem:
@@ -123,11 +109,9 @@ class VllmHttp:
                     raise
 
     async def _get(self, path: str) -> _Reply:
-        return await self._exchange("GET", path, b"", {}, _Attempt())
+        return await self._exchange("GET", path, b"", {}, Attempt())
 
-    async def _exchange(
-        self, method: str, path: str, body: bytes, headers: dict[str, str], attempt: _Attempt
-    ) -> _Reply:
+    async def _exchange(self, method: str, path: str, body: bytes, headers: dict[str, str], attempt: Attempt) -> _Reply:
         """One request and its whole answer. Raises `EngineFailed` when none came back."""
         try:
             async with self._open().request(
@@ -211,15 +195,7 @@ class VllmHttp:
         if self._closed:
             raise closed(self._spec)
         if self._session is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_connection_reuseconn.append(_note_used_connection)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=self._headers,
-                trace_configs=[trace],
-            )
+            self._session = open_connections(self._headers)
         return self._session
 
     def _lost(self, problem: Exception) -> EngineFailed:
@@ -230,7 +206,3 @@ class VllmHttp:
         if isinstance(problem, aiohttp.ClientResponseError):
             return failed(FailureClass.ENGINE, "bad_answer", f"{self._root} does not speak HTTP: {problem.message}")
         return failed(FailureClass.ENGINE_DIED, "engine_died", f"{self._root} broke the connection: {problem}")
-
-
-async def _note_used_connection(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.on_used_connection = True
