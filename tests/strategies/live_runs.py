@@ -1,6 +1,7 @@
 """Running a plan through the live driver in a test: scripted engines, a memory store unless told otherwise."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from executor.clock import WallClock
@@ -32,14 +33,19 @@ def scripted_fleet(answers: Answers | None = None, max_running: int = 8) -> list
     return [Scripted(spec, answers or Synthetic()) for spec in specs]
 
 
-def live_driver(
+@asynccontextmanager
+async def live_driver(
     engines: Sequence[Engine],
     store: Store,
     tools: Mapping[str, ToolBody] | None = None,
     limits: Limits | None = None,
     journal: Journal | None = None,
-) -> LiveDriver:
-    return LiveDriver(engines, ToolRunner(tools or {}), store, MemoryStates(), WallClock(), limits, journal)
+) -> AsyncIterator[LiveDriver]:
+    """In a session with tools of its own, whose processes end with it."""
+    runner = ToolRunner(tools or {})
+    async with LiveDriver(engines, runner, store, MemoryStates(), WallClock(), limits, journal) as driver:
+        yield driver
+    await runner.close()
 
 
 async def submit(store: Store, plan: Plan, rows: Sequence[Mapping[str, Json]], job: str = "job") -> JobId:
