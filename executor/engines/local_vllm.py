@@ -137,7 +137,8 @@ class LocalVllm:
         try:
             while not await _within(self._watch.every_s, ended):
                 misses = 0 if await self._healthy() else misses + 1
-                if misses >= self._watch.misses:
+                # A killed engine stops answering before its end is heard of: the end is the truer reason.
+                if misses >= self._watch.misses and not await _within(self._watch.every_s, ended):
                     return f"the engine did not answer {misses} health checks in a row"
         finally:
             ended.cancel()
