@@ -1,6 +1,7 @@
 """Who is let in, who gives way: a law for each, and random programs that must all end."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halo_vllm.policy.admission import Candidate, Limits, Room, Why, admissions
-from halo_vllm.policy.give_back import Caps, Give, Holding, give_back, over_caps, youngest_first
+from halo_vllm.policy.give_back import Caps, Give, Holding, Order, least_rank_first, over_caps, youngest_first
 from halo_vllm.policy.ledger import Ledger, common
 
 LIMITS = Limits()
@@ -140,6 +141,13 @@ class World:
             else:
                 assert verdict.bypassed <= self.limits.most_bypassed + len(candidates)
                 self.waiting[verdict.program] = (since, verdict.bypassed, others)
+
+
+def give_back(holdings: Sequence[Holding], blocks: int, order: Order = least_rank_first) -> tuple[Give, ...]:
+    """So many blocks less may be held than are, by one tenant."""
+    alone = [replace(holding, tenant="") for holding in holdings]
+    may_be_held = max(0, sum(holding.blocks for holding in alone) - blocks)
+    return over_caps(alone, may_be_held, Caps(share=1.0, tenant_share=1.0), order)
 
 
 @given(HOLDINGS, st.integers(0, 400))

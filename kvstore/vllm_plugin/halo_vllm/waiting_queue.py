@@ -29,11 +29,6 @@ class ProgramQueue(RequestQueue):
         if request is not None:
             self._push(request)
 
-    def reorder(self) -> None:
-        """Keys have changed."""
-        self._heap = [(self._key(request), number, request) for _, number, request in self._heap]
-        heapq.heapify(self._heap)
-
     def add_request(self, request: Request) -> None:
         if self._ready(request):
             self._push(request)

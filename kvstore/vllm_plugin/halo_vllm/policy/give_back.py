@@ -1,4 +1,4 @@
-"""Who gives KV back when a call does not fit, or when more is held than may be."""
+"""Who gives KV back when more is held than may be, and in which order."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -48,21 +48,10 @@ def youngest_first(holding: Holding) -> tuple[float, ...]:
     return (-holding.sequence,)
 
 
-def give_back(holdings: Sequence[Holding], blocks: int, order: Order = least_rank_first) -> tuple[Give, ...]:
-    """Who gives, so that `blocks` come free, or all there are. A program whose turn waits gives last."""
-    gives = []
-    for holding in sorted(holdings, key=order):
-        taken = min(holding.blocks, blocks)
-        if taken > 0:
-            gives.append(Give(holding.program, taken))
-            blocks -= taken
-    return tuple(gives)
-
-
 def over_caps(
     holdings: Sequence[Holding], capacity_blocks: int, caps: Caps, order: Order = least_rank_first
 ) -> tuple[Give, ...]:
-    """Who gives, so that neither a tenant nor all together hold more than their cap."""
+    """Who gives, so that neither a tenant nor all together hold more than their cap, and no more than that."""
     by_tenant: defaultdict[str, list[Holding]] = defaultdict(list)
     for holding in holdings:
         by_tenant[holding.tenant].append(holding)

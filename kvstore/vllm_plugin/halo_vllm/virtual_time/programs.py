@@ -67,11 +67,6 @@ class Replay:
     def mean_s(self) -> float:
         return sum(result.completion_s for result in self.programs) / len(self.programs)
 
-    def percentile_s(self, share: float) -> float:
-        """Nearest rank: the completion time that `share` of the programs stay within."""
-        ordered = sorted(result.completion_s for result in self.programs)
-        return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered)) - 1))]
-
     @property
     def prefilled_tokens(self) -> int:
         return sum(turn.prefilled_tokens for result in self.programs for turn in result.turns)
