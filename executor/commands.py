@@ -1,9 +1,11 @@
 """What can be asked of a driver. A command holds everything its doing needs, except prompts and outputs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from executor.engines.port import Failure
+from executor.policy.routing import Offer
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId
 from planner.ir.plan import Plan, Stage, ToolSpec
 
@@ -86,12 +88,14 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Send a prepared call to an engine; answered by `CallFinished` or `NodeFailed`. `reason` tells why there."""
+    """Send a prepared call to an engine; answered by `CallFinished` or `NodeFailed`. `reason` tells why there, `offers`
+    what was predicted of each engine that was considered, this one among them."""
 
     node: NodeRef
     attempt: int
     engine: EngineId
     reason: str
+    offers: Sequence[Offer] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ def _send(state: State, frontier: Frontier, ready: Ready, views: Sequence[Engine
     state.fleet.enter(work, choice, state.now)
     if work.shares is not None:
         work.shares.send(choice.engine)
-    state.tell(Dispatch(work.ref, work.attempt, choice.engine, reason))
+    state.tell(Dispatch(work.ref, work.attempt, choice.engine, reason, offers))
     _save_program(state, work, "call")
     return True
 

@@ -164,9 +164,10 @@ class Fleet(Generic[CallT]):
         cache, engine = self.caches[view.spec.id], view.spec.id
         warm_tokens = cache.warm_tokens(work) if work.prefix else 0
         prompt_tokens = round(work.prompt_tokens * cache.scale)
-        load_s = self._rates_of(engine, work.model).seconds(prompt_tokens, work.output_tokens, warm_tokens)
+        rates = self._rates_of(engine, work.model)
+        prefill_s, decode_s = rates.parts(prompt_tokens, work.output_tokens, warm_tokens)
         has_kv = cache.fits(work) and not cache.comes_warm(work.prefix)
-        return Offer(view, load_s, prompt_tokens, warm_tokens, has_kv)
+        return Offer(view, prefill_s + decode_s, prompt_tokens, warm_tokens, has_kv, prefill_s)
 
     def _rates_of(self, engine: EngineId, model: str, running: int = RUNNING) -> LoadRates:
         rates = self._rates.get((engine, model, running))

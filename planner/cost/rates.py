@@ -16,9 +16,14 @@ class LoadRates:
 
     def seconds(self, prompt_tokens: float, output_tokens: float, cached_tokens: float = 0.0) -> float:
         """Cached tokens are not read again; the others still look back at them."""
+        prefill_s, decode_s = self.parts(prompt_tokens, output_tokens, cached_tokens)
+        return prefill_s + decode_s
+
+    def parts(self, prompt_tokens: float, output_tokens: float, cached_tokens: float = 0.0) -> tuple[float, float]:
+        """The same in two: until the prompt is read, with what the call costs at all, and writing the answer."""
         reading = self._reading_s(prompt_tokens) - self._reading_s(cached_tokens)
         context = prompt_tokens + output_tokens / 2
-        return self.call_s + reading + output_tokens * (self.output_token_s + context * self.output_context_s)
+        return self.call_s + reading, output_tokens * (self.output_token_s + context * self.output_context_s)
 
     def _reading_s(self, tokens: float) -> float:
         return tokens * (self.prompt_token_s + tokens * self.prompt_pair_s)
