@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from executor.engines.port import Failure, Usage
+from executor.engines.rungs import Rung
+from executor.slo import SloClass
 from kvstore.kv_events import KvEvent
 from planner.cost.quantiles import Quantiles
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, StageId
@@ -29,6 +31,7 @@ class JobSubmitted:
     """`rows` programs of one plan. `ended` rows are finished already; `recovered` rows were begun by a dead process.
 
     Lower `priority` goes first. `lengths` are those of earlier jobs' answers in tokens, by the paths of the plan.
+    At the instant `deadline_s` of the driver's clock each program of the job should be done. `tenant` is whose it is.
     """
 
     at: float
@@ -39,6 +42,9 @@ class JobSubmitted:
     ended: Sequence[int] = ()
     recovered: Mapping[int, Recovered] = field(default_factory=dict)
     lengths: Mapping[str, Quantiles] = field(default_factory=dict)
+    tenant: str = ""
+    slo: SloClass = SloClass.STANDARD
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,15 @@ class EngineBack:
 
 
 @dataclass(frozen=True, slots=True)
+class RungFound:
+    """How the engine keeps the KV of programs that wait; it may be another server than before."""
+
+    at: float
+    engine: EngineId
+    rung: Rung
+
+
+@dataclass(frozen=True, slots=True)
 class CacheTold:
     """The engine says what its KV cache took in and gave up, one after the other. Sessions are programs' ids."""
 
@@ -190,6 +205,7 @@ Event = (
     | NodeFailed
     | EngineLost
     | EngineBack
+    | RungFound
     | CacheTold
     | CacheUntold
     | WakeUp

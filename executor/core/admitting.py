@@ -20,7 +20,17 @@ def submit(state: State, event: JobSubmitted) -> None:
     ended = frozenset(event.ended)
     left = event.rows - len(ended)
     state.jobs[event.job] = Job(
-        event.job, state.jobs_seen, event.plan, event.priority, left, ended, dict(event.recovered)
+        event.job,
+        state.jobs_seen,
+        event.plan,
+        event.priority,
+        left,
+        ended,
+        dict(event.recovered),
+        tenant=event.tenant,
+        slo=event.slo,
+        arrived_s=event.at,
+        deadline_s=event.deadline_s,
     )
     state.jobs_seen += 1
     state.lengths.begin(event.plan, event.lengths)
@@ -70,7 +80,18 @@ def leave(state: State, job: Job, status: Status) -> None:
 def _begin(state: State, job: Job, row: int) -> None:
     order = QueueKey(job.priority, job.number, job.begun)
     job.begun += 1
-    program = Program(program_id(job.id, row), job.id, row, job.plan, order, job.recovered.get(row, _NOTHING))
+    program = Program(
+        program_id(job.id, row),
+        job.id,
+        row,
+        job.plan,
+        order,
+        job.recovered.get(row, _NOTHING),
+        job.tenant,
+        job.slo,
+        job.arrived_s,
+        job.deadline_s,
+    )
     state.programs_begun += 1
     program.sequence = state.programs_begun
     state.programs[program.id] = program

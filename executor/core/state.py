@@ -17,6 +17,7 @@ from executor.core.work import Frame, Program, Work
 from executor.core.working_sets import WorkingSets
 from executor.engines.port import EngineSpec, Failure
 from executor.events import Recovered
+from executor.slo import SloClass
 from planner.ir.ids import ContentKey, EngineId, JobId, ProgramId, StageId
 from planner.ir.plan import Plan
 from planner.job import Grouping
@@ -33,6 +34,10 @@ class Job:
     left: int
     ended: frozenset[int]
     recovered: Mapping[int, Recovered]
+    tenant: str = ""
+    slo: SloClass = SloClass.STANDARD
+    arrived_s: float = 0.0
+    deadline_s: float | None = None
     pending: deque[int] = field(default_factory=deque)
     begun: int = 0
     failed: int = 0

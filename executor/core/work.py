@@ -10,6 +10,7 @@ from executor.core.template import Template
 from executor.events import Recovered
 from executor.policy.ordering import QueueKey
 from executor.policy.retry import Tries
+from executor.slo import SloClass
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId, StageId
 from planner.ir.plan import Agent, Generate, Plan, Stage, ToolSpec
 
@@ -28,7 +29,10 @@ class Role(Enum):
 
 @dataclass(slots=True, eq=False)
 class Program:
-    """One running program. `live` holds every node that began and has not ended, by path."""
+    """One running program. `live` holds every node that began and has not ended, by path.
+
+    Its job was submitted at the instant `arrived_s`; at `deadline_s`, where it has one, it should be done.
+    """
 
     id: ProgramId
     job: JobId
@@ -36,6 +40,10 @@ class Program:
     plan: Plan
     order: QueueKey
     recovered: Recovered
+    tenant: str = ""
+    slo: SloClass = SloClass.STANDARD
+    arrived_s: float = 0.0
+    deadline_s: float | None = None
     live: "dict[str, Work]" = field(default_factory=dict)
     turns: int = 0
     attained_tokens: int = 0

@@ -117,7 +117,8 @@ class LiveDriver:
         self._inbox: deque[Event] = deque()
         self._draining = False
         self._tasks = Tasks(self._broken)
-        self._ledger = Ledger(time.time() - clock.now())
+        self._epoch_s = time.time() - clock.now()
+        self._ledger = Ledger(self._epoch_s)
         self._revisions = Revisions(self._fleet)
         self._recall = Recall(cache, cache_bounds or CacheBounds(), clock) if cache else None
         self._reuse = Reuse(self._recall, self._revisions, tools, self._values) if self._recall else None
@@ -147,7 +148,7 @@ class LiveDriver:
         job = await load_job(self._store, claim)
         before = await self._beliefs.begin(job.contents, job.plan, self._core.corrections)
         self._jobs[claim.job] = job
-        self._post(submitted(job, self._clock.now(), before.experience.output_tokens))
+        self._post(submitted(job, self._clock.now(), self._epoch_s, before.experience.output_tokens))
         return await job.ended
 
     def cancel(self, job: JobId) -> None:

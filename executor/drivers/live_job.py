@@ -9,7 +9,8 @@ from executor.drivers.progress import Progress
 from executor.engines.port import EngineSpec
 from executor.events import BatchPlanned, JobSubmitted, Recovered
 from executor.planning import plan_batch
-from executor.store.port import Claim, JobContents, Store
+from executor.store.port import Claim, JobContents, JobRecord, Store
+from executor.store.records import unix_time
 from planner.cost.quantiles import Quantiles
 from planner.ir.codec import decode
 from planner.ir.ids import ContentKey, NodeRef, program_id
@@ -40,14 +41,31 @@ async def load_job(store: Store, claim: Claim) -> LiveJob:
     return LiveJob(claim, plan, table, contents, ended, Progress(rows=table.rows, ended=before, before=before))
 
 
-def submitted(job: LiveJob, at: float, lengths: Mapping[str, Quantiles]) -> JobSubmitted:
+def submitted(job: LiveJob, at: float, epoch_s: float, lengths: Mapping[str, Quantiles]) -> JobSubmitted:
+    """`at` is now by the driver's clock; at its 0, it was `epoch_s` seconds since 1970."""
     recovered = {
         row: Recovered({path: saved.tools.get(path, ()) for path in saved.outputs}, saved.interrupted)
         for row, saved in job.contents.saved.items()
     }
     record = job.contents.record
     ended = tuple(job.contents.ended)
-    return JobSubmitted(at, record.id, job.plan, job.table.rows, record.priority, ended, recovered, lengths)
+    return JobSubmitted(
+        at,
+        record.id,
+        job.plan,
+        job.table.rows,
+        record.priority,
+        ended,
+        recovered,
+        lengths,
+        tenant=record.tenant,
+        slo=record.slo,
+        deadline_s=_deadline(record, epoch_s),
+    )
+
+
+def _deadline(record: JobRecord, epoch_s: float) -> float | None:
+    return None if record.deadline_s is None else unix_time(record.created_at) - epoch_s + record.deadline_s
 
 
 def answered_before(job: LiveJob, planned: BatchPlanned) -> Iterator[tuple[ContentKey, NodeRef]]:

@@ -51,6 +51,7 @@ from executor.events import (
     WakeUp,
 )
 from executor.planning import plan_batch
+from executor.slo import SloClass
 from executor.tool_pools import ToolPool, ToolQueue
 from executor.tools import ToolRunner
 from executor.values import Values
@@ -64,7 +65,7 @@ from planner.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A job that comes in at an instant of virtual time, in seconds. `lengths` are as in `JobSubmitted`."""
+    """A job that comes in at an instant of virtual time, in seconds. The rest is as in `JobSubmitted`."""
 
     at: float
     job: JobId
@@ -72,6 +73,9 @@ class Arrival:
     table: Table
     priority: int = 0
     lengths: Mapping[str, Quantiles] = field(default_factory=dict)
+    tenant: str = ""
+    slo: SloClass = SloClass.STANDARD
+    deadline_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -211,8 +215,18 @@ class Simulation:
     def _arrive(self, arrival: Arrival) -> None:
         self._arrivals[arrival.job] = arrival
         self._jobs[arrival.job] = SimulatedJob(Progress(arrival.table.rows))
-        submitted = JobSubmitted(self._now, arrival.job, arrival.plan, arrival.table.rows, arrival.priority)
-        self._inbox.append(replace(submitted, lengths=arrival.lengths))
+        submitted = JobSubmitted(
+            self._now,
+            arrival.job,
+            arrival.plan,
+            arrival.table.rows,
+            arrival.priority,
+            lengths=arrival.lengths,
+            tenant=arrival.tenant,
+            slo=arrival.slo,
+            deadline_s=arrival.deadline_s,
+        )
+        self._inbox.append(submitted)
 
     async def _handle(self, event: Event) -> None:
         self.events.append(event)

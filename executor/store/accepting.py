@@ -55,6 +55,8 @@ def _insert_job(connection: Connection, job: NewJob) -> bool:
         "idempotency_key": job.idempotency_key,
         "request_hash": job.request_hash,
         "cache": job.cache,
+        "slo": job.slo.value,
+        "deadline_s": job.deadline_s,
         "created_at": database_now(),
     }
     insert = _insert_ignoring(connection, jobs).values(values).on_conflict_do_nothing()

@@ -337,4 +337,6 @@ def _record(job: _Job) -> JobRecord:
         ended_at=job.ended_at,
         cancel_requested=job.cancel_requested,
         cache=job.new.cache,
+        slo=job.new.slo,
+        deadline_s=job.new.deadline_s,
     )

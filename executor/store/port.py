@@ -16,6 +16,7 @@ from typing import Protocol
 
 from executor.commands import Status
 from executor.engines.port import Failure, Usage
+from executor.slo import SloClass
 from planner.cost.history import Seen
 from planner.ir.ids import EngineId, JobId
 from planner.ir.values import Json
@@ -65,7 +66,8 @@ class NewJob:
     """A job to be accepted. `plan` is the codec's text; `rows` are the inputs of its programs, in order.
 
     `request_hash` identifies the request for the idempotency key: the same key with another hash is a conflict. Without
-    `cache` nothing is taken from the result cache for it, and nothing it gives is kept there.
+    `cache` nothing is taken from the result cache for it, and nothing it gives is kept there. Each of its programs
+    should be done `deadline_s` seconds after it was accepted.
     """
 
     id: JobId
@@ -78,6 +80,8 @@ class NewJob:
     request_hash: str = ""
     metadata: Mapping[str, Json] = field(default_factory=dict)
     cache: bool = True
+    slo: SloClass = SloClass.STANDARD
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,8 @@ class JobRecord:
     ended_at: str | None = None
     cancel_requested: bool = False
     cache: bool = True
+    slo: SloClass = SloClass.STANDARD
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

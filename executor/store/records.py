@@ -7,6 +7,7 @@ from typing import Any
 
 from executor.commands import Status
 from executor.engines.port import Failure, FailureClass
+from executor.slo import SloClass
 from executor.store.port import MADE, RECALLED, RESULT_CACHE, SAVED, JobRecord, JobStatus, NodeOutput
 from planner.ir.ids import JobId
 from planner.ir.values import Json
@@ -64,6 +65,11 @@ def iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def unix_time(iso: str) -> float:
+    """The seconds since 1970 that `iso_time` wrote."""
+    return datetime.fromisoformat(iso).timestamp()
+
+
 def job_record(row: Any) -> JobRecord:
     """`row` has the columns of the table `jobs`."""
     ended = {status: getattr(row, status) for status in ENDED}
@@ -81,4 +87,6 @@ def job_record(row: Any) -> JobRecord:
         ended_at=None if row.ended_at is None else iso_time(row.ended_at),
         cancel_requested=row.cancel_requested,
         cache=row.cache,
+        slo=SloClass(row.slo),
+        deadline_s=row.deadline_s,
     )

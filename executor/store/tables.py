@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeDecorator
 from executor.store.port import MADE, RECALLED, SAVED
 
 #: The newest migration in `migrations/versions`.
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 
 #: Where the nodes keep each part of their work; `tools` are the names a turn asks for.
 WORK_COLUMNS = {name: "tool_runs" if name == "tools" else name for name in MADE}
@@ -147,6 +147,8 @@ jobs = Table(
     Column("cache", Boolean, nullable=False, server_default=text("true")),
     Column("beliefs", StoredText),
     Column("learnt", StoredText),
+    Column("slo", Text, nullable=False, server_default="standard"),
+    Column("deadline_s", Double),
     UniqueConstraint("tenant", "idempotency_key"),
     CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
     CheckConstraint("succeeded + failed + cancelled <= row_count", name="counts"),

@@ -9,6 +9,7 @@ import pytest
 
 from executor.commands import Status
 from executor.engines.port import Failure, FailureClass
+from executor.slo import SloClass
 from executor.store.port import (
     RESULT_CACHE,
     Claim,
@@ -90,6 +91,14 @@ async def kinds(store: Store, job: JobId) -> Sequence[tuple[str, int | None]]:
 
 
 # Accepting
+
+
+async def test_a_job_keeps_its_class_and_its_deadline(store: Store) -> None:
+    urgent = await store.create_job(new_job("urgent", slo=SloClass.INTERACTIVE, deadline_s=2.5))
+    plain = await store.create_job(new_job("plain"))
+    assert (urgent.slo, urgent.deadline_s) == (SloClass.INTERACTIVE, 2.5)
+    assert (plain.slo, plain.deadline_s) == (SloClass.STANDARD, None)
+    assert await store.job(urgent.id) == urgent
 
 
 async def test_an_accepted_job_is_there_whole(store: Store) -> None:
