@@ -128,6 +128,6 @@ async def post_to(engine: LocalVllm) -> AsyncIterator[HintPost]:
 async def tell(post: HintPost, hint: Hint) -> None:
     taken = post.counts()[hint.engine].taken
     post.tell(hint)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while post.counts()[hint.engine].taken == taken:
             await asyncio.sleep(0.02)

@@ -55,10 +55,26 @@ async def running(engine: VllmHttp) -> float:
     return await metric(engine, "vllm:num_requests_running")
 
 
-async def until_running(engine: VllmHttp, calls: int, seconds: float = 30) -> None:
+async def generated(engine: VllmHttp) -> float:
+    return await metric(engine, "vllm:generation_tokens_total")
+
+
+async def until_running(engine: VllmHttp, calls: int, seconds: float = 120) -> None:
     async with asyncio.timeout(seconds):
         while await running(engine) != calls:
             await asyncio.sleep(0.05)
+
+
+async def begun(engine: VllmHttp, endless: GenerateRequest) -> asyncio.Task[Any]:
+    """The call, once it runs inside the engine; raises what the call raised if it ended before."""
+    task = asyncio.create_task(engine.generate(endless))
+    seen = asyncio.create_task(until_running(engine, 1))
+    await asyncio.wait((task, seen), return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        seen.cancel()
+        pytest.fail(f"the call ended before it was seen to run: {task.exception() or task.result()}")
+    await seen
+    return task
 
 
 async def test_a_probe_tells_what_vllm_serves(engine: VllmHttp) -> None:
@@ -144,23 +160,24 @@ async def test_many_seeded_calls_with_long_prompts_run_side_by_side(engine: Vllm
 
 async def test_a_cancelled_call_stops_inside_the_engine(engine: VllmHttp) -> None:
     await until_running(engine, 0)
-    endless = call("cancel", schema=LONG_ANSWER, sampling=Sampling(max_tokens=15_000))
-    task = asyncio.create_task(engine.generate(endless))
-    await until_running(engine, 1)
+    before = await generated(engine)
+    task = await begun(engine, call("cancel", schema=LONG_ANSWER, sampling=Sampling(max_tokens=15_000)))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await until_running(engine, 0, seconds=5)
-    made = await metric(engine, "vllm:generation_tokens_total")
+    await until_running(engine, 0)
+    made = await generated(engine) - before
     await asyncio.sleep(0.5)
-    assert await metric(engine, "vllm:generation_tokens_total") == made < 15_000
+    assert await generated(engine) - before == made < 15_000
 
 
 async def test_a_call_that_timed_out_stops_inside_the_engine(engine: VllmHttp) -> None:
+    before = await generated(engine)
     endless = call("timeout", schema=LONG_ANSWER, sampling=Sampling(max_tokens=15_000), timeout_s=1)
     failure = await failure_of(engine, endless)
     assert (failure.failure_class, failure.code) == (FailureClass.ENGINE, "timeout")
-    await until_running(engine, 0, seconds=5)
+    await until_running(engine, 0)
+    assert await generated(engine) - before < 15_000
 
 
 @pytest.mark.parametrize("words", [20_000, 1_000_000])
@@ -189,12 +206,12 @@ async def test_connections_that_vllm_closed_while_idle_go_unnoticed(engine: Vllm
 
 async def test_an_engine_killed_in_mid_call_has_died_and_comes_back(engine: VllmHttp, real_engine: LocalVllm) -> None:
     restarts = real_engine.restarts
-    endless = call("killed", schema=LONG_ANSWER, sampling=Sampling(max_tokens=15_000))
-    task = asyncio.create_task(failure_of(engine, endless))
-    await until_running(engine, 1)
+    task = await begun(engine, call("killed", schema=LONG_ANSWER, sampling=Sampling(max_tokens=15_000)))
     assert real_engine.pid is not None
     os.kill(real_engine.pid, signal.SIGKILL)
-    assert (await task).failure_class == FailureClass.ENGINE_DIED
+    with pytest.raises(EngineFailed) as caught:
+        await task
+    assert caught.value.failure.failure_class == FailureClass.ENGINE_DIED
     while (await failure_of(engine, call("down"))).code != "unreachable":
         await asyncio.sleep(0.1)  # vLLM's other processes hold its port for a moment longer
     async with asyncio.timeout(300):

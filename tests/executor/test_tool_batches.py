@@ -108,7 +108,7 @@ async def test_a_batch_nobody_waits_for_leaves_its_slot(runner: ToolRunner) -> N
     await asyncio.sleep(0.05)
     for task in tasks:
         task.cancel()
-    assert await asyncio.wait_for(fetched(runner, "next"), 1.0) == ["one: next"]
+    assert await asyncio.wait_for(fetched(runner, "next"), 10.0) == ["one: next"]
 
 
 @pytest.mark.parametrize("tool", [bodies.trickle, bodies.trickle_here, bodies.trickle_async])

@@ -29,14 +29,14 @@ async def _submit(store: MemoryStore, count: int = 1, plan: str = GREET) -> list
 
 
 async def _until_ended(store: MemoryStore, *names: JobId) -> list[JobRecord]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not all([(await store.job(name)).status.ended for name in names]):
             await asyncio.sleep(0.01)
     return [await store.job(name) for name in names]
 
 
 async def _until(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not what():
             await asyncio.sleep(0.01)
 

@@ -120,7 +120,7 @@ class Heard:
         self.numbers.append("lost")
 
     async def until(self, done: Callable[["Heard"], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not done(self):
                 await asyncio.sleep(0.005)
 
