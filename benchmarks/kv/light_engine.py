@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from halo_vllm.programs import Asked, Programs
+from halo_vllm.program import Asked
+from halo_vllm.programs import Programs
 from halo_vllm.virtual_time.costs import StepCosts
 
 #: Tokens of a text's chain are numbered from its own multiple of this.
@@ -102,7 +103,7 @@ class LightEngine:
             return None
         self.steps += 1
         duration_s = self._costs(prefilled, len(decoding) * DECODED, sum(run.tokens for run in decoding))
-        self.programs.prefill.step(prefilled, duration_s)
+        self.programs.measured.prefill.step(prefilled, duration_s)
         self.now_s += duration_s
         done = [run for run in decoding if run.decoded >= run.call.output_tokens and run.call.id in self._running]
         for run in done:

@@ -18,13 +18,13 @@ LOOK_AGAIN_S = 0.05
 LONGEST_IDLE_S = 5.0
 #: Entries that a table may have, by what its own module writes down; of others so many for each agent at once.
 WRITTEN = {
-    "programs": 65_536,
-    "conversations.calls": 65_536,
-    "conversations.ends": 2 * 65_536,
-    "learnt.durations.open": 200_000,
-    "learnt.durations.cohorts": 1_024,
-    "learnt.turns.counts": 512,
-    "trust.open": 4_096,
+    "roster.programs": 65_536,
+    "roster.conversations.calls": 65_536,
+    "roster.conversations.ends": 2 * 65_536,
+    "keeping.learnt.durations.open": 200_000,
+    "keeping.learnt.durations.cohorts": 1_024,
+    "keeping.learnt.turns.counts": 512,
+    "roster.trust.open": 4_096,
     "ledger.owners": 1 << 20,
 }
 ENTRIES_AN_AGENT = 64
@@ -247,17 +247,19 @@ class _Run:
 def tables_of(programs: Programs) -> dict[str, int]:
     """How many entries each table has that the plugin's state holds, by the names of attributes."""
     found: dict[str, int] = {}
-    _collect(programs, "", found)
+    _collect(programs, "", found, set())
     return found
 
 
-def _collect(holder: object, path: str, found: dict[str, int]) -> None:
+def _collect(holder: object, path: str, found: dict[str, int], seen: set[int]) -> None:
+    """What several share is told once, where it is met first."""
     for name, value in _attributes(holder):
         at = f"{path}{name.lstrip('_')}"
         if isinstance(value, dict | OrderedDict | list | deque | set) and isinstance(value, Sized):
             found[at] = len(value)
-        elif type(value).__module__.startswith("halo_vllm"):
-            _collect(value, f"{at}.", found)
+        elif type(value).__module__.startswith("halo_vllm") and id(value) not in seen:
+            seen.add(id(value))
+            _collect(value, f"{at}.", found, seen)
 
 
 def _attributes(holder: object) -> list[tuple[str, object]]:

@@ -1,6 +1,7 @@
 """What `halo_vllm` decides about programs, without vLLM: these events, these answers."""
 
-from halo_vllm.programs import Asked, Programs
+from halo_vllm.program import Asked
+from halo_vllm.programs import Programs
 from halo_vllm.settings import Settings
 
 BLOCK_TOKENS = 16

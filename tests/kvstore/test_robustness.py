@@ -6,7 +6,8 @@ from benchmarks.kv.misuse import Misuse
 from benchmarks.kv.misuse_run import Traffic, run, tables_of
 from benchmarks.kv.robustness import CASES, light
 from halo_vllm.policy.admission import Limits
-from halo_vllm.programs import Asked, Programs
+from halo_vllm.program import Asked
+from halo_vllm.programs import Programs
 from halo_vllm.settings import Settings
 
 TRAFFIC = Traffic(programs=32)
@@ -29,13 +30,8 @@ def test_nothing_is_left_of_programs_that_said_their_end() -> None:
     engine = light()
     assert run(Traffic(programs=32, honest=True), Misuse(), engine).problems == {}
     tables = tables_of(engine.programs)
-    assert {name: tables[name] for name in ("programs", "calls", "held", "kept", "ledger.owners")} == {
-        "programs": 0,
-        "calls": 0,
-        "held": 0,
-        "kept": 0,
-        "ledger.owners": 0,
-    }
+    empty = ("roster.programs", "calls", "gate.held", "keeping.kept", "ledger.owners")
+    assert {name: tables[name] for name in empty} == dict.fromkeys(empty, 0)
 
 
 def test_programs_that_come_back_for_ever_let_a_new_one_in_within_the_written_bound() -> None:

@@ -15,7 +15,8 @@ from vllm.v1.request import Request
 from halo_vllm import compat
 from halo_vllm.eviction import RankedFreeQueue
 from halo_vllm.pins import PinnedBlocks
-from halo_vllm.programs import Asked, Programs
+from halo_vllm.program import Asked
+from halo_vllm.programs import Programs
 from halo_vllm.settings import read_settings
 from halo_vllm.waiting_queue import ProgramQueue
 
@@ -191,7 +192,7 @@ class Scheduler(AsyncScheduler):
         """A step lasted until the next one, if it left something to run: else the engine may have stood idle."""
         if self._step is not None and self.running:
             since_s, prefill_tokens = self._step
-            programs.prefill.step(prefill_tokens, now_s - since_s)
+            programs.measured.prefill.step(prefill_tokens, now_s - since_s)
         self._step = None
 
     def _finish(self, programs: Programs, request: Request) -> None:

@@ -1,0 +1,69 @@
+"""A program, its calls, and what is to become of its blocks: the records that `halo_vllm.programs` decides on."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from halo_vllm.policy.hints import Hints
+from halo_vllm.policy.retention import Retention, Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call as it arrives. `chain`: the chained hashes of its prompt's full blocks; `said`: what the client added."""
+
+    id: str
+    chain: Sequence[Hashable]
+    tokens: Sequence[int]
+    tenant: str = ""
+    session: str | None = None
+    said: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What to do with the blocks of a program: keep those of the call that ended, or nothing at all."""
+
+    program: str
+    keep: bool
+
+
+class Kept(Protocol):
+    """What is kept in the block pool, as it is: a block that two programs share counts for one of them."""
+
+    kept_blocks: int
+
+    def kept_of(self, program: str) -> int: ...
+
+
+@dataclass(slots=True, eq=False)
+class Program:
+    """`sequence`: its place in program order. `active`: let in, and neither ended nor let go since. `blocks`: of its
+    context when its last call ended. `waiting`: since then, until its next call starts."""
+
+    key: str
+    sequence: int
+    tenant: str
+    named: bool
+    calls: int = 0
+    active: bool = False
+    pending: dict[str, "Call"] = field(default_factory=dict)
+    blocks: int = 0
+    waiting: Waiting | None = None
+    retention: Retention | None = None
+    ranked_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """`after`: the call it goes on from, if its prompt told that. `ready_s`: when it might run. `aged`: it was let in
+    because it had waited long enough."""
+
+    asked: Asked
+    program: Program
+    hints: Hints
+    asked_s: float
+    after: str | None = None
+    ready_s: float | None = None
+    bypassed: int = 0
+    aged: bool = False

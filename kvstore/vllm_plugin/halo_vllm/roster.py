@@ -1,0 +1,93 @@
+"""Whose call a call is: of the program it names, or of the one whose last prompt it goes on from."""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
+
+from halo_vllm.counters import Counters
+from halo_vllm.policy.hints import Clamps, Hints, read_hints, scoped
+from halo_vllm.policy.identity import Context, Conversations
+from halo_vllm.program import Asked, Call, Program
+from halo_vllm.trust import Trust
+
+MOST_PROGRAMS = 65_536
+CLAMPS = Clamps()
+
+
+class Roster:
+    """The programs known, bounded. `infer`: whether calls without a name are matched by their prompts."""
+
+    def __init__(self, counters: Counters, block_tokens: int, *, infer: bool) -> None:
+        self._counters, self._block_tokens, self._infer = counters, block_tokens, infer
+        self._conversations, self._trust = Conversations(), Trust()
+        self._programs: OrderedDict[str, Program] = OrderedDict()
+        self._number = 0
+
+    def hints(self, asked: Asked) -> Hints:
+        said = asked.said if asked.session is None else {"session_id": asked.session, **asked.said}
+        return self.read(said) if said else Hints()
+
+    def read(self, said: Mapping[str, object]) -> Hints:
+        hints = read_hints(said, CLAMPS)
+        self._counters.ignored_hints += len(hints.ignored)
+        return hints
+
+    def program_of(self, asked: Asked, hints: Hints) -> tuple[Program, str | None]:
+        """The program, and the call it goes on from where that was told by its prompt."""
+        if hints.program is not None:
+            return self._enter(scoped(asked.tenant, hints.program), asked, named=True), None
+        found = self._conversations.continued(self._context(asked.chain, asked.tokens)) if self._infer else None
+        if found is None:
+            return self._enter(f"call:{asked.id}", asked, named=False), None
+        program = self._programs.get(found.program)
+        if program is None or program.pending:
+            return self._enter(f"call:{asked.id}", asked, named=False), found.call
+        if program.calls == 1 and not program.named:
+            self._trust.returned(program.key)
+            self._counters.programs += 1
+        return program, found.call
+
+    def named(self, tenant: str, name: str) -> Program | None:
+        """The tenant's program of that name."""
+        return self._programs.get(scoped(tenant, name))
+
+    def is_program(self, program: Program) -> bool:
+        """Whether it is worth holding anything back or keeping anything for it, or may well stand alone."""
+        return program.named or program.calls > 0 or self._trust.given
+
+    def comes_back(self, program: Program) -> bool:
+        """The same of a program whose call has just ended."""
+        return program.named or program.calls > 1 or self._trust.given
+
+    def finished(self, call: Call, chain: Sequence[Hashable], tokens: Sequence[int], now_s: float) -> None:
+        """A call of a program ended; its prompt and answer are these."""
+        program = call.program
+        if self._infer:
+            prompt = self._context(call.asked.chain, call.asked.tokens)
+            self._conversations.finished(call.asked.id, program.key, prompt, self._context(chain, tokens), call.after)
+        if program.calls == 1 and not program.named:
+            self._trust.wait(program.key, now_s)
+
+    def settle(self, now_s: float) -> None:
+        self._trust.settle(now_s)
+
+    def remove(self, program: Program) -> None:
+        self._programs.pop(program.key, None)
+
+    def _enter(self, key: str, asked: Asked, *, named: bool) -> Program:
+        program = self._programs.get(key)
+        if program is None:
+            self._number += 1
+            program = self._programs[key] = Program(key, self._number, asked.tenant, named)
+            self._counters.programs += named
+            self._forget_oldest()
+        self._programs.move_to_end(key)
+        return program
+
+    def _forget_oldest(self) -> None:
+        if len(self._programs) > MOST_PROGRAMS:
+            oldest = next(iter(self._programs.values()))
+            if not oldest.pending and not oldest.active:
+                del self._programs[oldest.key]
+
+    def _context(self, chain: Sequence[Hashable], tokens: Sequence[int]) -> Context:
+        return Context(chain, tokens, self._block_tokens)
