@@ -18,7 +18,7 @@ class SloClass(StrEnum):
         return _RANKS[self]
 
     @property
-    def lower(self) -> "SloClass":
+    def degraded(self) -> "SloClass":
         """The next less urgent class; the last is its own."""
         return _CLASSES[min(self.rank + 1, len(_CLASSES) - 1)]
 

@@ -26,8 +26,8 @@ ROWS = [{"question": "why?"}]
 
 def test_the_classes_stand_in_order_of_urgency() -> None:
     assert [slo.rank for slo in SloClass] == [0, 1, 2, 3]
-    assert SloClass.STANDARD.lower is SloClass.BATCH
-    assert SloClass.BACKGROUND.lower is SloClass.BACKGROUND
+    assert SloClass.STANDARD.degraded is SloClass.BATCH
+    assert SloClass.BACKGROUND.degraded is SloClass.BACKGROUND
 
 
 def test_a_program_knows_whose_it_is_when_it_came_and_by_when_it_should_be_done() -> None:
