@@ -3,7 +3,8 @@
     PlanError
     ├── PlanUnreadable    the text is no plan: not JSON, an unknown version, unknown fields, wrong types
     ├── PlanInvalid       a plan that reads well and could not run
-    └── RowsInvalid       rows that do not fit the inputs of their plan
+    ├── RowsInvalid       rows that do not fit the inputs of their plan
+    └── FleetImpossible   no fleet of the engines allowed can do what is asked
 
 Each carries every problem at once, and a problem says where it is, what it is, and what to do.
 """
@@ -47,6 +48,11 @@ class PlanInvalid(PlanError):
 class RowsInvalid(PlanError):
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("these rows do not fit the plan", problems)
+
+
+class FleetImpossible(PlanError):
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("no fleet can do this", problems)
 
 
 def count_of(problems: Sequence[Problem]) -> str:

@@ -28,6 +28,8 @@ class Gpu:
     """One device. Peaks are dense bf16; `link_gb_per_s` is one way, to the others of its tensor-parallel group,
     `host_gb_per_s` one way to the memory of its host, as the data sheet's bus has it.
 
+    `board_watts` is what the board may draw at most, as the data sheet says; 0 is not known.
+
     `calibrated` says that `compute`, `memory`, `blend` and `launch_s` are fitted to measurements on this kind. `source`
     says to which, and who gives the peaks.
     """
@@ -41,6 +43,7 @@ class Gpu:
     efficiency: Efficiency
     calibrated: bool = False
     host_gb_per_s: float = _PCIE_4
+    board_watts: float = 0.0
 
     @property
     def peak_flops(self) -> float:
@@ -64,9 +67,13 @@ def _from_data_sheet(
     memory_gb: float,
     link_gb_per_s: float,
     host_gb_per_s: float = _PCIE_4,
+    *,
+    board_watts: float,
 ) -> Gpu:
     source = f"{vendor} data sheet; efficiency assumed, not measured"
-    return Gpu(name, tflops, gb_per_s, memory_gb, link_gb_per_s, source, _ASSUMED, host_gb_per_s=host_gb_per_s)
+    return Gpu(
+        name, tflops, gb_per_s, memory_gb, link_gb_per_s, source, _ASSUMED, False, host_gb_per_s, board_watts
+    )  # fmt: skip
 
 
 # From `python -m benchmarks.planner.cost_model`, fitted on all models; attention and the step are assumed here too.
@@ -74,7 +81,7 @@ _A100 = Efficiency(compute=0.695, memory=0.769, blend=1.702, launch_s=35.5e-6)
 _H100 = Efficiency(compute=0.697, memory=0.948, blend=1.444, launch_s=38.4e-6)
 _A40 = Efficiency(compute=0.769, memory=0.795, blend=1.749, launch_s=32.3e-6)
 
-A100_80 = Gpu("A100-80", 312, 2039, 80, 300, f"NVIDIA data sheet (SXM); {_VIDUR}", _A100, calibrated=True)
+A100_80 = Gpu("A100-80", 312, 2039, 80, 300, f"NVIDIA data sheet (SXM); {_VIDUR}", _A100, True, board_watts=400)
 _LLAMA_ON_CPU = (
     "a CPU build of vLLM on two cores with AVX-512 bf16, a 4 M-parameter Llama: 1,000, 4,000 and 8,000 prompt tokens "
     "in 0.054, 0.355 and 1.2 s; 200 tokens after a prompt of 100 in 0.49 to 0.58 s; 8 calls of 100 tokens in 0.32 s; "
@@ -82,20 +89,20 @@ _LLAMA_ON_CPU = (
 )
 
 GPUS = (
-    Gpu("A100-40", 312, 1555, 40, 300, f"NVIDIA data sheet (SXM); {_VIDUR} on the one with 80 GB", _A100),
+    Gpu("A100-40", 312, 1555, 40, 300, f"NVIDIA data sheet (SXM); {_VIDUR} on A100-80", _A100, board_watts=400),
     A100_80,
-    Gpu("H100", 989, 3350, 80, 450, f"NVIDIA data sheet (SXM); {_VIDUR}", _H100, True, _PCIE_5),
-    Gpu("H200", 989, 4800, 141, 450, f"NVIDIA data sheet (SXM); {_VIDUR} on H100", _H100, False, _PCIE_5),
-    _from_data_sheet("B200", "NVIDIA", 2250, 8000, 180, 900, _PCIE_5),
-    _from_data_sheet("L40S", "NVIDIA", 362, 864, 48, _PCIE_4),
-    _from_data_sheet("A6000", "NVIDIA", 154.8, 768, 48, 56),
-    Gpu("A40", 149.7, 696, 48, 56, f"NVIDIA data sheet; {_VIDUR}", _A40, calibrated=True),
-    _from_data_sheet("A10", "NVIDIA", 125, 600, 24, _PCIE_4),
-    _from_data_sheet("L4", "NVIDIA", 121, 300, 24, _PCIE_4),
+    Gpu("H100", 989, 3350, 80, 450, f"NVIDIA data sheet (SXM); {_VIDUR}", _H100, True, _PCIE_5, 700),
+    Gpu("H200", 989, 4800, 141, 450, f"NVIDIA data sheet (SXM); {_VIDUR} on H100", _H100, False, _PCIE_5, 700),
+    _from_data_sheet("B200", "NVIDIA", 2250, 8000, 180, 900, _PCIE_5, board_watts=1000),
+    _from_data_sheet("L40S", "NVIDIA", 362, 864, 48, _PCIE_4, board_watts=350),
+    _from_data_sheet("A6000", "NVIDIA", 154.8, 768, 48, 56, board_watts=300),
+    Gpu("A40", 149.7, 696, 48, 56, f"NVIDIA data sheet; {_VIDUR}", _A40, True, board_watts=300),
+    _from_data_sheet("A10", "NVIDIA", 125, 600, 24, _PCIE_4, board_watts=150),
+    _from_data_sheet("L4", "NVIDIA", 121, 300, 24, _PCIE_4, board_watts=72),
     # It has no bf16: the peak is that of fp16, which engines use instead.
-    _from_data_sheet("T4", "NVIDIA", 65, 320, 16, _PCIE_3, _PCIE_3),
-    _from_data_sheet("RTX-4090", "NVIDIA", 165, 1008, 24, _PCIE_4),
-    _from_data_sheet("MI300X", "AMD", 1307, 5300, 192, 448, _PCIE_5),
+    _from_data_sheet("T4", "NVIDIA", 65, 320, 16, _PCIE_3, _PCIE_3, board_watts=70),
+    _from_data_sheet("RTX-4090", "NVIDIA", 165, 1008, 24, _PCIE_4, board_watts=450),
+    _from_data_sheet("MI300X", "AMD", 1307, 5300, 192, 448, _PCIE_5, board_watts=750),
     Gpu(
         "cpu",
         1.0,

@@ -1,4 +1,4 @@
-"""Linear programs, solved by HiGHS in one thread: the same program always gives the same answer."""
+"""Linear and integer programs, solved by HiGHS in one thread: the same program always gives the same answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +12,15 @@ _Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """`values` of the variables and the dual `prices` of the rows, in the order in which they were added."""
+    """`values` of the variables and the dual `prices` of the rows, in the order in which they were added.
+
+    Where the rows contradict each other it is not `feasible`, and the figures mean nothing. Whole variables leave no
+    prices.
+    """
 
     values: _Floats
     prices: _Floats
+    feasible: bool = True
 
 
 class LinearProgram:
@@ -26,11 +31,15 @@ class LinearProgram:
         self._ends: list[tuple[float, float]] = []
         self._rows: list[Mapping[int, float]] = []
         self._row_ends: list[tuple[float, float]] = []
+        self._whole: list[bool] = []
 
-    def add_variable(self, cost: float = 0.0, least: float = 0.0, most: float = highspy.kHighsInf) -> int:
-        """The index of the new variable."""
+    def add_variable(
+        self, cost: float = 0.0, least: float = 0.0, most: float = highspy.kHighsInf, *, whole: bool = False
+    ) -> int:
+        """The index of the new variable. A `whole` one takes no fractions."""
         self._costs.append(cost)
         self._ends.append((least, most))
+        self._whole.append(whole)
         return len(self._costs) - 1
 
     def add_row(self, row: Mapping[int, float], least: float, most: float = highspy.kHighsInf) -> None:
@@ -44,8 +53,8 @@ class LinearProgram:
         solver.setOptionValue("threads", 1)
         solver.passModel(self._model())
         solver.run()
-        found = solver.getSolution()
-        return Solution(np.asarray(found.col_value, float), np.asarray(found.row_dual, float))
+        found, feasible = solver.getSolution(), solver.getModelStatus() == highspy.HighsModelStatus.kOptimal
+        return Solution(np.asarray(found.col_value, float), np.asarray(found.row_dual, float), feasible)
 
     def certified(self, prices: _Floats) -> float:
         """A figure that the least cost is not below, whatever the prices are: no solver has to be trusted for it.
@@ -76,4 +85,7 @@ class LinearProgram:
         lp.a_matrix_.start_ = np.cumsum([0, *map(len, self._rows)])
         lp.a_matrix_.index_ = np.asarray([i for row in self._rows for i in row])
         lp.a_matrix_.value_ = np.asarray([value for row in self._rows for value in row.values()])
+        if any(self._whole):
+            kinds = highspy.HighsVarType
+            lp.integrality_ = [kinds.kInteger if whole else kinds.kContinuous for whole in self._whole]
         return lp

@@ -1,0 +1,80 @@
+"""Kinds of engines that a fleet may be made of: how fast one is, what it has room for, what it costs and draws."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+
+from planner.cost.gpus import Gpu
+from planner.cost.model import Replica, decode_seconds, kv_tokens, prefill_seconds
+from planner.cost.profile import Profile
+from planner.fleet.workload import CallClass
+
+#: vLLM's default bound on the calls of one engine that are computed together.
+MAX_RUNNING = 256
+DEGREES = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineKind:
+    """One engine that serves `model` on `replica`; with a `profile` it is as fast as that was measured to be.
+
+    `name` tells kinds apart. `kv_room_tokens` is what its KV cache holds.
+    """
+
+    name: str
+    model: str
+    replica: Replica
+    usd_per_hour: float
+    profile: Profile | None = field(default=None, repr=False)
+    kv_room_tokens: int = 0
+    max_running: int = MAX_RUNNING
+
+    @property
+    def gpu(self) -> Gpu:
+        return self.replica.gpu
+
+    @property
+    def gpus(self) -> int:
+        return self.replica.degree
+
+    @property
+    def kv_tokens(self) -> int:
+        if self.kv_room_tokens:
+            return self.kv_room_tokens
+        return self.profile.kv_tokens if self.profile is not None else kv_tokens(self.replica)
+
+    def prefill_s(self, call: CallClass) -> float:
+        """Reading what of the prompt is not cached, alone."""
+        if self.profile is None:
+            return prefill_seconds(self.replica, call.prompt_tokens, call.cached_tokens)
+        return _profiled_prefill_s(self.profile, call.prompt_tokens, call.prefill_tokens)
+
+    def step_s(self, running: float, context_tokens: float) -> float:
+        """One step in which each of `running` calls writes a token."""
+        if self.profile is None:
+            return decode_seconds(self.replica, context_tokens, running)
+        profile, read = self.profile, running * context_tokens
+        return profile.matrix_s(running) + profile.sequence_s * running + profile.kv_read_s * read
+
+
+def kinds_of(
+    model: str, shape_of: Replica, gpus: Mapping[str, tuple[Gpu, float]], degrees: Sequence[int] = DEGREES
+) -> Iterator[EngineKind]:
+    """Every kind on which the model of `shape_of` leaves room for KV; `gpus` have dollars for an hour beside them."""
+    for name, (gpu, usd) in gpus.items():
+        for degree in degrees:
+            replica = Replica(gpu, shape_of.shape, degree)
+            if kv_tokens(replica) > 0:
+                yield EngineKind(f"{degree} x {name}" if degree > 1 else name, model, replica, degree * usd)
+
+
+def _profiled_prefill_s(profile: Profile, prompt_tokens: float, new: float) -> float:
+    """In full chunks, as `Profile.step_s` takes them; without chunks in one step."""
+    chunk = profile.step_tokens if profile.chunked else max(new, 1.0)
+    steps, look_back_s = ceil(new / chunk), profile.look_back_s
+    whole, rest = divmod(new, chunk)
+    seconds = whole * profile.matrix_s(chunk) + (profile.matrix_s(rest) if rest else 0.0)
+    within = new * min(new, chunk) / 2
+    behind = new * (prompt_tokens - new) + max(0.0, new * (new - chunk) / 2)
+    look_back = profile.attend_s if look_back_s is None else look_back_s
+    return seconds + steps * profile.sequence_s + profile.call_s + profile.attend_s * within + look_back * behind
