@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from executor.commands import CallMeAt, Dispatch, RunTool, SaveProgram
+from executor.commands import CallMeAt, RunTool
+from executor.core.binding import dispatch_by_rule
 from executor.core.failing import give_up
 from executor.core.life import Life
+from executor.core.lines import Lines
 from executor.core.progress import line_up
 from executor.core.ready_calls import Frontier, ReadyCalls
+from executor.core.sending import save_program, send
 from executor.core.state import State
 from executor.core.warm_order import Ready
 from executor.core.work import Work
@@ -34,7 +37,7 @@ def _let_in(state: State) -> None:
         line_up(state, work)
     for held in state.sets.newly_held():
         if held.call.life is Life.HELD and held.why is not None:
-            _save_program(state, held.call, f"held: {held.why.value}")
+            save_program(state, held.call, f"held: {held.why.value}")
     wake_at = state.sets.wake_at_s(state.now)
     if wake_at is not None and (state.asks_again_at is None or not state.now < state.asks_again_at <= wake_at):
         state.asks_again_at = wake_at
@@ -45,6 +48,12 @@ def _let_in(state: State) -> None:
 def _dispatch_all(state: State) -> None:
     """Where engines share stages as planned, first what keeps to the plan, of all models; then no engine with room is
     left without a call that it may serve."""
+    for model, lines in state.lines.items():
+        if model in state.calls and not _send_choosy(state, model, state.calls[model].frontiers()):
+            continue
+        dispatch_by_rule(state, model, lines)
+        if not state.fleet.serves(model):
+            _wait_for_engine(state, model, lines)
     if any(job.shares for job in state.jobs.values()):
         for model, calls in state.calls.items():
             _dispatch_calls(state, model, calls, as_planned=True)
@@ -101,6 +110,17 @@ def _send_one(
     return False
 
 
+def _send_choosy(state: State, model: str, frontiers: Sequence[Frontier]) -> bool:
+    """Send the calls that failed before; False where an engine must run empty for one."""
+    for frontier in frontiers:
+        while (choosy := frontier.choosy()) is not None:
+            if not _send(state, frontier, choosy, state.fleet.serving(model)):
+                if choosy.work.suspect:
+                    return False
+                break
+    return True
+
+
 def _wanting(frontier: Frontier, views: Sequence[EngineView]) -> Sequence[EngineView]:
     """Those that should take a call of the frontier as planned."""
     shares = frontier.shares
@@ -127,16 +147,9 @@ def _send(state: State, frontier: Frontier, ready: Ready, views: Sequence[Engine
     choice = choose_engine(offers, work.avoid, suspect=work.suspect, planned=planned) if offers else None
     if choice is None:
         return False
-    reason = f"{choice.reason}; waited for long enough" if frontier.is_overdue(ready) else choice.reason
-    if work.conversation is not None:
-        reason += state.sets.sent(work.conversation, work, choice.engine, state.now)
+    overdue = "; waited for long enough" if frontier.is_overdue(ready) else ""
     frontier.take(ready)
-    work.become(Life.RUNNING)
-    state.fleet.enter(work, choice, state.now)
-    if work.shares is not None:
-        work.shares.send(choice.engine)
-    state.tell(Dispatch(work.ref, work.attempt, choice.engine, reason, offers))
-    _save_program(state, work, "call")
+    send(state, work, choice, offers, overdue)
     return True
 
 
@@ -144,27 +157,7 @@ def _run_tool(state: State, work: Work) -> None:
     assert work.tool is not None
     work.become(Life.RUNNING)
     state.tell(RunTool(work.ref, work.attempt, work.tool))
-    _save_program(state, work, f"tool {work.tool.name}")
-
-
-def _save_program(state: State, work: Work, doing: str) -> None:
-    program = work.program
-    moved = work.engine is not None and work.engine != program.engine
-    state.tell(
-        SaveProgram(
-            program=program.id,
-            node=work.ref.path,
-            doing=doing,
-            since=state.now,
-            engine=work.engine or program.engine,
-            turns=program.turns,
-            attained_tokens=program.attained_tokens,
-            sequence=program.sequence,
-            context_tokens=0 if moved else program.context_tokens,
-            until=None if moved else program.kept_until,
-            tool=work.tool.name if work.tool is not None else "",
-        )
-    )
+    save_program(state, work, f"tool {work.tool.name}")
 
 
 def _wait_for_engines(state: State, model: str, calls: ReadyCalls) -> None:
@@ -174,6 +167,14 @@ def _wait_for_engines(state: State, model: str, calls: ReadyCalls) -> None:
             _note_stranded(state, model)
             return
         give_up(state, frontiers[0].take(frontiers[0].any()), _unknown_model(state, model))
+
+
+def _wait_for_engine(state: State, model: str, lines: Lines) -> None:
+    if not lines.empty and state.fleet.knows(model):
+        _note_stranded(state, model)
+        return
+    for work in list(lines.take_all()):
+        give_up(state, work, _unknown_model(state, model))
 
 
 def _note_stranded(state: State, model: str) -> None:

@@ -1,7 +1,7 @@
 """What is believed of one engine's KV cache: what is warm, what the calls in flight take, and what room is left."""
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, log2
 from typing import Protocol
 
 from executor.engines.port import EngineSpec, Usage
@@ -107,13 +107,22 @@ class EngineCache:
         ended."""
         return self.warm_first and self._index.in_use(blocks) - self.match(blocks) >= WORTH_WAITING_BLOCKS
 
-    def fits(self, work: CachedCall) -> bool:
-        """Whether the call may join those inside. One call alone always may."""
+    def fits(self, work: CachedCall, share: float = INSIDE_SHARE) -> bool:
+        """Whether the call may join those inside, which take no more than `share` of the KV then. One call alone always
+        may."""
         if not self.kv_tokens or not self._inside:
             return True
         new_blocks = len(work.prefix) - self._index.in_use(work.prefix)
         added = new_blocks * self._block_tokens + self._own(work)
-        return self.in_flight_tokens + added <= INSIDE_SHARE * self.kv_tokens
+        return self.in_flight_tokens + added <= share * self.kv_tokens
+
+    def places(self, tokens: float, most: int) -> int:
+        """How many calls of so many tokens there is room for, of `most` that the engine takes; fewer figures where they
+        are many, so that what follows from them need not be worked out for each."""
+        if not self.kv_tokens:
+            return most
+        places = min(float(most), max(1.0, KV_SHARE * self.kv_tokens / tokens))
+        return round(places) if places < 8 else round(2 ** (round(8 * log2(places)) / 8))
 
     def holds(self, blocks: int) -> bool:
         """Whether so many blocks fit beside the calls inside, so that nothing that is warm must give way to them."""

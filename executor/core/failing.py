@@ -2,6 +2,7 @@
 
 from executor.commands import Abort, CallMeAt, FinishProgram, HandOver, Status, UseFallback, WatchEngine
 from executor.core.admitting import leave
+from executor.core.binding import rebind
 from executor.core.life import Life
 from executor.core.progress import enqueue, finish, program_ended, restart, share
 from executor.core.state import Job, State
@@ -53,14 +54,12 @@ def give_up(state: State, work: Work, failure: Failure) -> None:
 def end_program(state: State, program: Program, status: Status, failure: Failure | None) -> None:
     """Stop everything the program still does."""
     program.ended = True
-    del state.programs[program.id]
     live, program.live = list(program.live.values()), {}
     for work in live:
         _drop(state, work)
     state.tell(FinishProgram(program.id, program.job, program.row, status, failure))
-    job = state.jobs[program.job]
-    job.failed += 1
-    program_ended(state, job)
+    state.jobs[program.job].failed += 1
+    program_ended(state, program, succeeded=False)
 
 
 def cancel_job(state: State, job: Job) -> None:
@@ -93,6 +92,8 @@ def fail_stranded(state: State) -> None:
         failure = Failure(FailureClass.ENGINE, "no_engine", message)
         while held := state.sets.held(model):
             give_up(state, held[0].call, failure)
+        for work in list(state.lines_of(model).take_all()):
+            give_up(state, work, failure)
         while frontiers := state.calls_of(model).frontiers():
             give_up(state, frontiers[0].take(frontiers[0].any()), failure)
 
@@ -124,6 +125,7 @@ def _blame(state: State, engine: EngineId, failure: Failure) -> None:
 
 def _take_out(state: State, engine: EngineId, reason: str) -> None:
     state.fleet.down(engine)
+    rebind(state, engine)
     for work in state.sets.lost(engine):
         work.become(Life.HELD)
         work.queued += 1

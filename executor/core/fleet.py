@@ -6,6 +6,7 @@ from math import log2
 from typing import Generic, Protocol, TypeVar
 
 from executor.core.engine_cache import CachedCall, EngineCache
+from executor.core.stage_means import StageMean
 from executor.engines.port import EngineSpec, FailureClass, Usage
 from executor.policy.routing import Choice, EngineView, Offer, has_room
 from kvstore.prefix_index import BlockName
@@ -76,6 +77,17 @@ class Fleet(Generic[CallT]):
     def offers(self, work: CallT, views: Sequence[EngineView]) -> list[Offer]:
         return [self._offer(work, view) for view in views]
 
+    def shares(
+        self, work: CallT, views: Sequence[EngineView], output_tokens: float, inside_share: float
+    ) -> list[Offer]:
+        """As `offers`, of engines as full of calls like this one as their KV and their slots allow: so much of the
+        engine the call takes from others."""
+        return [self._share(work, view, output_tokens, inside_share) for view in views]
+
+    def alone_s(self, engine: EngineId, model: str, mean: StageMean) -> float:
+        """What a call of a stage takes on the engine with nothing beside it, and nothing warm."""
+        return self._rates_of(engine, model, 1).seconds(mean.prompt_tokens, mean.output_tokens)
+
     def warmer_elsewhere(self, engine: EngineId, model: str, blocks: Sequence[BlockName], warm: int) -> bool:
         """Whether another engine has more than the `warm` leading blocks of a prompt that this one has."""
         others = self._serving[model]
@@ -124,6 +136,12 @@ class Fleet(Generic[CallT]):
         predicted_s = beside * share_s + (profile.round_trip_s if profile else 0.0)
         self.corrections[engine] = self.corrections[engine].after(predicted_s, actual_s)
 
+    def took_s(self, work: CallT, usage: Usage) -> float:
+        """The seconds of its engine's time that the call's tokens come to, in the measure of what it was sent for."""
+        assert work.engine is not None
+        rates = self._rates_of(work.engine, work.model)
+        return rates.seconds(usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
+
     def answered(self, view: EngineView) -> None:
         if view.failures or view.trips:
             self._put(replace(view, failures=0, trips=0))
@@ -167,6 +185,17 @@ class Fleet(Generic[CallT]):
         rates = self._rates_of(engine, work.model)
         prefill_s, decode_s = rates.parts(prompt_tokens, work.output_tokens, warm_tokens)
         has_kv = cache.fits(work) and not cache.comes_warm(work.prefix)
+        return Offer(view, prefill_s + decode_s, prompt_tokens, warm_tokens, has_kv, prefill_s)
+
+    def _share(self, work: CallT, view: EngineView, output_tokens: float, inside_share: float) -> Offer:
+        cache, engine = self.caches[view.spec.id], view.spec.id
+        warm_tokens = cache.warm_tokens(work) if work.prefix else 0
+        prompt_tokens = round(work.prompt_tokens * cache.scale)
+        running = cache.places(prompt_tokens + output_tokens, view.spec.max_running)
+        prefill_s, decode_s = self._rates_of(engine, work.model, running).parts(
+            prompt_tokens, output_tokens, warm_tokens
+        )
+        has_kv = cache.fits(work, inside_share) and not cache.comes_warm(work.prefix)
         return Offer(view, prefill_s + decode_s, prompt_tokens, warm_tokens, has_kv, prefill_s)
 
     def _rates_of(self, engine: EngineId, model: str, running: int = RUNNING) -> LoadRates:

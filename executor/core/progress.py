@@ -13,6 +13,9 @@ from executor.commands import (
     Status,
     TakeShared,
 )
+from executor.core.binding import goes_by_rule
+from executor.core.binding import line_up as wait_by_rule
+from executor.core.charging import program_ends
 from executor.core.life import Life
 from executor.core.sharing import Entry
 from executor.core.state import Job, State
@@ -105,9 +108,14 @@ def enqueue(state: State, work: Work) -> None:
 
 def line_up(state: State, work: Work) -> None:
     """The call may go to an engine."""
+    assert isinstance(work.stage, Generate | Agent)
     work.become(Life.QUEUED)
     work.shares = state.jobs[work.program.job].shares_of(work)
-    state.calls_of(work.model).push(work)
+    state.stages.asks(work.stage, work.prompt_tokens)
+    if goes_by_rule(state, work):
+        wait_by_rule(state, work)
+    else:
+        state.calls_of(work.model).push(work)
 
 
 def decided(state: State, work: Work, choice: int) -> None:
@@ -321,12 +329,14 @@ def _open_tools(state: State, agent: Work, names: tuple[str, ...]) -> None:
 def _finish_program(state: State, program: Program) -> None:
     assert not program.live, f"{program.id} ends with live nodes {sorted(program.live)}"
     program.ended = True
-    del state.programs[program.id]
     state.tell(FinishProgram(program.id, program.job, program.row, Status.SUCCEEDED))
-    program_ended(state, state.jobs[program.job])
+    program_ended(state, program, succeeded=True)
 
 
-def program_ended(state: State, job: Job) -> None:
+def program_ended(state: State, program: Program, *, succeeded: bool) -> None:
+    del state.programs[program.id]
+    program_ends(state, program, succeeded=succeeded)
+    job = state.jobs[program.job]
     job.left -= 1
     if not job.left:
         state.ended_jobs.append(job)

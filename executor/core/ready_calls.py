@@ -79,7 +79,7 @@ class Frontier:
         self._warm: dict[EngineId, WarmOrder] = {}
 
     def push(self, work: Work) -> None:
-        ready = Ready(work, self._model, _left_s(work), next(self._arrivals), work.queued)
+        ready = Ready(work, self._model, left_s(work), next(self._arrivals), work.queued)
         if work.avoid or work.suspect:
             heapq.heappush(self._choosy, (work.program.order, ready.arrival, ready))
         elif self._rest or self._near >= LOOK_AHEAD:
@@ -217,7 +217,7 @@ def _first(heap: list[tuple[QueueKey, int, Ready]]) -> Ready | None:
     return heap[0][2] if heap else None
 
 
-def _left_s(work: Work) -> float:
+def left_s(work: Work) -> float:
     """From the beginning of this call to the end of its program, along the longest path."""
     frame = work.frame
     index = work.agent.index if work.agent is not None else work.index

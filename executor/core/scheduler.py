@@ -29,6 +29,7 @@ from executor.events import (
     ToolStarted,
     WakeUp,
 )
+from executor.policy.rules import Rule, rule_of
 from halo_vllm.policy.tools import ToolKey
 from planner.cost.correction import Correction
 from planner.ir.ids import EngineId, NodeRef
@@ -41,8 +42,9 @@ class Scheduler:
     Answers to an attempt that is no longer current are ignored: they came too late.
     """
 
-    def __init__(self, engines: Sequence[EngineSpec], limits: Limits | None = None) -> None:
-        self._state = State(engines, limits or Limits())
+    def __init__(self, engines: Sequence[EngineSpec], limits: Limits | None = None, rule: str | Rule = "halo") -> None:
+        """`rule` is how ready calls get engines: a name in `executor.policy.rules.RULES`, or one of one's own."""
+        self._state = State(engines, limits or Limits(), rule_of(rule))
 
     def handle(self, event: Event) -> list[Command]:
         """What to do now that `event` has happened."""
@@ -154,6 +156,7 @@ class Scheduler:
         program.kept_until = self._keep(work, event)
         assert isinstance(work.stage, Generate | Agent)
         state.lengths.learn(work.stage, usage.output_tokens)
+        state.stages.learn(work.stage, usage)
         program.turns += 1
         program.attained_tokens += usage.prompt_tokens + usage.output_tokens
         progress.finish(state, work, event.tools)

@@ -8,15 +8,18 @@ from executor.commands import Command
 from executor.core.fleet import Fleet
 from executor.core.lengths import AnswerLengths
 from executor.core.limits import Limits
+from executor.core.lines import Given, Lines
 from executor.core.queues import DelayedWork, ToolSlots
 from executor.core.ready_calls import ReadyCalls
 from executor.core.sharing import SharedWork
+from executor.core.stage_means import StageMeans
 from executor.core.stage_shares import StageShares
 from executor.core.template import Templates
 from executor.core.work import Frame, Program, Work
 from executor.core.working_sets import WorkingSets
 from executor.engines.port import EngineSpec, Failure
 from executor.events import Recovered
+from executor.policy.rules import HALO, Rule
 from executor.slo import SloClass
 from planner.ir.ids import ContentKey, EngineId, JobId, ProgramId, StageId
 from planner.ir.plan import Plan
@@ -80,8 +83,8 @@ class Job:
 class State:
     """The core's memory. `out` collects the commands of the event in hand, `agenda` what follows within it."""
 
-    def __init__(self, engines: Sequence[EngineSpec], limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, engines: Sequence[EngineSpec], limits: Limits, rule: Rule = HALO) -> None:
+        self.limits, self.rule = limits, rule
         self.now = 0.0
         self.out: list[Command] = []
         self.agenda: deque[tuple[Frame, Program, int]] = deque()
@@ -97,7 +100,10 @@ class State:
         self.sets: WorkingSets[Work] = WorkingSets(self.fleet, limits.admission)
         self.asks_again_at: float | None = None  # whoever is held for want of KV
         self.lengths = AnswerLengths()
+        self.stages = StageMeans()
         self.calls: dict[str, ReadyCalls] = {}
+        self.lines: dict[str, Lines] = {}  # of those whose engine the rule chooses
+        self.given: dict[EngineId, Given] = {}
         self.preparing: deque[Work] = deque()  # and those that were, behind one that is
         self.held_since: float | None = None
         self.tools = ToolSlots()
@@ -108,6 +114,11 @@ class State:
         if model not in self.calls:
             self.calls[model] = ReadyCalls(model, self.fleet, self.limits.most_passes, self.may_enter)
         return self.calls[model]
+
+    def lines_of(self, model: str) -> Lines:
+        if model not in self.lines:
+            self.lines[model] = Lines()
+        return self.lines[model]
 
     def may_enter(self, work: Work, engine: EngineId) -> bool:
         """Whether there is room for the conversation that the call is of, if it is of any."""

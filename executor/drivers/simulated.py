@@ -51,6 +51,7 @@ from executor.events import (
     WakeUp,
 )
 from executor.planning import plan_batch
+from executor.policy.rules import Rule
 from executor.slo import SloClass
 from executor.tool_pools import ToolPool, ToolQueue
 from executor.tools import ToolRunner
@@ -129,9 +130,10 @@ async def simulate(
     tools: ToolRunner,
     tool_seconds: Callable[[ToolSpec], float],
     limits: Limits | None = None,
+    rule: str | Rule = "halo",
 ) -> Mapping[JobId, SimulatedJob]:
     """Run the jobs to their ends. The same arguments give the same run, event for event, if the tools are pure."""
-    simulation = Simulation(fleet, ToolsRun(answers, tools, tool_seconds), limits)
+    simulation = Simulation(fleet, ToolsRun(answers, tools, tool_seconds), limits, rule=rule)
     return await simulation.run(arrivals)
 
 
@@ -167,10 +169,11 @@ class Simulation:
         limits: Limits | None = None,
         plan_job: PlanJob = plan_for,
         tool_pools: Mapping[str, ToolPool] | None = None,
+        rule: str | Rule = "halo",
     ) -> None:
         self._plan_job = plan_job
         self._fleet = [_as_known(spec) for spec in fleet]
-        self._core = Scheduler(self._fleet, limits)
+        self._core = Scheduler(self._fleet, limits, rule)
         self._values = Values()
         self._world = world
         self._engines = {spec.id: _engine(spec) for spec in fleet}

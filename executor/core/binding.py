@@ -1,0 +1,132 @@
+"""Calls whose engine a rule chooses (`executor.policy.rules`): they wait in its order, for any engine or for the one
+that they were bound to, and are sent while there is room."""
+
+from collections.abc import Sequence
+
+from executor.core.lines import Given, Line, Lines, Waiting
+from executor.core.ready_calls import left_s
+from executor.core.sending import send
+from executor.core.state import State
+from executor.core.work import Work
+from executor.policy.asking import Asking, Seat
+from executor.policy.routing import Choice, EngineView, Offer, has_room
+from planner.ir.ids import EngineId
+from planner.ir.plan import Agent, Generate
+
+#: Among how many calls, the first in the rule's order, an engine finds the next one.
+LOOK_AHEAD = 256
+
+
+def goes_by_rule(state: State, work: Work) -> bool:
+    """Whether the rule chooses the call's engine. Calls that failed before cannot go to every engine: they go ahead of
+    all, as ever."""
+    if work.avoid or work.suspect:
+        return False
+    return not state.rule.groups_prefixes or work.program.deadline_s is not None
+
+
+def line_up(state: State, work: Work) -> None:
+    """The call waits for its engine from now on."""
+    waiting = Waiting(work, _asking(state, work), work.queued)
+    lines = state.lines_of(work.model)
+    views = _may_take(state, work, state.fleet.serving(work.model))
+    if state.rule.bind is None or not views:
+        lines.open.push(state.rule.order(waiting.asking, None), waiting)
+    else:
+        _bind(state, lines, waiting, views)
+
+
+def rebind(state: State, engine: EngineId) -> None:
+    """The engine is gone: who waited for it goes elsewhere."""
+    for lines in state.lines.values():
+        line = lines.bound.pop(engine, None)
+        for waiting in line.first(len(line)) if line else ():
+            line_up(state, waiting.work)
+
+
+def dispatch_by_rule(state: State, model: str, lines: Lines) -> None:
+    if state.rule.bind is None:
+        _send_open(state, model, lines.open)
+        return
+    for waiting in lines.open.first(len(lines.open)):  # no engine answered when they came
+        if views := _may_take(state, waiting.work, state.fleet.serving(model)):
+            lines.open.remove(waiting)
+            _bind(state, lines, waiting, views)
+    for engine, line in lines.bound.items():
+        _send_bound(state, state.fleet.views[engine].spec.id, line)
+
+
+def _bind(state: State, lines: Lines, waiting: Waiting, views: Sequence[EngineView]) -> None:
+    assert state.rule.bind is not None
+    seats = [_seat(state, lines, waiting.work, offer) for offer in _offers(state, waiting.work, views)]
+    engine = state.rule.bind(waiting.asking, seats)
+    seat = next(seat for seat in seats if seat.engine == engine)
+    given = state.given.setdefault(engine, Given())
+    given.calls += 1
+    given.stage_s += seat.stage_s
+    waiting.load_s = seat.offer.load_s
+    lines.of(engine).push(state.rule.order(waiting.asking, seat), waiting)
+
+
+def _send_bound(state: State, engine: EngineId, line: Line) -> None:
+    while (view := state.fleet.views[engine]).up and has_room(view) and (found := line.first(1)):
+        (offer,) = _offers(state, found[0].work, [view])
+        if not offer.has_kv:
+            return
+        line.remove(found[0])
+        reason = f"{state.rule.name}: bound when it was ready; {len(line)} wait for the engine"
+        send(state, found[0].work, Choice(engine, offer.load_s, reason), [offer])
+
+
+def _send_open(state: State, model: str, line: Line) -> None:
+    closed: set[EngineId] = set()
+    for waiting in line.first(LOOK_AHEAD):
+        views = [view for view in state.fleet.with_room(model) if view.spec.id not in closed]
+        if not views:
+            return
+        work = waiting.work
+        offers = _offers(state, work, _may_take(state, work, views))
+        fitting = [offer for offer in offers if offer.has_kv]
+        if not fitting:  # nothing passes it: it would wait for ever for so much room at once
+            closed.update(offer.view.spec.id for offer in offers)
+            continue
+        best = min(fitting, key=lambda offer: (offer.done_s, offer.view.spec.id))
+        line.remove(waiting)
+        reason = f"{state.rule.name}: predicted {best.done_s:.2f} s, least of {len(fitting)} with room"
+        send(state, work, Choice(best.view.spec.id, best.load_s, reason), offers)
+
+
+def _may_take(state: State, work: Work, views: Sequence[EngineView]) -> list[EngineView]:
+    return [view for view in views if state.may_enter(work, view.spec.id)]
+
+
+def _offers(state: State, work: Work, views: Sequence[EngineView]) -> list[Offer]:
+    assert isinstance(work.stage, Generate | Agent)
+    output_tokens: float = work.output_tokens
+    if not state.rule.knows_lengths:
+        work.output_tokens = min(work.output_tokens, state.lengths.expected(work.stage))
+        output_tokens = state.stages.mean(work.stage, work.prompt_tokens, work.output_tokens).output_tokens
+    return state.fleet.shares(work, views, output_tokens, state.rule.inside_share)
+
+
+def _seat(state: State, lines: Lines, work: Work, offer: Offer) -> Seat:
+    assert isinstance(work.stage, Generate | Agent)
+    engine = offer.view.spec.id
+    line, given = lines.of(engine), state.given.get(engine, Given())
+    mean = state.stages.mean(work.stage, work.prompt_tokens, work.output_tokens)
+    stage_s = state.fleet.alone_s(engine, work.model, mean)
+    return Seat(offer, stage_s, len(line), line.load_s, given.calls, given.stage_s)
+
+
+def _asking(state: State, work: Work) -> Asking:
+    program = work.program
+    return Asking(
+        program.order,
+        program.slo,
+        program.arrived_s,
+        state.now,
+        program.deadline_s,
+        program.engine,
+        left_s(work),
+        work.frame.template.took_s[work.agent.index if work.agent is not None else work.index],
+    )

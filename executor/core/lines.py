@@ -1,0 +1,97 @@
+"""Calls that wait for an engine in the order of a rule (`executor.policy.rules`)."""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from executor.core.life import Life
+from executor.core.work import Work
+from executor.policy.asking import Asking
+from planner.ir.ids import EngineId
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A call in a line. `queued` tells whether it has left and come again since; `load_s` is what it is of the engine's
+    time, where it is bound to one."""
+
+    work: Work
+    asking: Asking
+    queued: int
+    load_s: float = 0.0
+    key: float = 0.0
+    number: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """False when it was dropped: then it is passed over."""
+        return self.work.life is Life.QUEUED and self.work.queued == self.queued
+
+    def __lt__(self, other: "Waiting") -> bool:
+        return (self.key, self.number) < (other.key, other.number)
+
+
+class Line:
+    """Least key first; of equal keys, who came first."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Waiting] = []
+        self._came = 0
+        self.load_s = 0.0
+
+    def __len__(self) -> int:
+        """Works dropped since they were last looked at count."""
+        return len(self._waiting)
+
+    def push(self, key: float, waiting: Waiting) -> None:
+        self._came += 1
+        waiting.key, waiting.number = key, self._came
+        self.load_s += waiting.load_s
+        insort(self._waiting, waiting)
+
+    def first(self, most: int) -> list[Waiting]:
+        """The first that wait, no more than `most`."""
+        found = self._waiting[:most]
+        if all(waiting.waits for waiting in found):
+            return found
+        for waiting in list(self._waiting):
+            if not waiting.waits:
+                self.remove(waiting)
+        return self._waiting[:most]
+
+    def remove(self, waiting: Waiting) -> None:
+        """It is sent, or given up."""
+        del self._waiting[bisect_left(self._waiting, waiting)]
+        self.load_s = self.load_s - waiting.load_s if self._waiting else 0.0
+
+
+@dataclass(slots=True)
+class Given:
+    """What an engine was ever given by a rule that binds calls at once."""
+
+    calls: int = 0
+    stage_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Lines:
+    """The calls of one model that wait for any engine, and those that are bound to one."""
+
+    open: Line = field(default_factory=Line)
+    bound: dict[EngineId, Line] = field(default_factory=dict)
+
+    def of(self, engine: EngineId) -> Line:
+        if engine not in self.bound:
+            self.bound[engine] = Line()
+        return self.bound[engine]
+
+    def take_all(self) -> Iterator[Work]:
+        """Everyone who waits, no longer in line."""
+        for line in (self.open, *self.bound.values()):
+            while waiting := line.first(1):
+                line.remove(waiting[0])
+                yield waiting[0].work
+
+    @property
+    def empty(self) -> bool:
+        return not any(line.first(1) for line in (self.open, *self.bound.values()))

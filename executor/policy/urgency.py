@@ -1,0 +1,17 @@
+"""Which waiting call is most urgent: by its program's class and slack."""
+
+from executor.policy.asking import Asking, Seat
+
+#: A call is never passed by one of the next more urgent class whose latest start is later than its own by more. So
+#: nothing starves: of two calls that differ by `n` classes, the less urgent goes first once the other came `n` times
+#: this much later. Background work does not age: it takes what is left.
+AGEING_S = 300.0
+#: What programs without a deadline are taken to be given from their arrival on, for each step of class.
+PATIENCE_S = 600.0
+
+
+def latest_start_s(asking: Asking, _seat: Seat | None = None) -> float:
+    """When the call must start for its program to be done in time along its longest path, as an instant; later by
+    `AGEING_S` for each step that its class is below the most urgent."""
+    deadline_s = asking.deadline_s if asking.deadline_s is not None else asking.arrived_s + PATIENCE_S
+    return deadline_s - asking.left_s + asking.slo.rank * AGEING_S
