@@ -156,10 +156,14 @@ def plan_for(job: JobId, plan: Plan, table: Table, at: float, fleet: Sequence[En
     return plan_batch(job, plan, table, at, fleet=fleet)
 
 
-class Simulation:
-    """One virtual world. `events` is everything that happened in it, in order; `plan_job` plans a job that came in.
+Listener = Callable[[Event, Sequence[Command]], None]
 
-    Calls of tools in `tool_pools` wait for their turn there; any other tool is run at once.
+
+class Simulation:
+    """One virtual world. `plan_job` plans a job that came in.
+
+    Calls of tools in `tool_pools` wait for their turn there; any other tool is run at once. A `listener` hears each
+    event with the commands it led to; without one, `events` is everything that happened, in order.
     """
 
     def __init__(
@@ -169,6 +173,7 @@ class Simulation:
         limits: Limits | None = None,
         plan_job: PlanJob = plan_for,
         tool_pools: Mapping[str, ToolPool] | None = None,
+        listener: Listener | None = None,
         rule: str | Rule = "halo",
     ) -> None:
         self._plan_job = plan_job
@@ -187,6 +192,17 @@ class Simulation:
         self._touched: dict[EngineId, _SimulatedEngine] = {}
         self._tool_pools, self._tool_queues = tool_pools or {}, dict[str, ToolQueue]()
         self.events: list[Event] = []
+        self._listener = listener or self._keep
+
+    @property
+    def now(self) -> float:
+        """Seconds of virtual time since the beginning."""
+        return self._now
+
+    @property
+    def iterations(self) -> int:
+        """Steps that all engines took."""
+        return sum(engine.model.steps for engine in self._engines.values())
 
     async def run(self, arrivals: Sequence[Arrival]) -> Mapping[JobId, SimulatedJob]:
         for arrival in arrivals:
@@ -232,9 +248,13 @@ class Simulation:
         self._inbox.append(submitted)
 
     async def _handle(self, event: Event) -> None:
-        self.events.append(event)
-        for command in self._core.handle(event):
+        commands = self._core.handle(event)
+        self._listener(event, commands)
+        for command in commands:
             await self._perform(command)
+
+    def _keep(self, event: Event, commands: Sequence[Command]) -> None:
+        self.events.append(event)
 
     async def _perform(self, command: Command) -> None:
         match command:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
-from executor.engines.model.batch import Batch, Call, Id
+from executor.engines.model.batch import Batch
+from executor.engines.model.call import Call, Id
 from executor.engines.model.block_pool import BlockName
 from executor.engines.port import Usage
 from planner.cost.profile import Profile
@@ -39,6 +40,7 @@ class EngineModel(Generic[Id]):
         self._now = 0.0
         self._ended: list[Finished[Id]] = []
         self._whole_stretches = whole_stretches
+        self.steps = 0  # that have ended
 
     def submit(
         self, id: Id, prompt_tokens: int, output_tokens: int, at: float, names: Sequence[BlockName] = ()
@@ -124,6 +126,7 @@ class EngineModel(Generic[Id]):
 
     def _end(self, stretch: "_Stretch") -> None:
         self._now, self._stretch = stretch.end_at, None
+        self.steps += stretch.steps
         for call in self._batch.complete(stretch.steps, self._now):
             del self._calls[call.id]
             self._ended.append(_finished(call, self._now))
