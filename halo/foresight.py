@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from executor.engines.port import EngineSpec
+from executor.hindsight import NO_HINDSIGHT, Earlier, Hindsight, earlier_jobs, hindsight_of
 from executor.prediction import Makespan, predict_makespan
 from executor.tool_pools import tool_pools
 from halo.sdk.workflow import Workflow
@@ -19,11 +20,13 @@ from planner.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A predicted makespan. `seen` counts the calls and tool runs of earlier jobs it was drawn from."""
+    """A predicted makespan. `seen` counts the calls and tool runs of earlier jobs it was drawn from; `hindsight` is in
+    it."""
 
     makespan: Makespan
     rows: int
     seen: int
+    hindsight: Hindsight = NO_HINDSIGHT
 
     def as_json(self) -> Json:
         found, seconds = self.makespan, self.makespan.seconds
@@ -36,6 +39,7 @@ class Told:
             "output_tokens": found.output_tokens,
             "failed": found.failed,
             "seen": self.seen,
+            "earlier_jobs": {"times": self.hindsight.times, "jobs": self.hindsight.jobs},
         }
 
     def lines(self) -> Sequence[str]:
@@ -47,7 +51,14 @@ class Told:
             f"makespan in virtual time: {seconds.p50:,.1f} s ({seconds.p10:,.1f} to {seconds.p90:,.1f}){played}",
             f"{found.calls:,.0f} calls, {found.prompt_tokens:,.0f} prompt tokens, of them {found.cached_tokens:,.0f} "
             f"cached, {found.output_tokens:,.0f} answered; {drawn}{failed}",
+            *self._hindsight_lines(),
         )
+
+    def _hindsight_lines(self) -> Sequence[str]:
+        if not self.hindsight.jobs:
+            return ()
+        jobs = "the last job" if self.hindsight.jobs == 1 else f"the last {self.hindsight.jobs} jobs"
+        return (f"{jobs} of this plan took {self.hindsight.times:.2f} times as long as predicted: that is in it",)
 
 
 async def foresee(
@@ -61,9 +72,12 @@ async def foresee(
     fleet = [replace(spec, models=spec.models or models) for spec in engines]
     reference = EngineSpec(EngineId("reference"), "modelled", models, gpu=REFERENCE.name)
     history, seen = await history_in(database_url, workflow.name)
+    earlier = await _earlier_in(database_url, workflow)
     pools = tool_pools(workflow.tools)
-    makespan = await predict_makespan(workflow.plan, table, fleet or [reference], history, tools=pools)
-    return Told(makespan, table.rows, seen)
+    fleet = fleet or [reference]
+    hindsight = await hindsight_of(earlier, fleet, history, tools=tool_pools(workflow.tools, started=True))
+    makespan = await predict_makespan(workflow.plan, table, fleet, history, tools=pools)
+    return Told(hindsight.corrected(makespan), table.rows, seen, hindsight)
 
 
 async def history_in(database_url: str | None, workflow: str) -> tuple[History, int]:
@@ -79,3 +93,13 @@ async def history_in(database_url: str | None, workflow: str) -> tuple[History, 
     finally:
         await store.close()
     return history_of(seen), len(seen)
+
+
+async def _earlier_in(database_url: str | None, workflow: Workflow[..., Any]) -> Sequence[Earlier]:
+    if database_url is None:
+        return ()
+    store = await open_any_store(database_url)
+    try:
+        return await earlier_jobs(store, workflow.name, workflow.plan)
+    finally:
+        await store.close()

@@ -162,6 +162,15 @@ def test_explain_simulates_a_run_and_asks_nobody(halo: Halo) -> None:
     assert halo("explain", TRIAGE, "--simulate").exit_code == 2
 
 
+def test_explain_simulates_by_what_the_last_jobs_took(halo: Halo, tmp_path: Path) -> None:
+    path = rows(tmp_path, *({"question": str(number)} for number in range(8)))
+    assert halo("batch", "run", TRIAGE, "--rows", path, "--out", "out", "--fleet", "fleet.toml").exit_code == 0
+    asked = ("explain", TRIAGE, "--rows", path, "--fleet", "fleet.toml", "--simulate")
+    shown = halo(*asked, "--database", "sqlite:///out/job.db")
+    assert "the last job of this plan took" in shown.stderr
+    assert "the last job" not in halo(*asked).stderr
+
+
 def test_explain_takes_rows_or_inputs(halo: Halo, tmp_path: Path) -> None:
     result = halo("explain", TRIAGE, "--rows", rows(tmp_path, {"question": "a"}), "-i", "question=a")
     assert result.exit_code == 2
