@@ -1,15 +1,17 @@
 """Jobs come in, are planned, and their programs enter while there is room; a job whose last program ended leaves."""
 
-import heapq
 from collections import deque
 
 from executor.commands import BeginProgram, FinishJob, PlanBatch, Status
+from executor.core.charging import program_begins
+from executor.core.entering import Entry
 from executor.core.progress import begin_program, drop_key
 from executor.core.stage_shares import StageShares
 from executor.core.state import Job, State
 from executor.core.work import Program
 from executor.events import BatchPlanned, JobSubmitted, Recovered
 from executor.policy.ordering import QueueKey
+from executor.policy.urgency import PATIENCE_S
 from planner.ir.ids import program_id
 
 _NOTHING = Recovered()
@@ -47,19 +49,24 @@ def planned(state: State, event: BatchPlanned) -> None:
     job.pending = deque(row for row in event.order if row not in job.ended)
     for key, node in event.known.items():
         state.shared.know(key, job.id, node)
-    heapq.heappush(state.entering, (job.priority, job.number, job))
+    state.entering.push(job.account, Entry(job.priority, _due_s(job), job.number, job), state.now)
     if not job.left:
         state.ended_jobs.append(job)
 
 
 def admit(state: State) -> None:
-    """Let programs in, in the order of their jobs, while fewer run than may."""
-    while state.entering and len(state.programs) < state.limits.active_programs:
-        job = state.entering[0][2]
+    """Let programs in while fewer run than may: tenants by turns, and of each in the order of its jobs."""
+    entering = state.entering
+    while entering and len(state.programs) < state.limits.active_programs:
+        account = entering.first(state.running_of)
+        if account is None:
+            return
+        job = entering.next(account)
         if job.pending:
+            entering.began(account, state.now)
             _begin(state, job, job.pending.popleft())
         else:
-            heapq.heappop(state.entering)
+            entering.drop(account)
 
 
 def finish_jobs(state: State) -> None:
@@ -75,6 +82,10 @@ def leave(state: State, job: Job, status: Status) -> None:
         drop_key(state, key)
     del state.jobs[job.id]
     state.tell(FinishJob(job.id, status))
+
+
+def _due_s(job: Job) -> float:
+    return job.arrived_s + PATIENCE_S if job.deadline_s is None else job.deadline_s
 
 
 def _begin(state: State, job: Job, row: int) -> None:
@@ -94,6 +105,7 @@ def _begin(state: State, job: Job, row: int) -> None:
     )
     state.programs_begun += 1
     program.sequence = state.programs_begun
+    program_begins(state, program)
     state.programs[program.id] = program
     state.tell(BeginProgram(program.id, job.id, row, job.plan))
     begin_program(state, program)

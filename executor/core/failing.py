@@ -54,6 +54,7 @@ def give_up(state: State, work: Work, failure: Failure) -> None:
 def end_program(state: State, program: Program, status: Status, failure: Failure | None) -> None:
     """Stop everything the program still does."""
     program.ended = True
+    del state.programs[program.id]
     live, program.live = list(program.live.values()), {}
     for work in live:
         _drop(state, work)

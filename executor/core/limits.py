@@ -1,8 +1,10 @@
 """The bounds the core keeps."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from executor.core.working_sets import ADMISSION
+from executor.policy.fairness import TenantShare
 from halo_vllm.policy.admission import Limits as Admission
 
 
@@ -16,6 +18,8 @@ class Limits:
     times in a row is taken out until it answers a probe.
 
     Agents' conversations are let in by `admission`, as far as their KV fits; without it, all at once.
+
+    `tenants` have what they may have by their names, those that are not there `any_tenant`.
     """
 
     active_programs: int = 512
@@ -24,3 +28,5 @@ class Limits:
     breaker_failures: int = 5
     most_passes: int = 512
     admission: Admission | None = ADMISSION
+    tenants: Mapping[str, TenantShare] = field(default_factory=dict)
+    any_tenant: TenantShare = TenantShare()

@@ -18,7 +18,7 @@ from executor.core.binding import line_up as wait_by_rule
 from executor.core.charging import program_ends
 from executor.core.life import Life
 from executor.core.sharing import Entry
-from executor.core.state import Job, State
+from executor.core.state import State
 from executor.core.work import Frame, Program, Role, Work, open_frame
 from executor.engines.port import Failure, FailureClass
 from planner.interpret import branch_body
@@ -329,12 +329,12 @@ def _open_tools(state: State, agent: Work, names: tuple[str, ...]) -> None:
 def _finish_program(state: State, program: Program) -> None:
     assert not program.live, f"{program.id} ends with live nodes {sorted(program.live)}"
     program.ended = True
+    del state.programs[program.id]
     state.tell(FinishProgram(program.id, program.job, program.row, Status.SUCCEEDED))
     program_ended(state, program, succeeded=True)
 
 
 def program_ended(state: State, program: Program, *, succeeded: bool) -> None:
-    del state.programs[program.id]
     program_ends(state, program, succeeded=succeeded)
     job = state.jobs[program.job]
     job.left -= 1

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from executor.commands import Command
 from executor.core import admitting, failing, progress
+from executor.core.charging import call_answered
 from executor.core.check import check_state
 from executor.core.dispatching import dispatch
 from executor.core.life import Life
@@ -151,6 +152,7 @@ class Scheduler:
         assert work.role is Role.CALL
         program, usage = work.program, event.usage
         program.engine, program.context_tokens = work.engine, usage.prompt_tokens + usage.output_tokens
+        call_answered(state, work, usage)
         state.fleet.learn(work, work.ref.program, usage, event.at)
         state.fleet.answered(state.fleet.leave(work))
         program.kept_until = self._keep(work, event)

@@ -1,14 +1,16 @@
 """Everything the core holds between two events."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from executor.commands import Command
+from executor.core.entering import Entering
 from executor.core.fleet import Fleet
 from executor.core.lengths import AnswerLengths
 from executor.core.limits import Limits
 from executor.core.lines import Given, Lines
+from executor.core.program_costs import ProgramCosts
 from executor.core.queues import DelayedWork, ToolSlots
 from executor.core.ready_calls import ReadyCalls
 from executor.core.sharing import SharedWork
@@ -19,6 +21,7 @@ from executor.core.work import Frame, Program, Work
 from executor.core.working_sets import WorkingSets
 from executor.engines.port import EngineSpec, Failure
 from executor.events import Recovered
+from executor.policy.fairness import Account, FairShares
 from executor.policy.rules import HALO, Rule
 from executor.slo import SloClass
 from planner.ir.ids import ContentKey, EngineId, JobId, ProgramId, StageId
@@ -48,6 +51,10 @@ class Job:
     several: Mapping[ContentKey, int] = field(default_factory=dict)
     templates: Templates = field(default_factory=Templates)
     shares: Mapping[StageId, StageShares] = field(default_factory=dict)
+
+    @property
+    def account(self) -> Account:
+        return Account(self.tenant, self.slo)
 
     def group(self, groups: Mapping[StageId, Grouping]) -> None:
         """Take over what planning found equal; `several` has the uses of work that more than one stage asks for."""
@@ -92,7 +99,10 @@ class State:
         self.jobs: dict[JobId, Job] = {}
         self.jobs_seen = 0
         self.programs_begun = 0
-        self.entering: list[tuple[int, int, Job]] = []  # a heap: jobs with programs not yet begun
+        self.entering: Entering[Job] = Entering(FairShares(limits.tenants, limits.any_tenant))
+        self.turns = FairShares(limits.tenants, limits.any_tenant)
+        self.running_of: Counter[str] = Counter()  # programs, by tenant
+        self.costs = ProgramCosts()
         self.ended_jobs: list[Job] = []
         self.programs: dict[ProgramId, Program] = {}
         self.shared = SharedWork(limits.shared_outputs)

@@ -8,6 +8,7 @@ from executor.core.life import STEPS, Life
 from executor.core.stage_shares import StageShares
 from executor.core.template import Template
 from executor.events import Recovered
+from executor.policy.fairness import Account
 from executor.policy.ordering import QueueKey
 from executor.policy.retry import Tries
 from executor.slo import SloClass
@@ -47,11 +48,18 @@ class Program:
     live: "dict[str, Work]" = field(default_factory=dict)
     turns: int = 0
     attained_tokens: int = 0
+    engine_s: float = 0.0  # that its calls took of engines, and that its tenant was charged for when it began
+    charged_s: float = 0.0
+    began_s: float = 0.0
     sequence: int = 0
     engine: EngineId | None = None  # of its last call, with the tokens whose KV is there, and until when it is kept
     context_tokens: int = 0
     kept_until: float | None = None
     ended: bool = False
+
+    @property
+    def account(self) -> Account:
+        return Account(self.tenant, self.slo)
 
 
 @dataclass(slots=True, eq=False)

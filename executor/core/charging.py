@@ -1,0 +1,32 @@
+"""What tenants are charged for: a guess when a program or a call begins, what it really took when it ends."""
+
+from executor.core.state import State
+from executor.core.work import Program, Work
+from executor.engines.port import Usage
+
+
+def program_begins(state: State, program: Program) -> None:
+    program.began_s = state.now
+    program.charged_s = state.costs.of(program.plan.name).engine_s
+    state.running_of[program.tenant] += 1
+    state.entering.shares.charge(program.account, program.charged_s)
+
+
+def program_ends(state: State, program: Program, *, succeeded: bool) -> None:
+    state.running_of[program.tenant] -= 1
+    if not state.running_of[program.tenant]:
+        del state.running_of[program.tenant]
+    state.entering.shares.charge(program.account, program.engine_s - program.charged_s)
+    if succeeded:
+        state.costs.learn(program.plan.name, program.engine_s, state.now - program.began_s)
+
+
+def call_sent(state: State, work: Work) -> None:
+    state.turns.charge(work.program.account, work.load_s)
+
+
+def call_answered(state: State, work: Work, usage: Usage) -> None:
+    """Before the call leaves its engine. What it was sent for stands where it fails."""
+    took_s = state.fleet.took_s(work, usage)
+    work.program.engine_s += took_s
+    state.turns.charge(work.program.account, took_s - work.load_s)
