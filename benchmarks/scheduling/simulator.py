@@ -205,9 +205,9 @@ def _in_process(calls: int, engines: int, seed: int) -> Measured:
 def _print(runs: Sequence[Measured]) -> None:
     for run in runs:
         print(
-            f"{run.calls:>9,} calls on {run.engines} engines: {run.seconds:7.1f} s ({run.cpu_s:.1f} of CPU)  {run.peak_gb:5.2f} GB  "
-            f"{run.events_per_s:8,.0f} events/s ({run.events:,} of the core, {run.iterations:,} iterations; "
-            f"{run.calls / run.seconds:,.0f} calls/s)  {run.virtual_s:,.0f} s of the fleet  {run.digest}"
+            f"{run.calls:>9,} calls on {run.engines} engines: {run.seconds:7.1f} s ({run.cpu_s:.1f} of CPU)  "
+            f"{run.peak_gb:5.2f} GB  {run.events_per_s:8,.0f} events/s ({run.events:,} of the core, "
+            f"{run.iterations:,} iterations; {run.calls / run.seconds:,.0f} calls/s)  {run.virtual_s:,.0f} s of the fleet  {run.digest}"
         )
     print("one digest" if len({run.digest for run in runs}) == 1 else "DIGESTS DIFFER", flush=True)
 

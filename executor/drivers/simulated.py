@@ -95,14 +95,18 @@ class _Running:
 
     node: NodeRef
     attempt: int
+    engine: "_SimulatedEngine | None" = None  # of a call
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _SimulatedEngine:
+    """`alarm_at` is when it will be looked at next; alarms for other instants were set before something changed."""
+
     spec: EngineSpec
     profile: Profile
     model: EngineModel[_Running]
     answers: dict[_Running, Completion] = field(default_factory=dict)
+    alarm_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,7 +225,7 @@ class Simulation:
 
     def _happen(self, due: _Due) -> None:
         if isinstance(due, str):
-            self._engine_moves(self._engines[due])
+            self._ring(self._engines[due])
         elif isinstance(due, Arrival):
             self._arrive(due)
         elif isinstance(due, _Answered):
@@ -296,9 +300,15 @@ class Simulation:
             self._inbox.append(NodeFailed(self._now, command.node, command.attempt, failed.failure))
             return
         running = self._begin(command.node, command.attempt)
+        running.engine = engine
         engine.answers[running] = call.completion
         engine.model.submit(running, call.prompt_tokens, call.output_tokens, self._now, call.names)
         self._watch(engine)
+
+    def _ring(self, engine: _SimulatedEngine) -> None:
+        if engine.alarm_at == self._now:
+            engine.alarm_at = None
+            self._engine_moves(engine)
 
     def _engine_moves(self, engine: _SimulatedEngine) -> None:
         for finished in engine.model.advance(self._now):
@@ -327,8 +337,10 @@ class Simulation:
     def _set_alarms(self) -> None:
         """Once nothing more happens at this instant, so that all calls of it are in the step that begins now."""
         for engine in self._touched.values():
-            if (at := engine.model.next_at()) is not None:
+            at = engine.model.next_at()
+            if at is not None and at != engine.alarm_at:
                 self._at(at, engine.spec.id)
+            engine.alarm_at = at
         self._touched.clear()
 
     async def _run_tool(self, command: RunTool) -> None:
@@ -370,10 +382,11 @@ class Simulation:
 
     def _abort(self, node: NodeRef, attempt: int) -> None:
         running = self._running.pop((node, attempt), None)
-        for engine in self._engines.values():
-            if running is not None and engine.answers.pop(running, None) is not None:
-                engine.model.cancel(running, self._now)
-                self._watch(engine)
+        if running is None or running.engine is None:
+            return
+        if running.engine.answers.pop(running, None) is not None:
+            running.engine.model.cancel(running, self._now)
+            self._watch(running.engine)
 
     def _finish_program(self, command: FinishProgram) -> None:
         job = self._jobs[command.job]

@@ -7,11 +7,10 @@ al., SOSP 2023, section 4.5: recompute).
 """
 
 from collections import deque
-from collections.abc import Sequence
 from itertools import count
 from typing import Generic
 
-from executor.engines.model.block_pool import BlockName, BlockPool
+from executor.engines.model.block_pool import BlockPool
 from executor.engines.model.call import Call, Id
 from executor.engines.model.decoding import Decoding
 from planner.cost.profile import Profile

@@ -2,7 +2,7 @@
 many steps cost as little as one: nothing here is done once a call and step."""
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Generic
 
 from executor.engines.model.call import Call, Id
@@ -53,7 +53,7 @@ class Decoding(Generic[Id]):
             heapq.heappop(self._ends)
         return self._ends[0][0] - self._steps
 
-    def growing(self, step: int) -> Iterable[Call[Id]]:
+    def growing(self, step: int) -> Collection[Call[Id]]:
         """Those that need another block for that step; 0 is the next. Those of `step + 1` fill one in it."""
         return self._growing[(self._steps + step) % self._size]
 

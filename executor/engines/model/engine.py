@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Generic
 
 from executor.engines.model.batch import Batch
-from executor.engines.model.call import Call, Id
 from executor.engines.model.block_pool import BlockName
+from executor.engines.model.call import Call, Id
 from executor.engines.port import Usage
 from planner.cost.profile import Profile
 
