@@ -76,9 +76,12 @@ class WorkingSet:
         return min((one.hold_until_s for one in self.members.values() if one.hold_until_s is not None), default=inf)
 
     def note_idle(self, running: int, now_s: float) -> float:
-        """Since when nothing runs here and no call that may is in the line; infinity while something does."""
+        """Since when nothing runs here and no call that may is in the line; infinity while something does. Where nobody
+        may be back either, there is nobody to stand idle for."""
         if running or any(one.hold_until_s is None for one in self.members.values()):
             self._idle_since_s = None
+        elif not self.members:
+            self._idle_since_s = -inf
         elif self._idle_since_s is None:
             self._idle_since_s = now_s
         return inf if self._idle_since_s is None else self._idle_since_s

@@ -74,9 +74,19 @@ class WorkingSets(Generic[CallT]):
         self._fleet, self._limits, self._bounds = fleet, limits or ADMISSION, limits is not None
         self._growth, self._queueing, self._learnt = Mean(), QueueingMeter(), Learnt()
         self.sets = {engine: WorkingSet(cache, self._ahead) for engine, cache in fleet.caches.items()}
+        self._by_themselves: set[EngineId] = set()
         self._conversations: dict[str, _Conversation[CallT]] = {}
         self._lines: dict[str, list[Held[CallT]]] = {}
         self._newly_held: list[Held[CallT]] = []
+
+    def trust(self, engine: EngineId, *, itself: bool) -> None:
+        """Whether the engine admits programs by `itself` (halo_vllm): then it is not done twice."""
+        (self._by_themselves.add if itself else self._by_themselves.discard)(engine)
+
+    def bounds(self, model: str) -> bool:
+        """Whether anybody can be held for want of room in the engines of the model."""
+        views = self._fleet.views.items()
+        return any(self._bounded(engine) for engine, view in views if model in view.spec.models)
 
     def asks(self, call: CallT, name: str, order: Order, now_s: float) -> bool:
         """The next call of the conversation is there: may it run? If not, it is held until `admitted` gives it."""
@@ -259,7 +269,7 @@ class WorkingSets(Generic[CallT]):
         return taken <= room.capacity_blocks * self._limits.fill
 
     def _bounded(self, engine: EngineId) -> bool:
-        return self._bounds and self.sets[engine].bounded
+        return self._bounds and engine not in self._by_themselves and self.sets[engine].bounded
 
     def _let_in(self, held: Held[CallT], engine: EngineId, why: Why, now_s: float) -> None:
         conversation = self._conversations[held.name]

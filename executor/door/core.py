@@ -7,6 +7,7 @@ from typing import TypeVar
 from executor.commands import CallMeAt, WatchEngine
 from executor.core.fleet import Fleet
 from executor.door import hinting
+from executor.door.admission import DoorAdmission
 from executor.door.commands import DoorCommand, Hint, KeepState, NameTurn, Refuse, Send
 from executor.door.conversations import Conversations
 from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone, CallNumber, DoorEvent
@@ -14,7 +15,8 @@ from executor.door.limits import DoorLimits
 from executor.door.line import DoorCall, Line
 from executor.door.programs import Program, Programs
 from executor.engines.port import EngineSpec, Failure, FailureClass
-from executor.events import CacheTold, CacheUntold, EngineBack, EngineLost, WakeUp
+from executor.engines.rungs import Rung
+from executor.events import CacheTold, CacheUntold, EngineBack, EngineLost, RungFound, WakeUp
 from executor.policy.patience import Wait, go_or_wait
 from executor.policy.retry import GiveUp, decide_retry
 from executor.policy.routing import Choice
@@ -39,6 +41,8 @@ class DoorCore:
         self.fleet: Fleet[DoorCall] = Fleet(engines, self._limits.breaker_failures)
         self.programs = Programs(self._limits.programs, self._limits.idle_s)
         self.line = Line(self._limits.most_passes)
+        self.admission = DoorAdmission(self.fleet, self._limits.admission)
+        self._asks_again_at: float | None = None  # whoever is held
         self._conversations = Conversations(self._limits.conversations, self._limits.idle_s)
         self._calls: dict[CallNumber, DoorCall] = {}
         self._resting: list[tuple[float, DoorCall]] = []  # to be tried again then
@@ -56,9 +60,11 @@ class DoorCore:
             case CallGone():
                 self._gone(event)
             case EngineLost():
-                self._lose(event.engine, event.detail)
+                self._lose(event.engine, event.detail, event.at)
             case EngineBack():
                 self.fleet.back(event.engine, event.kv_tokens)
+            case RungFound():
+                self.admission.sets.trust(event.engine, itself=event.rung is Rung.PLUGIN)
             case CacheTold():
                 self.fleet.caches[event.engine].told(event.events)
             case CacheUntold():
@@ -80,6 +86,7 @@ class DoorCore:
         known = event.known if event.known is not None and event.known.program == id else None
         for gone in self.programs.forget_old(event.at):
             self._tell(hinting.forgotten(gone))
+            self.admission.forgotten(gone.id, event.at)
         program = self.programs.enter(id, event.at, known)
         program.cache_salt = event.cache_salt
         if known is not None:
@@ -94,16 +101,16 @@ class DoorCore:
             prefix=event.prefix,
             prompt_tokens=event.prompt_tokens,
             output_tokens=max(1, round(answer_tokens)),
-            sent_before=self.line.sent,
+            looks_like_agent=event.named is not None or event.offers_tools,
         )
         self._calls[call.number] = call
-        self.line.add(call)
         program.become("waiting", event.at)
+        self._line_up(call, event.at)
 
     def _refusal(self, event: CallArrived) -> Failure | None:
         if not self.fleet.knows(event.model):
             return Failure(FailureClass.ROW, "model_unknown", f"no engine serves the model {event.model!r}")
-        if self.line.of_tenant(event.tenant) >= self._limits.waiting:
+        if self.line.of_tenant(event.tenant) + self.admission.of_tenant(event.tenant) >= self._limits.waiting:
             message = f"{self._limits.waiting} calls wait already; ask again later"
             return Failure(FailureClass.RATE, "queue_full", message, self._retry_after_s(event.model))
         return None
@@ -139,6 +146,7 @@ class DoorCore:
         program.engine, program.context_tokens = engine, usage.prompt_tokens + usage.output_tokens
         program.kept_until = self._kept_until(engine, call.model, event.at)
         program.become("tool" if event.tools else "pause", event.at, event.tools)
+        self.admission.answered(call, event.tools, event.at)
         self._tell_state(program)
         self._tell(hinting.after_answer(program))
         name = self._conversations.note(event.said, program.id, event.at) if event.said else None
@@ -162,7 +170,7 @@ class DoorCore:
         engine, failure = call.engine, event.failure
         view = self.fleet.leave(call)
         if self.fleet.failed(view, failure.failure_class, failure.code):
-            self._lose(engine, failure.message)
+            self._lose(engine, failure.message, event.at)
         if event.begun:
             self._end(call, event.at)
             return
@@ -173,11 +181,12 @@ class DoorCore:
         call.tries = verdict.tries
         if verdict.elsewhere:
             call.avoid = (*call.avoid, engine)
+        self.admission.failed(call, elsewhere=verdict.elsewhere)
         self._rest(call, event.at + verdict.after_s, event.at)
 
     def _rest(self, call: DoorCall, until: float, at: float) -> None:
         if until <= at:
-            self.line.add(call)
+            self._line_up(call, at)
             return
         self._resting.append((until, call))
         self._commands.append(CallMeAt(until))
@@ -190,7 +199,7 @@ class DoorCore:
             self.fleet.leave(call)
         elif any(call is resting for _, resting in self._resting):
             self._resting = [one for one in self._resting if one[1] is not call]
-        else:
+        elif call not in self.admission.held:
             self.line.take(call)
         self._end(call, event.at)
 
@@ -203,20 +212,46 @@ class DoorCore:
         call.program.open_calls -= 1
         call.program.become("pause", at)
         self._tell_state(call.program)
+        for other in self.admission.gone(call, at):
+            self._line_up(other, at)
 
-    def _lose(self, engine: EngineId, detail: str) -> None:
+    def _lose(self, engine: EngineId, detail: str, at: float) -> None:
         """Calls inside it fail by themselves: their connections break."""
-        if self.fleet.views[engine].up:
-            self.fleet.down(engine)
-            self._commands.append(WatchEngine(engine, self.fleet.probe_delay_s(engine), detail))
+        if not self.fleet.views[engine].up:
+            return
+        self.fleet.down(engine)
+        self._commands.append(WatchEngine(engine, self.fleet.probe_delay_s(engine), detail))
+        for call in self.admission.lost(engine):
+            self.line.take(call)
+            self._line_up(call, at)
 
     def _wake(self, at: float) -> None:
         rested, self._resting = _split(self._resting, at)
         for call in rested:
+            self._line_up(call, at)
+
+    def _line_up(self, call: DoorCall, at: float) -> None:
+        """The call is ready. It is held where there is no room for its program."""
+        if self.admission.asks(call, at):
             self.line.add(call)
+
+    def _let_in(self, at: float) -> None:
+        """Programs that were held go into the line as far as engines have room for them."""
+        for call in self.admission.admitted(at):
+            self.line.add(call)
+        for program, why in self.admission.newly_held():
+            program.become(f"held: {why}", at)
+            self._tell_state(program)
+        for call in [one for one in self.admission.held if not self.fleet.serves(one.model)]:
+            self._strand(call, at)
+        wake_at = self.admission.sets.wake_at_s(at)
+        if wake_at is not None and (self._asks_again_at is None or not at < self._asks_again_at <= wake_at):
+            self._asks_again_at = wake_at
+            self._commands.append(CallMeAt(wake_at))
 
     def _send_all(self, at: float) -> None:
         """Earliest program first. An engine that a call waits for takes no later one, so nobody gets ahead of it."""
+        self._let_in(at)
         waiting_s: dict[EngineId, float] = {}
         behind = 0
         for call in self.line:
@@ -227,7 +262,7 @@ class DoorCore:
             call.stranded_at = None
             if behind > LOOKED_AT or all(view.spec.id in waiting_s for view in serving):
                 continue
-            offers = self.fleet.offers(call, serving)
+            offers = self.fleet.offers(call, [one for one in serving if self.admission.may_enter(call, one.spec.id)])
             choice = go_or_wait(offers, waiting_s, call.avoid, suspect=call.suspect)
             if isinstance(choice, Wait):
                 waiting_s[choice.engine] = waiting_s.get(choice.engine, 0.0) + choice.load_s
@@ -243,14 +278,16 @@ class DoorCore:
         call.program.move(choice.engine)
         call.program.become("call", at)
         self._tell_state(call.program)
-        self._commands.append(Send(call.number, choice.engine, call.program.id, call.program.sequence, choice.reason))
+        reason = choice.reason + self.admission.sent(call, choice.engine, at)
+        self._commands.append(Send(call.number, choice.engine, call.program.id, call.program.sequence, reason))
 
     def _strand(self, call: DoorCall, at: float) -> None:
         if call.stranded_at is None:
             call.stranded_at = at
             self._commands.append(CallMeAt(at + self._limits.no_engine_s))
         elif at >= call.stranded_at + self._limits.no_engine_s:
-            self.line.take(call)
+            if call not in self.admission.held:
+                self.line.take(call)
             message = f"no engine that serves {call.model!r} answers just now"
             failure = Failure(FailureClass.ENGINE, "no_engine", message, self._limits.no_engine_s)
             self._refuse(call, failure, at)

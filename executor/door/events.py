@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from executor.door.turns import Said
 from executor.engines.port import Failure, Usage
-from executor.events import CacheTold, CacheUntold, EngineBack, EngineLost, WakeUp
+from executor.events import CacheTold, CacheUntold, EngineBack, EngineLost, RungFound, WakeUp
 from halo_vllm.policy.tools import ToolKey
 from kvstore.prefix_index import BlockName
 from kvstore.program_state import ProgramState
@@ -21,7 +21,7 @@ class CallArrived:
     `named` is the program the client says it is of; `fresh` a name nobody has, for a program that is new. `prefix`
     names the full blocks of its prompt (`executor.prompt_blocks`), `answer_tokens` is the most it may be answered.
     `known` is what the program's state says, which another replica may have saved. `cache_salt` is what engines part
-    its prefix cache from others' by.
+    its prefix cache from others' by. Who `offers_tools` is an agent most likely.
     """
 
     at: float
@@ -36,6 +36,7 @@ class CallArrived:
     answer_tokens: int = 0
     known: ProgramState | None = None
     cache_salt: str | None = None
+    offers_tools: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,5 +69,14 @@ class CallGone:
 
 
 DoorEvent = (
-    CallArrived | CallAnswered | CallFailed | CallGone | EngineLost | EngineBack | CacheTold | CacheUntold | WakeUp
+    CallArrived
+    | CallAnswered
+    | CallFailed
+    | CallGone
+    | EngineLost
+    | EngineBack
+    | RungFound
+    | CacheTold
+    | CacheUntold
+    | WakeUp
 )

@@ -2,15 +2,19 @@
 
 from dataclasses import dataclass
 
+from executor.core.working_sets import ADMISSION
+from halo_vllm.policy.admission import Limits as Admission
+
 
 @dataclass(frozen=True, slots=True)
 class DoorLimits:
-    """At most `waiting` calls of one tenant wait for an engine; more are refused.
+    """At most `waiting` calls of one tenant wait for an engine, or are held; more are refused.
 
     At most `most_passes` calls are sent before one that came earlier, whatever program it is of. A call waits at most
     `no_engine_s` for an engine of its model to come back. An engine that fails `breaker_failures` times in a row is
     taken out until it answers a probe. Programs and their conversations are remembered for `idle_s` after their last
-    call, at most `programs` and `conversations` of them.
+    call, at most `programs` and `conversations` of them. Programs are let in by `admission`, as far as their KV fits;
+    without it, all at once.
     """
 
     waiting: int = 1024
@@ -20,3 +24,4 @@ class DoorLimits:
     programs: int = 20_000
     conversations: int = 50_000
     idle_s: float = 3600.0
+    admission: Admission | None = ADMISSION

@@ -23,7 +23,9 @@ class DoorCall:
     prefix: tuple[BlockName, ...]
     prompt_tokens: int
     output_tokens: int
-    sent_before: int  # calls that had been sent when it came
+    looks_like_agent: bool = False  # its client names its program, or offers it tools
+    conversation: str | None = None  # that which it stands for before `DoorAdmission`
+    sent_before: int = 0  # calls that had been sent when it came into the line
     tries: Tries = field(default_factory=Tries)
     avoid: tuple[EngineId, ...] = ()
     stranded_at: float | None = None  # since when no engine of its model answers
@@ -60,6 +62,7 @@ class Line:
         return self._of_tenant[tenant]
 
     def add(self, call: DoorCall) -> None:
+        call.sent_before = self.sent
         insort(self._in_order, call, key=_place)
         self._by_arrival[call.number] = call
         self._of_tenant[call.tenant] += 1
@@ -72,7 +75,7 @@ class Line:
             del self._of_tenant[call.tenant]
 
     def _overdue(self) -> list[DoorCall]:
-        """Those that came first have been passed over most, but for calls that are tried again."""
+        """Those that came into the line first have been passed over most."""
         first = next(iter(self._by_arrival.values()), None)
         return [first] if first and passed_over(self.sent - first.sent_before, self._most_passes) else []
 

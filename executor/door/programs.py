@@ -83,6 +83,7 @@ class Programs:
             program.turns, program.attained_tokens = known.turns, known.attained_tokens
             program.engine, program.context_tokens = known.engine, known.context_tokens
             program.kept_until = known.until
+            program.calls_tools |= bool(known.tool)
         program.open_calls += 1
         return program
 

@@ -28,7 +28,7 @@ from executor.engines.openai_wire import failure_from
 from executor.engines.port import Engine, EngineFailed, EngineHealth, Failure, FailureClass, Usage
 from executor.engines.rungs import Rung
 from executor.engines.upstream import Reply, Upstream, UpstreamRequest
-from executor.events import EngineBack, EngineLost, Event, WakeUp
+from executor.events import EngineBack, EngineLost, Event, RungFound, WakeUp
 from kvstore.program_state import ProgramState, ProgramStates, StateUnavailable
 from planner.ir.ids import EngineId, ProgramId
 from planner.ir.values import Json
@@ -179,7 +179,7 @@ class Door:
 
     def _told(self, event: Event) -> None:
         """Of an engine; the watch has a clock of its own."""
-        assert isinstance(event, EngineLost | EngineBack)
+        assert isinstance(event, EngineLost | EngineBack | RungFound)
         if isinstance(event, EngineBack):
             self._hints.back(event.engine)
         self._post(replace(event, at=self._now()))
@@ -237,6 +237,7 @@ def _arrival(
         answer_tokens=reading.answer_tokens,
         known=known,
         cache_salt=cache_salt(asked.body, asked.salt),
+        offers_tools=bool(asked.body.get("tools")),
     )
 
 

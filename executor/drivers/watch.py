@@ -6,7 +6,8 @@ import structlog
 
 from executor.clock import Clock
 from executor.engines.port import Engine, EngineHealth
-from executor.events import EngineBack, EngineLost, Event
+from executor.engines.rungs import Rung
+from executor.events import EngineBack, EngineLost, Event, RungFound
 from planner.ir.ids import EngineId
 
 PROBE_EVERY_S = 5.0
@@ -32,6 +33,7 @@ class EngineWatch:
     ) -> None:
         self._engines, self._clock, self._post, self._spawn, self._note = engines, clock, post, spawn, note
         self._being_brought_back: set[EngineId] = set()
+        self._rungs = dict.fromkeys(engines, Rung.UNKNOWN)
 
     async def start(self) -> None:
         """Probe each engine once, so that the core begins with the truth, then go on watching."""
@@ -75,4 +77,7 @@ class EngineWatch:
     async def _probe(self, engine: Engine) -> EngineHealth:
         health = await engine.probe()
         self._note(engine.spec.id, health)
+        if health.ready and health.rung is not self._rungs[engine.spec.id]:
+            self._rungs[engine.spec.id] = health.rung
+            self._post(RungFound(self._clock.now(), engine.spec.id, health.rung))
         return health

@@ -7,7 +7,8 @@ from contextlib import suppress
 from executor.clock import ScaledClock
 from executor.drivers.watch import EngineWatch
 from executor.engines.port import Completion, EngineHealth, EngineSpec, GenerateRequest
-from executor.events import EngineBack, EngineLost, Event
+from executor.engines.rungs import Rung
+from executor.events import EngineBack, EngineLost, Event, RungFound
 from planner.ir.ids import EngineId
 
 ENGINE = EngineId("e")
@@ -80,4 +81,13 @@ async def test_an_engine_that_comes_back_tells_its_room() -> None:
     back = (await watched.until(2))[1]
     assert isinstance(back, EngineBack)
     assert back.kv_tokens == 8192
+    await watched.stop()
+
+
+async def test_how_the_engine_keeps_kv_is_told_once_and_again_when_another_server_stands_there() -> None:
+    plugged, plain = EngineHealth(ready=True, rung=Rung.PLUGIN), EngineHealth(ready=True, rung=Rung.PREFIX_CACHE)
+    watched = Watched(plugged, plugged, AWAY, plain)
+    await watched.watch.start()
+    events = await watched.until(2)
+    assert [event.rung for event in events if isinstance(event, RungFound)] == [Rung.PLUGIN, Rung.PREFIX_CACHE]
     await watched.stop()

@@ -69,11 +69,13 @@ class Play:
             assert line.alarms, "nobody will ever be let in"
             line.wait(max(0.0, min(line.alarms) - line.now))
             return
-        line.wait(self.random.choice((0.0, 0.05, 1.0)))
+        if self.random.random() < 0.5:
+            line.wait(self.random.choice((0.05, 1.0)))
+            return
         what, row = self.random.choice(possible)
         if what == "back":
             line.back(row)
-        elif row in line.inside:
+        else:
             line.answer(row, last=line.turns.get(row, 0) + 1 == self.case.turns)
 
     def totals(self) -> dict[EngineId, tuple[int, int]]:
