@@ -89,13 +89,15 @@ class Settle:
 @dataclass(frozen=True, slots=True)
 class Dispatch:
     """Send a prepared call to an engine; answered by `CallFinished` or `NodeFailed`. `reason` tells why there, `offers`
-    what was predicted of each engine that was considered, this one among them."""
+    what was predicted of each engine that was considered, this one among them. `after` is how the node's last attempt
+    failed, if it did."""
 
     node: NodeRef
     attempt: int
     engine: EngineId
     reason: str
     offers: Sequence[Offer] = ()
+    after: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

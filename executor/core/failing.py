@@ -26,7 +26,7 @@ def node_failed(state: State, work: Work, failure: Failure) -> None:
     if isinstance(verdict, GiveUp) or not ran:
         give_up(state, work, verdict.failure if isinstance(verdict, GiveUp) else failure)
         return
-    work.tries = verdict.tries
+    work.tries, work.failed = verdict.tries, failure
     if work.conversation is not None:
         state.sets.failed(work.conversation, elsewhere=verdict.elsewhere)
     if verdict.elsewhere and engine is not None:

@@ -10,9 +10,9 @@ from executor.core.dispatching import dispatch
 from executor.core.life import Life
 from executor.core.limits import Limits
 from executor.core.state import State
+from executor.core.waiting import Doing, doings
 from executor.core.work import Role, Work
 from executor.engines.port import EngineSpec
-from executor.engines.rungs import Rung
 from executor.events import (
     BatchPlanned,
     CacheTold,
@@ -26,7 +26,6 @@ from executor.events import (
     JobSubmitted,
     NodeFailed,
     Prepared,
-    RungFound,
     Settled,
     ToolFinished,
     ToolStarted,
@@ -35,7 +34,7 @@ from executor.events import (
 from executor.policy.rules import Rule, rule_of
 from halo_vllm.policy.tools import ToolKey
 from planner.cost.correction import Correction
-from planner.ir.ids import EngineId, NodeRef
+from planner.ir.ids import EngineId, JobId, NodeRef
 from planner.ir.plan import Agent, Generate
 
 
@@ -73,6 +72,10 @@ class Scheduler:
         """How far each engine is from what is believed of it."""
         return dict(self._state.fleet.corrections)
 
+    def doings(self, job: JobId, limit: int = 1000) -> Sequence[Doing]:
+        """What the job's programs do now, and why what waits does."""
+        return doings(self._state, job, limit)
+
     def _take(self, event: Event) -> None:
         state = self._state
         match event:
@@ -101,8 +104,6 @@ class Scheduler:
                 failing.lose_engine(state, engine, detail)
             case EngineBack(engine=engine):
                 self._engine_back(event)
-            case RungFound(engine=engine, rung=rung):
-                state.sets.trust(engine, itself=rung is Rung.PLUGIN)
             case CacheTold(engine=engine, events=events):
                 state.fleet.caches[engine].told(events)
             case CacheUntold(engine=engine):

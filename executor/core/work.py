@@ -7,6 +7,7 @@ from executor.commands import Scope
 from executor.core.life import STEPS, Life
 from executor.core.stage_shares import StageShares
 from executor.core.template import Template
+from executor.engines.port import Failure
 from executor.events import Recovered
 from executor.policy.fairness import Account
 from executor.policy.ordering import QueueKey
@@ -86,6 +87,7 @@ class Work:
     life: Life | None = None
     attempt: int = 0
     tries: Tries = _NO_TRIES
+    failed: Failure | None = None  # how its last attempt ended, where it is tried again
     # sharing
     keys: list[ContentKey] = field(default_factory=list)
     waits_for: ContentKey | None = None

@@ -54,6 +54,10 @@ class Ledger:
         """The inputs of a call or a tool are known. Attempts after the first were ready then too."""
         self._programs[node.program].ready_at.setdefault(node.path, at + self._epoch_s)
 
+    def ready_at(self, node: NodeRef, at: float) -> float:
+        """When the inputs of the call were known, in seconds since 1970: `at` where nobody said."""
+        return self._programs[node.program].ready_at.get(node.path, at)
+
     def begun(self, node: NodeRef, at: float) -> None:
         self._programs[node.program].begun_at[node.path] = at + self._epoch_s
 

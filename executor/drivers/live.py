@@ -39,6 +39,7 @@ from executor.commands import (
 )
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
+from executor.core.waiting import Doing
 from executor.drivers.job_beliefs import JobBeliefs
 from executor.drivers.kv_telling import follow_kv_events
 from executor.drivers.ledger import Ledger
@@ -47,6 +48,7 @@ from executor.drivers.live_planning import LivePlanning
 from executor.drivers.live_state import LiveState
 from executor.drivers.outcomes import Outcomes, taken_over
 from executor.drivers.progress import Progress
+from executor.drivers.reasons import Reasons
 from executor.drivers.recall import Recall
 from executor.drivers.reuse import Reuse
 from executor.drivers.revisions import Revisions
@@ -90,7 +92,7 @@ class LiveDriver:
     """Runs jobs until `close`. One core for all of them; for one event loop only.
 
     Start it with `async with`. `journal` gets every event, in order. With a `cache`, fixed work that an earlier job did
-    is not done again.
+    is not done again. `reasons` says which decisions are kept.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class LiveDriver:
         cache: ResultCache | None = None,
         cache_bounds: CacheBounds | None = None,
         counter: PromptCounter | None = None,
+        reasons: Reasons | None = None,
     ) -> None:
         self._engines: Mapping[EngineId, Engine] = {engine.spec.id: engine for engine in engines}
         self._tools, self._store, self._clock, self._journal = tools, store, clock, journal
@@ -119,6 +122,7 @@ class LiveDriver:
         self._tasks = Tasks(self._broken)
         self._epoch_s = time.time() - clock.now()
         self._ledger = Ledger(self._epoch_s)
+        self._reasons = reasons or Reasons()
         self._revisions = Revisions(self._fleet)
         self._recall = Recall(cache, cache_bounds or CacheBounds(), clock) if cache else None
         self._reuse = Reuse(self._recall, self._revisions, tools, self._values) if self._recall else None
@@ -126,7 +130,8 @@ class LiveDriver:
 
     async def __aenter__(self) -> "LiveDriver":
         self._writer = Writer(self._store, self._clock, self._fenced)
-        self._outcomes = Outcomes(self._writer, self._beliefs, self._values, self._ledger, self._reuse)
+        writer, reasons = self._writer, self._reasons
+        self._outcomes = Outcomes(writer, self._beliefs, self._values, self._ledger, self._reuse, reasons)
         self._watch = EngineWatch(self._engines, self._clock, self._post, self._tasks.spawn, self._revisions.note)
         await self._watch.start()
         follow_kv_events(self._fleet, self._clock.now, self._post, self._tasks.spawn)
@@ -148,6 +153,7 @@ class LiveDriver:
         job = await load_job(self._store, claim)
         before = await self._beliefs.begin(job.contents, job.plan, self._core.corrections)
         self._jobs[claim.job] = job
+        self._reasons.begin(claim.job, job.table.rows)
         self._post(submitted(job, self._clock.now(), self._epoch_s, before.experience.output_tokens))
         return await job.ended
 
@@ -168,6 +174,10 @@ class LiveDriver:
     def corrections(self) -> Mapping[EngineId, Correction]:
         """How many times as long as predicted the calls of each engine last, and how far off that is."""
         return self._core.corrections
+
+    def doings(self, job: JobId) -> Sequence[Doing]:
+        """What the job's programs do now, and why what waits does; none where it is not running here."""
+        return self._core.doings(job)
 
     async def close(self) -> None:
         """Stop all calls, commit what is finished, and give unfinished jobs back.
@@ -209,6 +219,7 @@ class LiveDriver:
                 self._prepare(command)
             case Dispatch(engine=engine):
                 running = Running(command.node, command.attempt)
+                self._outcomes.sent(self._job_of(command.node), command, self._epoch_s + self._clock.now())
                 self._tasks.begin(running, self._call(running, engine))
             case SaveNode():
                 self._outcomes.save_node(self._job_of(command.node), command)

@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping
 
 from executor.beliefs import encode_corrections
-from executor.commands import FinishProgram, SaveNode, Status
+from executor.commands import Dispatch, FinishProgram, SaveNode, Status
 from executor.drivers.job_beliefs import JobBeliefs
 from executor.drivers.ledger import Ledger
 from executor.drivers.live_job import LiveJob
+from executor.drivers.reasons import Reasons
 from executor.drivers.reuse import Reuse
 from executor.drivers.writer import Writer
 from executor.store.port import RESULT_CACHE, Fenced, JobEnded, NodeOutput, ProgramEnded, ToolBegun, Write
@@ -20,9 +21,22 @@ class Outcomes:
     """Written in the order they came in; with each, the job's progress moves on."""
 
     def __init__(
-        self, writer: Writer, beliefs: JobBeliefs, values: Values, ledger: Ledger, reuse: Reuse | None
+        self,
+        writer: Writer,
+        beliefs: JobBeliefs,
+        values: Values,
+        ledger: Ledger,
+        reuse: Reuse | None,
+        reasons: Reasons,
     ) -> None:
-        self._writer, self._beliefs, self._values, self._ledger, self._reuse = writer, beliefs, values, ledger, reuse
+        self._writer, self._beliefs, self._values, self._ledger = writer, beliefs, values, ledger
+        self._reuse, self._reasons = reuse, reasons
+
+    def sent(self, job: LiveJob, command: Dispatch, at: float) -> None:
+        """A call goes to its engine, at `at` seconds since 1970. Why is kept with the job, if anybody may ask."""
+        made = self._reasons.sent(job.claim.job, command, self._ledger.ready_at(command.node, at), at)
+        if made is not None:
+            self._write(job, made)
 
     def save_node(self, job: LiveJob, command: SaveNode) -> None:
         node, shared = command.node, command.shared_from
@@ -58,6 +72,7 @@ class Outcomes:
 
     async def finish_job(self, job: LiveJob, status: Status, corrections: Mapping[EngineId, Correction]) -> None:
         """Tells whoever waits for the job once all of it is committed, or that somebody else took it over."""
+        self._reasons.end(job.claim.job)
         self._write(job, JobEnded(status, encode_corrections(corrections)))
         committed = await self._writer.flush(job.claim)
         if job.ended.done():

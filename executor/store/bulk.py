@@ -75,6 +75,20 @@ INSERT_OUTPUTS = _insert(
 
 INSERT_BEGUN = _insert("nodes", _NODE, "ON CONFLICT DO NOTHING")
 
+INSERT_DECISIONS = _insert(
+    "decisions",
+    {
+        "job_id": "text",
+        "seq": "bigint",
+        "row_index": "int",
+        "path": "text",
+        "attempt": "int",
+        "at": "float8",
+        "detail": "text",
+    },
+    "ON CONFLICT DO NOTHING",
+)
+
 #: Rows of (status, result, failure, job, row).
 END_PROGRAMS = Bulk(
     "UPDATE programs SET status = ?, result = ?, failure = ? WHERE job_id = ? AND row_index = ? AND status = 'pending'",

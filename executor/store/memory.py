@@ -10,10 +10,12 @@ from executor.clock import Clock, WallClock
 from executor.commands import Status
 from executor.store.memory_cache import MemoryResultCache
 from executor.store.port import (
+    DECISIONS_A_CLAIM,
     MADE,
     NO_WORK,
     RESULT_CACHE,
     Claim,
+    DecisionMade,
     Fenced,
     IdempotencyConflict,
     JobBelieved,
@@ -28,6 +30,7 @@ from executor.store.port import (
     ProgramEnded,
     ResultRow,
     SavedProgram,
+    StoredDecision,
     StoredEvent,
     ToolBegun,
     Write,
@@ -54,6 +57,7 @@ class _Job:
     nodes: dict[int, dict[str, NodeOutput | ToolBegun]] = field(default_factory=dict)
     ended: dict[int, ProgramEnded] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENDED, 0))
+    decisions: dict[int, StoredDecision] = field(default_factory=dict)
     beliefs: str | None = None
     learnt: str | None = None
     usage: dict[str, int] = field(default_factory=lambda: counted(()))
@@ -147,6 +151,8 @@ class MemoryStore:
                     job.nodes.setdefault(write.row, {}).setdefault(write.path, write)
                 case ProgramEnded():
                     self._end_program(job, write)
+                case DecisionMade():
+                    _keep_decision(job, write)
                 case JobBelieved(beliefs=beliefs):
                     job.beliefs = job.beliefs or beliefs
                 case JobEnded():
@@ -211,6 +217,13 @@ class MemoryStore:
 
     async def events(self, job: JobId, after_seq: int = 0, limit: int = 1000) -> Sequence[StoredEvent]:
         return [event for event in self._events[after_seq:] if event.job == job][:limit]
+
+    async def decisions(
+        self, job: JobId, after_seq: int = 0, limit: int = 1000, row: int | None = None, path: str | None = None
+    ) -> Sequence[StoredDecision]:
+        kept = self._jobs[job].decisions if job in self._jobs else {}
+        found = (one for seq, one in kept.items() if seq > after_seq)
+        return list(islice((one for one in found if row in (None, one.row) and path in (None, one.path)), limit))
 
     async def usage(self, job: JobId) -> Mapping[str, int]:
         return dict(self._find(job).usage)
@@ -281,6 +294,13 @@ def _keep_output(job: _Job, node: NodeOutput) -> None:
     nodes[node.path] = node
     for name, count in counted((node,)).items():
         job.usage[name] += count
+
+
+def _keep_decision(job: _Job, made: DecisionMade) -> None:
+    seq = job.attempt * DECISIONS_A_CLAIM + made.number
+    job.decisions.setdefault(
+        seq, StoredDecision(seq, made.row, made.path, made.attempt, iso_time(made.at), made.detail)
+    )
 
 
 def _seen(job: _Job) -> Iterator[Seen]:

@@ -29,6 +29,10 @@ SAVED = ("saved_calls", "saved_tools", "saved_prompt_tokens", "saved_output_toke
 RECALLED = ("recalled_calls", "recalled_tools")
 
 
+#: Decisions are numbered within a claim of a job; this many fit before the next claim's.
+DECISIONS_A_CLAIM = 2**32
+
+
 class JobStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
@@ -189,6 +193,19 @@ class ProgramEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class DecisionMade:
+    """An attempt of a node went to an engine at the instant `at`, in seconds since 1970; `detail` says why, as text
+    (`executor.decisions`). `number` counts from 1 what is kept of the job since it was claimed."""
+
+    number: int
+    row: int
+    path: str
+    attempt: int
+    at: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobBelieved:
     """What was believed of the job before it ran, as text (`executor.beliefs`). The first that is written stands."""
 
@@ -204,7 +221,7 @@ class JobEnded:
     learnt: str | None = None
 
 
-Write = NodeOutput | ToolBegun | ProgramEnded | JobBelieved | JobEnded
+Write = NodeOutput | ToolBegun | ProgramEnded | DecisionMade | JobBelieved | JobEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +279,18 @@ class StoredEvent:
     kind: str
     at: str
     detail: Json = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDecision:
+    """A `DecisionMade` as it is kept. `seq` grows within the job, over all claims of it."""
+
+    seq: int
+    row: int
+    path: str
+    attempt: int
+    at: str
+    detail: str
 
 
 class Store(Protocol):
@@ -322,6 +351,12 @@ class Store(Protocol):
         ...
 
     async def events(self, job: JobId, after_seq: int = 0, limit: int = 1000) -> Sequence[StoredEvent]: ...
+
+    async def decisions(
+        self, job: JobId, after_seq: int = 0, limit: int = 1000, row: int | None = None, path: str | None = None
+    ) -> Sequence[StoredDecision]:
+        """In the order they were made: of all the job's nodes, or of those of a row or at a path."""
+        ...
 
     async def usage(self, job: JobId) -> Mapping[str, int]:
         """Sums over the stored nodes, by the names in `MADE`, `SAVED` and `RECALLED`."""

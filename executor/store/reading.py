@@ -17,10 +17,11 @@ from executor.store.port import (
     JobStatus,
     JobUnknown,
     ResultRow,
+    StoredDecision,
     StoredEvent,
 )
 from executor.store.records import PENDING, decode_failure, decode_page, iso_time, job_record
-from executor.store.tables import WORK_COLUMNS, events, jobs, nodes, plans, programs
+from executor.store.tables import WORK_COLUMNS, decisions, events, jobs, nodes, plans, programs
 from planner.cost.history import Seen
 from planner.ir.ids import EngineId, JobId
 from planner.measured import CallSpan, How, Tally
@@ -80,6 +81,18 @@ def job_events(connection: Connection, job: JobId, after_seq: int, limit: int) -
             None if row.detail is None else json.loads(row.detail),
         )
         for row in found
+    ]
+
+
+def job_decisions(
+    connection: Connection, job: JobId, after_seq: int, limit: int, row: int | None, path: str | None
+) -> Sequence[StoredDecision]:
+    query = select(decisions).where(decisions.c.job_id == job, decisions.c.seq > after_seq)
+    for column, wanted in ((decisions.c.row_index, row), (decisions.c.path, path)):
+        query = query if wanted is None else query.where(column == wanted)
+    found = connection.execute(query.order_by(decisions.c.seq).limit(limit)).all()
+    return [
+        StoredDecision(one.seq, one.row_index, one.path, one.attempt, iso_time(one.at), one.detail) for one in found
     ]
 
 

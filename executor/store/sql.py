@@ -17,6 +17,7 @@ from executor.store.port import (
     NewJob,
     ResultRow,
     SavedProgram,
+    StoredDecision,
     StoredEvent,
     Write,
 )
@@ -105,6 +106,11 @@ class SqlStore:
 
     async def events(self, job: JobId, after_seq: int = 0, limit: int = 1000) -> Sequence[StoredEvent]:
         return await self._database.read(reading.job_events, job, after_seq, limit)
+
+    async def decisions(
+        self, job: JobId, after_seq: int = 0, limit: int = 1000, row: int | None = None, path: str | None = None
+    ) -> Sequence[StoredDecision]:
+        return await self._database.read(reading.job_decisions, job, after_seq, limit, row, path)
 
     async def usage(self, job: JobId) -> Mapping[str, int]:
         return await self._database.read(reading.usage, job)

@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeDecorator
 from executor.store.port import MADE, RECALLED, SAVED
 
 #: The newest migration in `migrations/versions`.
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 
 #: Where the nodes keep each part of their work; `tools` are the names a turn asks for.
 WORK_COLUMNS = {name: "tool_runs" if name == "tools" else name for name in MADE}
@@ -209,6 +209,18 @@ events = Table(
     sqlite_autoincrement=True,
 )
 Index("ix_events_job_id_seq", events.c.job_id, events.c.seq)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("job_id", StoredText, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("row_index", Integer, nullable=False),
+    Column("path", StoredText, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("detail", StoredText, nullable=False),
+)
 
 cached_results = Table(
     "cached_results",

@@ -7,14 +7,23 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Integer, Select, case, func, literal, select, update
 
-from executor.store.bulk import END_PROGRAMS, INSERT_BEGUN, INSERT_EVENTS, INSERT_OUTPUTS, select_at
+from executor.store.bulk import (
+    END_PROGRAMS,
+    INSERT_BEGUN,
+    INSERT_DECISIONS,
+    INSERT_EVENTS,
+    INSERT_OUTPUTS,
+    select_at,
+)
 from executor.store.claims import check_fence, end_job
 from executor.store.port import (
+    DECISIONS_A_CLAIM,
     MADE,
     RECALLED,
     RESULT_CACHE,
     SAVED,
     Claim,
+    DecisionMade,
     JobBelieved,
     JobEnded,
     JobStatus,
@@ -35,6 +44,7 @@ class _Group:
     outputs: dict[tuple[int, str], NodeOutput] = field(default_factory=dict)
     begun: dict[tuple[int, str], ToolBegun] = field(default_factory=dict)
     ended: dict[int, ProgramEnded] = field(default_factory=dict)
+    decisions: list[DecisionMade] = field(default_factory=list)
     believed: list[JobBelieved] = field(default_factory=list)
     job: list[JobEnded] = field(default_factory=list)
 
@@ -51,6 +61,7 @@ def write(connection: Connection, claim: Claim, writes: Sequence[Write]) -> None
     else:
         _count_again(connection, claim.job)
     _end_programs(connection, claim.job, group.ended)
+    INSERT_DECISIONS.run(connection, [_decision_row(job_id, claim.attempt, one) for one in group.decisions])
     for believed in group.believed[:1]:
         _keep(connection, claim.job, jobs.c.beliefs, believed.beliefs)
     for job in group.job[:1]:
@@ -64,6 +75,8 @@ def _by_kind(writes: Iterable[Write]) -> _Group:
     for write in writes:
         if isinstance(write, NodeOutput):
             group.outputs.setdefault((write.row, write.path), write)
+        elif isinstance(write, DecisionMade):
+            group.decisions.append(write)
         elif isinstance(write, ProgramEnded):
             group.ended.setdefault(write.row, write)
         elif isinstance(write, ToolBegun):
@@ -83,6 +96,11 @@ def _keep(connection: Connection, job: JobId, column: Column[Any], text: str) ->
 def _begun_row(job_id: str, tool: ToolBegun) -> tuple[Any, ...]:
     path = stored_text(tool.path)
     return (job_id, tool.row, path, tool.attempt, "begun", *[None] * 5, *[0] * len(MADE), None, *_NO_TIMES)
+
+
+def _decision_row(job_id: str, claim: int, made: DecisionMade) -> tuple[Any, ...]:
+    seq = claim * DECISIONS_A_CLAIM + made.number
+    return (job_id, seq, made.row, stored_text(made.path), made.attempt, made.at, stored_text(made.detail))
 
 
 _NO_TIMES = (None,) * len(TIMES)

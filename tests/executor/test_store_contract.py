@@ -13,6 +13,7 @@ from executor.slo import SloClass
 from executor.store.port import (
     RESULT_CACHE,
     Claim,
+    DecisionMade,
     Fenced,
     IdempotencyConflict,
     JobBelieved,
@@ -754,3 +755,38 @@ async def test_a_store_answers_a_ping_and_may_be_closed_twice(store: Store) -> N
     await store.ping()
     await store.close()
     await store.close()
+
+
+# Why calls went where they went
+
+
+def decision(number: int, row: int = 0, path: str = "ask", detail: str = "because") -> DecisionMade:
+    return DecisionMade(number, row, path, 0, 1_000_000_000.0 + number, detail)
+
+
+async def test_decisions_are_read_on_in_the_order_they_were_made(store: Store) -> None:
+    claim = await running(store)
+    await store.write(claim, [decision(1), decision(2, row=1), decision(3, path="check", detail=AWKWARD[0])])
+    first = await store.decisions(claim.job, limit=2)
+    rest = await store.decisions(claim.job, after_seq=first[-1].seq)
+
+    assert [(one.row, one.path, one.attempt, one.detail) for one in first] == [(0, "ask", 0, "because")] + [
+        (1, "ask", 0, "because")
+    ]
+    assert [(one.path, one.detail, one.at) for one in rest] == [("check", AWKWARD[0], "2001-09-09T01:46:43.000Z")]
+    assert await store.decisions(claim.job, row=1) == first[1:]
+    assert await store.decisions(claim.job, path="check") == rest
+
+
+async def test_a_decision_written_again_is_one_and_the_next_claim_counts_anew(store: Store) -> None:
+    claim = await running(store)
+    await store.write(claim, [decision(1, detail="before the crash")])
+    await store.write(claim, [decision(1, detail="before the crash")])
+    claim = await again(store, claim)
+    await store.write(claim, [decision(1, detail="after it")])
+
+    assert [one.detail for one in await store.decisions(claim.job)] == ["before the crash", "after it"]
+
+
+async def test_nobody_decided_anything_of_a_job_that_is_not_there(store: Store) -> None:
+    assert await store.decisions(JobId("nothing")) == []
