@@ -13,6 +13,7 @@ from executor.core.state import State
 from executor.core.waiting import Doing, doings
 from executor.core.work import Role, Work
 from executor.engines.port import EngineSpec
+from executor.engines.rungs import Rung
 from executor.events import (
     BatchPlanned,
     CacheTold,
@@ -26,6 +27,7 @@ from executor.events import (
     JobSubmitted,
     NodeFailed,
     Prepared,
+    RungFound,
     Settled,
     ToolFinished,
     ToolStarted,
@@ -104,6 +106,8 @@ class Scheduler:
                 failing.lose_engine(state, engine, detail)
             case EngineBack(engine=engine):
                 self._engine_back(event)
+            case RungFound(engine=engine, rung=rung):
+                state.sets.trust(engine, itself=rung is Rung.PLUGIN)
             case CacheTold(engine=engine, events=events):
                 state.fleet.caches[engine].told(events)
             case CacheUntold(engine=engine):
