@@ -207,7 +207,8 @@ def _print(runs: Sequence[Measured]) -> None:
         print(
             f"{run.calls:>9,} calls on {run.engines} engines: {run.seconds:7.1f} s ({run.cpu_s:.1f} of CPU)  "
             f"{run.peak_gb:5.2f} GB  {run.events_per_s:8,.0f} events/s ({run.events:,} of the core, "
-            f"{run.iterations:,} iterations; {run.calls / run.seconds:,.0f} calls/s)  {run.virtual_s:,.0f} s of the fleet  {run.digest}"
+            f"{run.iterations:,} iterations; {run.calls / run.seconds:,.0f} calls/s)  "
+            f"{run.virtual_s:,.0f} s of the fleet  {run.digest}"
         )
     print("one digest" if len({run.digest for run in runs}) == 1 else "DIGESTS DIFFER", flush=True)
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from executor.engines.model.batch import Batch
 from executor.engines.model.block_pool import BlockPool, block_names
 from executor.engines.model.engine import EngineModel
+from executor.engines.model.line import ByPriority
 from executor.engines.model.profiles import PROFILES, profile_for
 from executor.engines.port import Usage
 from planner.cost.profile import Profile
@@ -145,6 +147,29 @@ def test_a_call_that_does_not_fit_waits_for_room():
     model.submit("next", 8, 1, at=0.0)
     large, following = drain(model)
     assert (large.id, following.id, following.queued_s) == ("large", "next", large.at)
+
+
+def test_a_prompt_is_begun_only_where_all_of_it_fits():
+    """vLLM's `scheduler_reserve_full_isl`: its first chunk alone would fit at once."""
+    model = EngineModel(EVEN)
+    model.submit("writes", 8, 20, at=0.0)
+    model.submit("long", 60, 1, at=0.0)
+    writes, long = drain(model)
+    assert (writes.id, long.id, long.queued_s) == ("writes", "long", writes.at)
+
+
+def test_with_priorities_the_urgent_go_first_and_the_least_urgent_gives_way():
+    def played(urgent):
+        model = EngineModel(EVEN, batch=Batch(EVEN, 2, ByPriority()))
+        model.submit("a", 4, 40, at=0.0, priority=2)
+        model.submit("b", 4, 40, at=0.0, priority=1)
+        model.submit("c", 4, 1, at=0.0, priority=urgent)
+        return {done.id: done for done in drain(model)}
+
+    late, soon = played(3), played(0)
+    assert late["c"].queued_s > 0
+    assert soon["c"].queued_s == 0
+    assert (late["a"].preemptions > 0, late["b"].preemptions) == (True, 0)
 
 
 def test_a_cancelled_call_gives_its_room_to_the_next():

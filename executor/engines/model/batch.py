@@ -1,28 +1,28 @@
 """Which calls share a step, and with how many tokens each: continuous batching as vLLM's V1 scheduler does it.
 
-Running calls come first, in the order they were admitted; then waiting ones, first come first served, while the step's
-token budget, the number of running calls and the KV blocks allow. Long prompts are read in chunks, but begun only where
-all of the prompt fits. Where blocks run out, the call admitted last gives its own back and starts again later (Kwon et
-al., SOSP 2023, section 4.5: recompute).
+Running calls come first, in the order they were admitted; then waiting ones, in the order of their line, while the
+step's token budget, the number of running calls and the KV blocks allow. Long prompts are read in chunks, but begun
+only where all of the prompt fits. Where blocks run out, the call admitted last, or with priorities the least urgent,
+gives its own back and starts again later (Kwon et al., SOSP 2023, section 4.5: recompute).
 """
 
-from collections import deque
 from itertools import count
 from typing import Generic
 
 from executor.engines.model.block_pool import BlockPool
 from executor.engines.model.call import Call, Id
 from executor.engines.model.decoding import Decoding
+from executor.engines.model.line import FirstCome, Line
 from planner.cost.profile import Profile
 
 
 class Batch(Generic[Id]):
     """The calls of one engine, without time: `form` begins a step, `complete` ends it and any that are like it."""
 
-    def __init__(self, profile: Profile, max_running: int) -> None:
+    def __init__(self, profile: Profile, max_running: int, waiting: Line[Id] | None = None) -> None:
         assert max_running > 0
         self.running: dict[Call[Id], None] = {}
-        self.waiting: deque[Call[Id]] = deque()
+        self.waiting: Line[Id] = FirstCome() if waiting is None else waiting
         self.pool = BlockPool(profile.kv_blocks)
         self._profile = profile
         self._max_running = min(max_running, profile.step_tokens)  # a step holds a token of each running call
@@ -32,14 +32,14 @@ class Batch(Generic[Id]):
         self._blocked = False  # the first in line did not fit, and nothing was freed since
         self._begun = 0  # calls that are in their first step
 
-    @property
-    def open_to_next(self) -> bool:
-        """Whether a call that comes now might be part of the next step."""
-        return not self.waiting and len(self.running) < self._max_running
-
-    def enter(self, call: Call[Id]) -> None:
+    def enter(self, call: Call[Id]) -> bool:
+        """Whether it might be part of the next step."""
         assert self._blocks_for(call.prompt_tokens + call.output_tokens) <= self.pool.capacity, "it can never fit"
-        self.waiting.append(call)
+        self.waiting.push(call)
+        if self.waiting.first() is not call:
+            return False
+        self._blocked = False
+        return len(self.running) < self._max_running
 
     def drop(self, call: Call[Id]) -> None:
         """Forget a call wherever it stands."""
@@ -113,39 +113,47 @@ class Batch(Generic[Id]):
         return budget, False
 
     def _squeeze(self) -> tuple[int, bool]:
-        """Not all get the blocks that they need: one after the other takes them from those admitted last."""
+        """Not all get the blocks that they need: one after the other takes them from those that give way. Once one
+        gave way to itself, the others have no part in the step."""
         self._decoding.dissolve()
         self._reading = list(self.running)
         budget, index = self._profile.step_tokens, 0
+        for call in self._reading:
+            call.chunk = 0
         while index < len(self._reading):
             call = self._reading[index]
             call.chunk = min(call.known - call.computed, budget)
             while not self._grow(call, call.chunk):
-                self._preempt()
-                if index == len(self._reading):
+                victim = self.waiting.gives_way(self._reading)
+                other = self._preempt(victim)
+                if other is call:
                     return budget, True
+                if victim < index:
+                    budget, index = budget + other.chunk, index - 1
             budget -= call.chunk
             index += 1
         return budget, True
 
-    def _preempt(self) -> None:
-        call = self._reading.pop()
+    def _preempt(self, index: int) -> Call[Id]:
+        call = self._reading.pop(index)
         del self.running[call]
         self._free(call)
-        call.computed = call.chunk = 0
+        call.computed = 0
         call.preemptions += 1
-        self.waiting.appendleft(call)
+        self.waiting.put_back(call)
+        return call
 
     def _admit_waiting(self, budget: int, at: float) -> None:
         while self.waiting and not self._blocked and budget > 0 and len(self.running) < self._max_running:
-            call = self.waiting[0]
+            call = self.waiting.first()
             hits = self.pool.hits(call.names, (call.known - 1) // self._profile.block_tokens)
             if self._waits_for_a_step(call, hits, budget):
                 return
             if not self._fits(call, hits):
                 self._blocked = True
                 return
-            self._admit(self.waiting.popleft(), hits, budget)
+            self.waiting.remove(call)
+            self._admit(call, hits, budget)
             budget -= call.chunk
             if call.began_at is None:
                 call.began_at, call.cached_tokens = at, call.computed

@@ -19,6 +19,7 @@ class Call(Generic[Id]):
     output_tokens: int
     names: Sequence[BlockName]
     submitted_at: float
+    priority: int = 0
     place: int = -1  # before it is admitted, and again once it gave its blocks back
     since: int = -1  # outside of a `Decoding`
     computed: int = 0

@@ -31,10 +31,18 @@ class EngineModel(Generic[Id]):
     together. The same calls at the same times give the same answers.
     """
 
-    def __init__(self, profile: Profile, max_running: int = 64, *, whole_stretches: bool = True) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        max_running: int = 64,
+        *,
+        whole_stretches: bool = True,
+        batch: Batch[Id] | None = None,
+    ) -> None:
         """`whole_stretches=False` takes every step by itself: slower, and the same but for which idle blocks give way
-        while a call writes a block that an idle one holds already."""
-        self._batch: Batch[Id] = Batch(profile, max_running)
+        while a call writes a block that an idle one holds already. `batch` orders its calls in another way than first
+        come, first served."""
+        self._batch: Batch[Id] = Batch(profile, max_running) if batch is None else batch
         self._calls: dict[Id, Call[Id]] = {}
         self._stretch: _Stretch | None = None
         self._now = 0.0
@@ -43,7 +51,13 @@ class EngineModel(Generic[Id]):
         self.steps = 0  # that have ended
 
     def submit(
-        self, id: Id, prompt_tokens: int, output_tokens: int, at: float, names: Sequence[BlockName] = ()
+        self,
+        id: Id,
+        prompt_tokens: int,
+        output_tokens: int,
+        at: float,
+        names: Sequence[BlockName] = (),
+        priority: int = 0,
     ) -> None:
         """A call comes in. Its id must not be that of a call inside.
 
@@ -54,11 +68,9 @@ class EngineModel(Generic[Id]):
         assert prompt_tokens > 0
         assert output_tokens > 0
         self._catch_up(at)
-        if self._batch.open_to_next:
+        call = self._calls[id] = Call(id, prompt_tokens, output_tokens, names, at, priority)
+        if self._batch.enter(call):
             self._cut(at)
-        call = Call(id, prompt_tokens, output_tokens, names, at)
-        self._batch.enter(call)
-        self._calls[id] = call
 
     def cancel(self, id: Id, at: float) -> bool:
         """Forget a call; the step at hand still ends when it would have. False where it is not inside (any more)."""
