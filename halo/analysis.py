@@ -91,7 +91,7 @@ async def analyze_folder(folder: Path, fleet: Fleet) -> Analysis:
 
 async def recorded_in(folder: Path, job: JobId | None = None) -> Recorded:
     """Of the batch in an output folder. Raises `FolderRefused` where there is none."""
-    _require_batch(folder)
+    require_batch(folder)
     store = await open_store(f"{_SQLITE}{folder / DATABASE}")
     try:
         records = await store.jobs(limit=1)
@@ -102,22 +102,27 @@ async def recorded_in(folder: Path, job: JobId | None = None) -> Recorded:
         await store.close()
 
 
-def _require_batch(folder: Path) -> None:
+def require_batch(folder: Path) -> None:
     if not (folder / DATABASE).is_file():
         raise FolderRefused(f"{folder} holds no batch: name the folder that was given to halo batch run as --out")
 
 
 async def analyze_stored(database_url: str, job: str, fleet: Fleet) -> Analysis:
     """A job of a database. Raises `JobUnknown`, `StoreRefused` or `StoreUnavailable`."""
-    _require_file(database_url)
+    return await asyncio.to_thread(analyse_recorded, await recorded_in_database(database_url, job), fleet)
+
+
+async def recorded_in_database(database_url: str, job: str) -> Recorded:
+    """Raises `JobUnknown`, `StoreRefused` or `StoreUnavailable`."""
+    require_file(database_url)
     store = await open_store(database_url)
     try:
-        return await analyze_job(store, JobId(job), fleet)
+        return await record_of(store, JobId(job))
     finally:
         await store.close()
 
 
-def _require_file(database_url: str) -> None:
+def require_file(database_url: str) -> None:
     """Opening a SQLite file that is not there would make it."""
     file = Path(database_url.removeprefix(_SQLITE))
     if database_url.startswith(_SQLITE) and not file.is_file():

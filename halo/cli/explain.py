@@ -184,12 +184,13 @@ def _foretold(
         cut=counted.cut if counted else None,
         kv_tokens=counted.kv_tokens if counted else None,
         job_plan=job_plan,
-        experience=_experience(part.plan, found.name, database),
+        experience=experience_in(part.plan, found.name, database),
     )
     return _shown(told.explanation, output)
 
 
-def _experience(plan: "Plan", workflow: str, database: str | None) -> "Experience":
+def experience_in(plan: "Plan", workflow: str, database: str | None) -> "Experience":
+    """What the database has seen of the workflow; nothing without one."""
     from halo.event_loop import run_async
     from halo.foresight import history_in
     from planner.cost.experience import NO_EXPERIENCE, experience_of

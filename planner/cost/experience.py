@@ -54,7 +54,7 @@ def experience_of(plan: Plan, history: History, chars_per_token: float = CHARS_P
     seconds: dict[str, Quantiles] = {}
     chars: dict[str, float] = {}
     for site in walk(plan):
-        name, stage = _seen_as(site), site.stage
+        name, stage = seen_as(site), site.stage
         if not (seen := history.of(name)):
             continue
         if isinstance(stage, Generate | Agent):
@@ -67,7 +67,7 @@ def experience_of(plan: Plan, history: History, chars_per_token: float = CHARS_P
     return Experience(calls, runs, outputs, seconds, chars, chars_per_token)
 
 
-def _seen_as(site: Site) -> str:
+def seen_as(site: Site) -> str:
     """How the history names the stage: by no item and no round; an agent's calls are its turns."""
     name = site.path.replace("[*]", "[]").replace("#*", "#")
     return f"{name}#" if isinstance(site.stage, Agent) else name

@@ -18,7 +18,7 @@ class Capacities:
         self._found: dict[tuple[EngineKind, CallClass], float] = {}
 
     def calls_per_s(self, kind: EngineKind, call: CallClass) -> float:
-        """Of one class alone on one engine; 0 where it cannot keep the bounds at all, or serves another model."""
+        """Of one class alone on one engine; 0 where it cannot keep the bounds at all, or does not take it."""
         key = kind, call
         if key not in self._found:
             self._found[key] = self._calls_per_s(kind, call)
@@ -39,7 +39,7 @@ class Capacities:
         return low
 
     def _calls_per_s(self, kind: EngineKind, call: CallClass) -> float:
-        if kind.model != call.model:
+        if not kind.takes(call):
             return 0.0
         return self.most_times(kind, {call: 1.0})
 

@@ -11,7 +11,7 @@ from math import log2
 
 from planner.cost.gpus import Gpu
 from planner.fleet.kinds import EngineKind
-from planner.fleet.mix import Mix
+from planner.fleet.mix_values import Mix
 from planner.fleet.occupancy import Occupancy
 
 WAITING, DECODING_ONE, DECODING_MANY, READING = 0.17, 0.43, 0.86, 1.0

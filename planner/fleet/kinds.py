@@ -18,7 +18,8 @@ DEGREES = (1, 2, 4, 8)
 class EngineKind:
     """One engine that serves `model` on `replica`; with a `profile` it is as fast as that was measured to be.
 
-    `name` tells kinds apart. `kv_room_tokens` is what its KV cache holds.
+    `name` tells kinds apart. `kv_room_tokens` is what its KV cache holds. With `only` it is kept for calls of that
+    class.
     """
 
     name: str
@@ -28,6 +29,10 @@ class EngineKind:
     profile: Profile | None = field(default=None, repr=False)
     kv_room_tokens: int = 0
     max_running: int = MAX_RUNNING
+    only: CallClass | None = None
+
+    def takes(self, call: CallClass) -> bool:
+        return self.model == call.model and self.only in (None, call)
 
     @property
     def gpu(self) -> Gpu:

@@ -8,7 +8,7 @@ from planner.errors import FleetImpossible, Problem
 from planner.fleet.capacity import Capacities, bounds_of_classes
 from planner.fleet.energy import mix_watts
 from planner.fleet.kinds import EngineKind
-from planner.fleet.mix import Mix, Rates
+from planner.fleet.mix_values import Mix, Rates
 from planner.fleet.occupancy import Latency, Occupancy
 from planner.fleet.workload import CallClass, Slo, Workload
 from planner.placement.linear import LinearProgram

@@ -3,44 +3,30 @@
 The program is that of Mélange (arXiv 2404.14527, section 5.3): how many engines of each kind, and which share of each
 class of calls they take, so that no kind has more to do than its engines can and the fleet costs least. Mélange cuts
 each class into slices that stay whole; a router can send any share anywhere, so here the shares are not cut and only
-engines are whole, which makes the program far smaller. What an engine can take of a class comes from the cost model or
-a measured profile (`planner.fleet.capacity`), with the randomness of arrivals in it.
+engines are whole, which makes the program far smaller. Engines may also be kept for one class. What an engine can take
+of a class comes from the cost model or a measured profile (`planner.fleet.capacity`), with the randomness of arrivals.
 
-The program adds up the load of classes as if they did not meet. Where together they leave their bounds on an engine,
-its kind is credited with less and the program solved again; where they keep them with room to spare, with more.
+The program adds up the loads of classes as if they did not meet. What an engine really takes of the classes that a
+solution gives it is asked of its queue; its kind is credited with that much more or less, and the program solved again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from math import inf
 
 from planner.errors import FleetImpossible, Problem
 from planner.fleet.capacity import Capacities, bounds_of_classes
+from planner.fleet.improve import improved
 from planner.fleet.kinds import EngineKind
+from planner.fleet.mix_values import Mix
 from planner.fleet.workload import CallClass, Slo, Workload
 from planner.placement.linear import LinearProgram
 
-Rates = Mapping[EngineKind, Mapping[CallClass, float]]
-
-_ROUNDS = 12
-_CREDITS = (1.0, 1.05, 1.1, 1.2, 1.35)
+_ROUNDS = 8
+_GAP = 2e-3  # capacities are not known as well as that
+#: Kinds kept for one class are so many in all, and for each class at least these.
+_DEDICATED, _DEDICATED_KINDS = 32, 3
 _NOTHING = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Mix:
-    """How many engines of each kind, and the calls of each class that all of a kind get in a second."""
-
-    engines: Mapping[EngineKind, int]
-    rates: Rates
-
-    @property
-    def usd_per_hour(self) -> float:
-        return sum(count * kind.usd_per_hour for kind, count in self.engines.items())
-
-    def for_each(self, kind: EngineKind) -> dict[CallClass, float]:
-        """What each engine of the kind gets: as much as any other."""
-        return {call: rate / self.engines[kind] for call, rate in self.rates.get(kind, {}).items()}
 
 
 def cheapest_mix(
@@ -50,12 +36,24 @@ def cheapest_mix(
     _check(workload, kinds)
     capacities = Capacities(bounds_of_classes(workload, slo, kinds), slo.share)
     _check_capacities(workload, kinds, capacities)
-    worth = _worth_it(workload, kinds, capacities, at_most or {})
-    found = [mix for credit in _CREDITS if (mix := _kept(workload, worth, capacities, at_most or {}, credit))]
-    if not found:
+    limits = at_most or {}
+    worth = _worth_it(workload, kinds, capacities, limits)
+    apart = _dedicated(workload, worth, capacities)
+    starts = (
+        dict.fromkeys(apart, 1.0),
+        dict.fromkeys([*worth, *apart], 1.0),
+        {kind: _credit_of_all(workload, kind, capacities) for kind in worth} | dict.fromkeys(apart, 1.0),
+    )
+    found = [list(_kept(workload, capacities, limits, credits)) for credits in starts]
+    if not any(found):
         fix = "allow more GPUs, other kinds or looser bounds"
         raise FleetImpossible((Problem("the GPUs allowed", "they cannot do it within the bounds", fix),))
-    return min(found, key=lambda mix: mix.usd_per_hour)
+    best = [min(mixes, key=_usd_per_hour) for mixes in found if mixes]
+    return min((improved(mix, worth, capacities, limits) for mix in best), key=_usd_per_hour)
+
+
+def _usd_per_hour(mix: Mix) -> float:
+    return mix.usd_per_hour
 
 
 def _worth_it(
@@ -71,37 +69,57 @@ def _worth_it(
     return kept
 
 
+def _dedicated(workload: Workload, kinds: Sequence[EngineKind], capacities: Capacities) -> list[EngineKind]:
+    """For each class the kinds on which it costs least, kept for it: capacities are of one class alone, so that such a
+    fleet always keeps the bounds. And classes with unlike bounds may be better off apart."""
+    found: list[EngineKind] = []
+    for call in workload.calls:
+        most = {kind: capacities.calls_per_s(kind, call) for kind in kinds}
+        able = sorted((kind for kind in kinds if most[kind] > 0), key=lambda kind: kind.usd_per_hour / most[kind])
+        found.extend(
+            replace(kind, only=call) for kind in able[: max(_DEDICATED_KINDS, _DEDICATED // len(workload.calls))]
+        )
+    return found
+
+
 def _at_least(figures: Sequence[float], others: Sequence[float]) -> bool:
     return all(one >= other for one, other in zip(figures, others, strict=True))
 
 
 def _kept(
     workload: Workload,
-    kinds: Sequence[EngineKind],
     capacities: Capacities,
     at_most: Mapping[str, int],
-    credit: float,
-) -> Mix | None:
-    """The cheapest with all bounds kept, when kinds begin with that much credit; `None` where there is none."""
-    credits = dict.fromkeys(kinds, credit)
+    credits: dict[EngineKind, float],
+) -> Iterator[Mix]:
+    """Mixes that keep all bounds, from round to round with truer credits."""
+    tried = set[tuple[tuple[EngineKind, int], ...]]()
     for _ in range(_ROUNDS):
-        mix = _solved(workload, kinds, capacities, at_most, credits)
+        mix = _solved(workload, list(credits), capacities, at_most, credits)
         if mix is None:
-            return None
-        short = {kind: times for kind in mix.engines if (times := _spare(mix, kind, capacities)) < 1}
-        if not short:
-            return mix
-        for kind, times in short.items():
-            credits[kind] *= max(0.5, times) * 0.999
-    return None
+            return
+        times = {kind: capacities.most_times(kind, rates) for kind in mix.rates if (rates := mix.for_each(kind))}
+        credits |= {kind: more * _added_up(mix, kind, capacities) for kind, more in times.items() if more > 0}
+        if all(more >= 1 for more in times.values()):
+            yield mix
+        engines = tuple(mix.engines.items())
+        if engines in tried and all(more >= 1 for more in times.values()):
+            return
+        tried.add(engines)
 
 
-def _spare(mix: Mix, kind: EngineKind, capacities: Capacities) -> float:
-    """1 where each engine of the kind keeps the bounds of what it gets; else by how much that has to shrink."""
-    rates = mix.for_each(kind)
-    if not rates or capacities.keeps(kind, rates):
+def _credit_of_all(workload: Workload, kind: EngineKind, capacities: Capacities) -> float:
+    """What a kind is credited with when it takes of each class in the proportions of the workload, as far as it can."""
+    rates = {call: workload.rate(call) for call in workload.calls if capacities.calls_per_s(kind, call) > 0}
+    if not rates:
         return 1.0
-    return capacities.most_times(kind, rates)
+    added_up = sum(rate / capacities.calls_per_s(kind, call) for call, rate in rates.items())
+    return capacities.most_times(kind, rates) * added_up or 1.0
+
+
+def _added_up(mix: Mix, kind: EngineKind, capacities: Capacities) -> float:
+    """How full an engine of the kind is when the loads of its classes are added up."""
+    return sum(rate / capacities.calls_per_s(kind, call) for call, rate in mix.for_each(kind).items())
 
 
 def _solved(
@@ -124,7 +142,7 @@ def _solved(
         program.add_row({shares[kind, call]: 1.0 for kind in kinds if (kind, call) in shares}, 1.0, 1.0)
     for gpu, most in at_most.items():
         program.add_row({engines[kind]: float(kind.gpus) for kind in kinds if kind.gpu.name == gpu}, 0.0, float(most))
-    solution = program.solve()
+    solution = program.solve(_GAP)
     if not solution.feasible:
         return None
     counts = {kind: round(solution.values[engines[kind]]) for kind in kinds}

@@ -47,8 +47,10 @@ class LinearProgram:
         self._rows.append(row)
         self._row_ends.append((least, most))
 
-    def solve(self) -> Solution:
+    def solve(self, gap: float = 1e-4) -> Solution:
+        """With whole variables, the cost may be above the least by the `gap`, as a part of it."""
         solver = highspy.Highs()
+        solver.setOptionValue("mip_rel_gap", gap)
         solver.setOptionValue("output_flag", False)
         solver.setOptionValue("threads", 1)
         solver.passModel(self._model())

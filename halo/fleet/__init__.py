@@ -1,0 +1,1 @@
+"""`halo fleet`: where workloads and engines of fleet questions come from, and how answers are told."""
