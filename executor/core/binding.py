@@ -3,7 +3,7 @@ that they were bound to, and are sent while there is room."""
 
 from collections.abc import Sequence
 
-from executor.core.lines import Given, Line, Lines, Waiting
+from executor.core.lines import Given, Line, Lines, SomeLines, Waiting
 from executor.core.ready_calls import left_s
 from executor.core.sending import send
 from executor.core.state import State
@@ -31,7 +31,7 @@ def line_up(state: State, work: Work) -> None:
     lines = state.lines_of(work.model)
     views = _may_take(state, work, state.fleet.serving(work.model))
     if state.rule.bind is None or not views:
-        lines.open.push(state.rule.order(waiting.asking, None), waiting)
+        lines.push(state.rule.order(waiting.asking, None), waiting)
     else:
         _bind(state, lines, waiting, views)
 
@@ -44,13 +44,15 @@ def rebind(state: State, engine: EngineId) -> None:
             line_up(state, waiting.work)
 
 
-def dispatch_by_rule(state: State, model: str, lines: Lines) -> None:
+def dispatch_by_rule(state: State, model: str, lines: Lines, line: Line | SomeLines) -> None:
+    """Send calls of `line`: those of `lines` that wait for any engine, or some of them. A rule that binds calls knows no
+    tenants."""
     if state.rule.bind is None:
-        _send_open(state, model, lines.open)
+        _send_open(state, model, line)
         return
-    for waiting in lines.open.first(len(lines.open)):  # no engine answered when they came
+    for waiting in line.first(LOOK_AHEAD):  # no engine answered when they came
         if views := _may_take(state, waiting.work, state.fleet.serving(model)):
-            lines.open.remove(waiting)
+            line.remove(waiting)
             _bind(state, lines, waiting, views)
     for engine, line in lines.bound.items():
         _send_bound(state, state.fleet.views[engine].spec.id, line)
@@ -78,7 +80,7 @@ def _send_bound(state: State, engine: EngineId, line: Line) -> None:
         send(state, found[0].work, Choice(engine, offer.load_s, reason), [offer])
 
 
-def _send_open(state: State, model: str, line: Line) -> None:
+def _send_open(state: State, model: str, line: Line | SomeLines) -> None:
     closed: set[EngineId] = set()
     for waiting in line.first(LOOK_AHEAD):
         views = [view for view in state.fleet.with_room(model) if view.spec.id not in closed]

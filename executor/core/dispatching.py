@@ -1,6 +1,6 @@
 """Ready calls go to engines and ready tools to their slots, as far as there is room."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from executor.commands import CallMeAt, RunTool
 from executor.core.binding import dispatch_by_rule
@@ -14,7 +14,9 @@ from executor.core.state import State
 from executor.core.warm_order import Ready
 from executor.core.work import Work
 from executor.engines.port import Failure, FailureClass
+from executor.policy.fairness import Account
 from executor.policy.routing import EngineView, choose_engine
+from executor.slo import SloClass
 from planner.ir.plan import Agent, Generate
 
 #: Calls that are being prepared may be better than those that are ready: a program's next one, while its prompt is
@@ -46,19 +48,56 @@ def _let_in(state: State) -> None:
 
 
 def _dispatch_all(state: State) -> None:
-    """Where engines share stages as planned, first what keeps to the plan, of all models; then no engine with room is
-    left without a call that it may serve."""
+    """While several tenants wait, one call at a time of whose turn it is. Of one tenant: where engines share stages as
+    planned, first what keeps to the plan, of all models; then no engine with room is left without a call that it may
+    serve."""
+    _by_turns(state)
     for model, lines in state.lines.items():
         if model in state.calls and not _send_choosy(state, model, state.calls[model].frontiers()):
             continue
-        dispatch_by_rule(state, model, lines)
+        dispatch_by_rule(state, model, lines, lines.some(lines.accounts()))
         if not state.fleet.serves(model):
             _wait_for_engine(state, model, lines)
-    if any(job.shares for job in state.jobs.values()):
+    if _plans_shares(state):
         for model, calls in state.calls.items():
             _dispatch_calls(state, model, calls, as_planned=True)
     for model, calls in state.calls.items():
         _dispatch_calls(state, model, calls)
+
+
+def _by_turns(state: State) -> None:
+    """Until nothing can be sent; where one tenant waits, that is left to those who know of no turns."""
+    for model in dict.fromkeys((*state.lines, *state.calls)):
+        while len(waiting := _waiting(state, model)) > 1 and state.fleet.with_room(model):
+            if not _send_choosy(state, model, state.calls_of(model).frontiers(waiting)):
+                break
+            if not any(_send_of(state, model, equals) for equals in state.turns.order(waiting, model)):
+                break
+
+
+def _waiting(state: State, model: str) -> list[Account]:
+    """Whose calls wait, where that makes a difference."""
+    waiting = list(dict.fromkeys((*state.lines_of(model).accounts(), *state.calls_of(model).accounts())))
+    differ = len({(account.tenant, account.slo is SloClass.BACKGROUND) for account in waiting}) > 1
+    return waiting if differ else []
+
+
+def _send_of(state: State, model: str, accounts: Collection[Account]) -> bool:
+    """Whether a call of these could be sent: one that has a deadline, else the best by its prompt."""
+    lines = state.lines_of(model)
+    line = lines.some(accounts, one=True)
+    dispatch_by_rule(state, model, lines, line)
+    if line.removed:
+        return True
+    calls, views = state.calls_of(model), state.fleet.with_room(model)
+    if not (views and (frontiers := calls.frontiers(accounts))):
+        return False
+    planned = _plans_shares(state) and _send_one(state, model, frontiers, views, as_planned=True)
+    return planned or _send_one(state, model, frontiers, views, as_planned=False)
+
+
+def _plans_shares(state: State) -> bool:
+    return any(job.shares for job in state.jobs.values())
 
 
 def _holds(state: State) -> bool:

@@ -45,7 +45,7 @@ class Entering(Generic[JobT]):
         able = [account for account in self._waiting if self._may_run(account.tenant, running)]
         if not able:
             return None
-        equals = self.shares.order(able)[0]
+        equals = self.shares.equals(able)
         slo = min(equals, key=lambda account: self._since_s[account] + account.slo.rank * AGEING_S).slo
         urgent = [account for account in equals if account.slo is slo]
         idle = [account for account in urgent if account.tenant not in running] or urgent

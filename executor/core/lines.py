@@ -1,12 +1,14 @@
 """Calls that wait for an engine in the order of a rule (`executor.policy.rules`)."""
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from executor.core.life import Life
 from executor.core.work import Work
 from executor.policy.asking import Asking
+from executor.policy.fairness import Account
 from planner.ir.ids import EngineId
 
 
@@ -75,10 +77,25 @@ class Given:
 
 @dataclass(slots=True, eq=False)
 class Lines:
-    """The calls of one model that wait for any engine, and those that are bound to one."""
+    """The calls of one model that wait for any engine, by whose they are, and those that are bound to one."""
 
-    open: Line = field(default_factory=Line)
+    open: dict[Account, Line] = field(default_factory=dict)
     bound: dict[EngineId, Line] = field(default_factory=dict)
+
+    def push(self, key: float, waiting: Waiting) -> None:
+        """It waits for any engine."""
+        self.open.setdefault(waiting.work.program.account, Line()).push(key, waiting)
+
+    def some(self, accounts: Collection[Account], *, one: bool = False) -> "SomeLines":
+        """Those that wait for any engine and are of one of the accounts, as one line."""
+        return SomeLines({account: self.open[account] for account in accounts if account in self.open}, one=one)
+
+    def accounts(self) -> list[Account]:
+        """Whose calls wait for any engine."""
+        waiting = [account for account, line in self.open.items() if line.first(1)]
+        if len(waiting) < len(self.open):
+            self.open = {account: self.open[account] for account in waiting}
+        return waiting
 
     def of(self, engine: EngineId) -> Line:
         if engine not in self.bound:
@@ -87,11 +104,31 @@ class Lines:
 
     def take_all(self) -> Iterator[Work]:
         """Everyone who waits, no longer in line."""
-        for line in (self.open, *self.bound.values()):
+        for line in (*self.open.values(), *self.bound.values()):
             while waiting := line.first(1):
                 line.remove(waiting[0])
                 yield waiting[0].work
 
     @property
     def empty(self) -> bool:
-        return not any(line.first(1) for line in (self.open, *self.bound.values()))
+        return not any(line.first(1) for line in (*self.open.values(), *self.bound.values()))
+
+
+class SomeLines:
+    """Several lines as one. With `one`, nobody is first any more once somebody was removed: whose turn it is may have
+    changed."""
+
+    def __init__(self, lines: Mapping[Account, Line], *, one: bool) -> None:
+        self._lines, self._one = lines, one
+        self.removed = 0
+
+    def first(self, most: int) -> Iterator[Waiting]:
+        found = [line.first(most) for line in self._lines.values()]
+        for waiting in sorted(chain(*found), key=lambda waiting: waiting.key)[:most]:
+            if self._one and self.removed:
+                return
+            yield waiting
+
+    def remove(self, waiting: Waiting) -> None:
+        self._lines[waiting.work.program.account].remove(waiting)
+        self.removed += 1

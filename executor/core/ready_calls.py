@@ -5,13 +5,14 @@ should have more of."""
 
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 
 from executor.core.fleet import Fleet
 from executor.core.stage_shares import StageShares
 from executor.core.warm_order import MayEnter, Ready, WarmOrder, anywhere
 from executor.core.work import Work
+from executor.policy.fairness import Account
 from executor.policy.ordering import CallRank, QueueKey, passed_over
 from kvstore.prefix_index import BlockName
 from planner.ir.ids import EngineId
@@ -24,34 +25,50 @@ _JobKey = tuple[int, int]
 
 
 class ReadyCalls:
-    """The ready calls of one model: jobs by priority, then by age. Works dropped meanwhile are passed over."""
+    """The ready calls of one model, by whose they are: jobs by priority, then by age. Dropped works are passed over."""
 
     def __init__(self, model: str, fleet: Fleet[Work], most_passes: int, may_enter: MayEnter = anywhere) -> None:
         self._model, self._fleet, self._most_passes, self._may_enter = model, fleet, most_passes, may_enter
         self._frontiers: dict[_JobKey, dict[StageShares | None, Frontier]] = {}
-        self._keys: list[_JobKey] = []
+        self._keys: dict[Account, list[_JobKey]] = {}
 
     def push(self, work: Work) -> None:
         key = work.program.order.priority, work.program.order.job
         of_job = self._frontiers.get(key)
         if of_job is None:
             of_job = self._frontiers[key] = {}
-            heapq.heappush(self._keys, key)
+            heapq.heappush(self._keys.setdefault(work.program.account, []), key)
         frontier = of_job.get(work.shares)
         if frontier is None:
             frontier = Frontier(self._model, self._fleet, self._most_passes, work.shares, self._may_enter)
             of_job[work.shares] = frontier
         frontier.push(work)
 
-    def frontiers(self) -> "Sequence[Frontier]":
-        """The ready calls of the job that goes first; none where no call waits."""
-        while self._keys:
-            waiting = [frontier for frontier in self._frontiers[self._keys[0]].values() if not frontier.empty]
-            if waiting:
-                return waiting
-            for frontier in self._frontiers.pop(heapq.heappop(self._keys)).values():
+    def accounts(self) -> list[Account]:
+        """Whose calls wait."""
+        return [account for account in list(self._keys) if self._first(account)]
+
+    def frontiers(self, accounts: Collection[Account] | None = None) -> "Sequence[Frontier]":
+        """The ready calls of the job that goes first; none where no call waits. Of several accounts, which are equals,
+        those of the first job of each that has the least priority number."""
+        asked = list(self._keys) if accounts is None else accounts
+        first = [key for account in asked if (key := self._first(account)) is not None]
+        if not first:
+            return ()
+        best = min(first)
+        keys = [best] if accounts is None else [key for key in first if key[0] == best[0]]
+        return [frontier for key in keys for frontier in self._frontiers[key].values() if not frontier.empty]
+
+    def _first(self, account: Account) -> _JobKey | None:
+        """The first job of the account whose calls wait; of those before it nothing is kept."""
+        keys = self._keys.get(account, [])
+        while keys:
+            if any(not frontier.empty for frontier in self._frontiers[keys[0]].values()):
+                return keys[0]
+            for frontier in self._frontiers.pop(heapq.heappop(keys)).values():
                 frontier.close()
-        return ()
+        self._keys.pop(account, None)
+        return None
 
 
 class Frontier:

@@ -21,7 +21,7 @@ from executor.core.work import Frame, Program, Work
 from executor.core.working_sets import WorkingSets
 from executor.engines.port import EngineSpec, Failure
 from executor.events import Recovered
-from executor.policy.fairness import Account, FairShares
+from executor.policy.fairness import Account, fair_shares
 from executor.policy.rules import HALO, Rule
 from executor.slo import SloClass
 from planner.ir.ids import ContentKey, EngineId, JobId, ProgramId, StageId
@@ -99,8 +99,8 @@ class State:
         self.jobs: dict[JobId, Job] = {}
         self.jobs_seen = 0
         self.programs_begun = 0
-        self.entering: Entering[Job] = Entering(FairShares(limits.tenants, limits.any_tenant))
-        self.turns = FairShares(limits.tenants, limits.any_tenant)
+        self.entering: Entering[Job] = Entering(fair_shares(limits.tenants, limits.any_tenant, len(engines)))
+        self.turns = fair_shares(limits.tenants, limits.any_tenant, len(engines))
         self.running_of: Counter[str] = Counter()  # programs, by tenant
         self.costs = ProgramCosts()
         self.ended_jobs: list[Job] = []

@@ -2,8 +2,8 @@
 
 Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) in seconds of engines' time: each tenant has a virtual
 time that grows by what it is given over its weight, and the least goes first. Who comes back after a pause goes on from
-where the others are: no more than a quantum of time that was not used is saved up. Tenants no further apart than a
-quantum are equals, so that calls with one prompt prefix stay together (deficit longest prefix match, arXiv 2501.14312).
+where the others are: no more than a quantum of time that was not used is saved up. A tenant's turn lasts until it is a
+quantum ahead, so that calls with one prompt prefix stay together (as the deficits of arXiv 2501.14312 do).
 """
 
 from collections.abc import Collection, Mapping
@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from executor.slo import SloClass
 
-#: Tenants that are no further apart, in seconds of engines' time for a weight of one, are equals.
-QUANTUM_S = 2.0
-#: So much further ahead a tenant's interactive calls are still among equals: somebody waits for each of them.
-LEAD_S = 10.0
+#: How far a tenant may get ahead in one turn, in seconds of each engine's time for a weight of one.
+QUANTUM_S = 1.0
+#: How far with its interactive calls: somebody waits for each of them.
+LEAD_S = 5.0
 #: More tenants than this are not told apart once they have no more than others.
 _MOST_KEPT = 4096
 
@@ -42,6 +42,7 @@ class Account(NamedTuple):
 
 
 _Key = tuple[str, bool]
+_Queue = tuple[str, bool]
 
 
 @dataclass(slots=True)
@@ -56,14 +57,21 @@ class FairShares:
     others: TenantShare = TenantShare()
     quantum_s: float = QUANTUM_S
     lead_s: float = LEAD_S
+    _turn: dict[_Queue, str] = field(default_factory=dict)
     _virtual_s: dict[_Key, float] = field(default_factory=dict)
-    _floor_s: dict[tuple[str, bool], float] = field(default_factory=dict)
+    _floor_s: dict[_Queue, float] = field(default_factory=dict)
 
     def share(self, tenant: str) -> TenantShare:
         return self.shares.get(tenant, self.others)
 
+    def equals(self, waiting: Collection[Account], queue: str = "") -> list[Account]:
+        """Those of which any may be next: no quantum ahead of who has had the least, or no lead where interactive."""
+        front = [account for account in waiting if account.slo is not SloClass.BACKGROUND]
+        return self._split(front or list(waiting), (queue, not front))[0]
+
     def order(self, waiting: Collection[Account], queue: str = "") -> list[list[Account]]:
-        """Groups of equals, the first to be served first; all background work after all other.
+        """Groups of accounts, the first to be served first: whose turn it is, those that are no quantum behind it, then
+        the others one by one; all background work after all other.
 
         `waiting` has every account that waits in the queue: one for each model, since no engine serves both.
         """
@@ -76,19 +84,35 @@ class FairShares:
         key = _key(account)
         self._virtual_s[key] = self._virtual_s.get(key, 0.0) + engine_s / self.share(account.tenant).weight
 
-    def _by_turn(self, waiting: list[Account], queue: tuple[str, bool]) -> list[list[Account]]:
+    def _by_turn(self, waiting: list[Account], queue: _Queue) -> list[list[Account]]:
         if not waiting:
             return []
+        equals, later = self._split(waiting, queue)
+        turn = self._whose_turn(equals, queue)
+        first = [account for account in equals if account.tenant == turn]
+        others = [account for account in equals if account.tenant != turn]
+        return [first, *([others] if others else []), *([one] for one in later)]
+
+    def _split(self, waiting: list[Account], queue: _Queue) -> tuple[list[Account], list[Account]]:
+        """Equals, and those that are ahead of them: the least first."""
         self._catch_up(waiting, queue)
         if len({account.tenant for account in waiting}) == 1:
-            return [waiting]
+            return waiting, []
         least_s = min(self._virtual_s[_key(account)] for account in waiting)
         ahead_s = {account: self._virtual_s[_key(account)] - least_s for account in waiting}
         equals = [account for account in waiting if ahead_s[account] <= self._allowed_s(account)]
         later = sorted((one for one in waiting if one not in equals), key=lambda one: (ahead_s[one], one))
-        return [equals, *([one] for one in later)]
+        return equals, later
 
-    def _catch_up(self, waiting: list[Account], queue: tuple[str, bool]) -> None:
+    def _whose_turn(self, equals: list[Account], queue: _Queue) -> str:
+        """It goes on while nobody else has more urgent work; then it is who has had the least's."""
+        rank = min(account.slo.rank for account in equals)
+        urgent = [account for account in equals if account.slo.rank == rank]
+        if self._turn.get(queue) not in [account.tenant for account in urgent]:
+            self._turn[queue] = min(urgent, key=lambda account: (self._virtual_s[_key(account)], account)).tenant
+        return self._turn[queue]
+
+    def _catch_up(self, waiting: list[Account], queue: _Queue) -> None:
         """Who was away goes on from where those are that waited meanwhile; who is new begins there."""
         floor_s = self._floor_s.get(queue, 0.0)
         for account in waiting:
@@ -105,6 +129,12 @@ class FairShares:
 
     def _allowed_s(self, account: Account) -> float:
         return self.lead_s if account.slo is SloClass.INTERACTIVE else self.quantum_s
+
+
+def fair_shares(shares: Mapping[str, TenantShare], others: TenantShare, engines: int) -> FairShares:
+    """For a fleet of so many engines."""
+    several = max(1, engines)
+    return FairShares(shares, others, QUANTUM_S * several, LEAD_S * several)
 
 
 def _key(account: Account) -> _Key:
