@@ -14,16 +14,17 @@ _PARTS = (1.0, 0.5, 0.25)
 #: Kinds that are asked about each class: those on which it costs least.
 _TARGETS = 6
 #: A search of so many moves tried takes about a second.
-_MOST_TRIED = 500
+_MOST_TRIED = 600
 _NOTHING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class _Move:
+    """So many calls of the class in a second, of each of those that have them, to another kind."""
+
     call: CallClass
-    source: EngineKind
+    taken: Mapping[EngineKind, float]
     target: EngineKind
-    rate: float
 
 
 def improved(mix: Mix, kinds: Sequence[EngineKind], capacities: Capacities, at_most: Mapping[str, int]) -> Mix:
@@ -52,11 +53,15 @@ def _better(
 
 
 def _moves(mix: Mix, kinds: Sequence[EngineKind], capacities: Capacities) -> Iterator[_Move]:
-    for source, rates in mix.rates.items():
-        for call, rate in rates.items():
-            for target in _targets(call, kinds, capacities):
-                if target != source:
-                    yield from (_Move(call, source, target, rate * part) for part in _PARTS)
+    """All of a class to one kind, or a part of what one kind has of it."""
+    for call in dict.fromkeys(call for rates in mix.rates.values() for call in rates):
+        having = {kind: rates[call] for kind, rates in mix.rates.items() if call in rates}
+        for target in _targets(call, kinds, capacities):
+            others = {kind: rate for kind, rate in having.items() if kind != target}
+            if len(others) > 1:
+                yield _Move(call, others, target)
+            for kind, rate in others.items():
+                yield from (_Move(call, {kind: rate * part}, target) for part in _PARTS)
 
 
 def _targets(call: CallClass, kinds: Sequence[EngineKind], capacities: Capacities) -> Sequence[EngineKind]:
@@ -66,13 +71,14 @@ def _targets(call: CallClass, kinds: Sequence[EngineKind], capacities: Capacitie
 
 def _after(mix: Mix, move: _Move, capacities: Capacities) -> Mix:
     rates: Given = {kind: dict(of_kind) for kind, of_kind in mix.rates.items()}
-    source, target = rates[move.source], rates.setdefault(move.target, {})
-    source[move.call] -= move.rate
-    if source[move.call] <= _NOTHING:
-        del source[move.call]
-    target[move.call] = target.get(move.call, 0.0) + move.rate
+    for kind, rate in move.taken.items():
+        rates[kind][move.call] -= rate
+        if rates[kind][move.call] <= _NOTHING:
+            del rates[kind][move.call]
+    target = rates.setdefault(move.target, {})
+    target[move.call] = target.get(move.call, 0.0) + sum(move.taken.values())
     engines = dict(mix.engines)
-    for kind in (move.source, move.target):
+    for kind in (*move.taken, move.target):
         engines[kind] = fewest(kind, rates[kind], capacities, engines.get(kind, 1)) if rates[kind] else 0
     return Mix(
         {kind: count for kind, count in engines.items() if count}, {kind: of for kind, of in rates.items() if of}
@@ -80,7 +86,7 @@ def _after(mix: Mix, move: _Move, capacities: Capacities) -> Mix:
 
 
 def fewest(kind: EngineKind, rates: Mapping[CallClass, float], capacities: Capacities, guess: int = 1) -> int:
-    """Engines of the kind, each with an equal part of the rates, that keep the bounds. One keeps some of each class."""
+    """Engines of the kind, each with an equal part of the rates, that keep the bounds. The kind can do each class."""
 
     def keeps(engines: int) -> bool:
         return capacities.keeps(kind, {call: rate / engines for call, rate in rates.items()})

@@ -56,6 +56,11 @@ class Occupancy:
         return float(self._means.service[-1]) if self.places else 0.0
 
     @property
+    def service(self) -> _Floats:
+        """Calls that it works off in a second when there are 1, 2, ... of them, up to as many as there are places."""
+        return self._means.service
+
+    @property
     def prefill_busy(self) -> float:
         """The share of its time in which it reads prompts."""
         return min(1.0, self.arrivals * self._means.prefill_s)
@@ -65,15 +70,15 @@ class Occupancy:
         """The share of its time in which it has any call."""
         if not self.rates:
             return 0.0
-        return 1.0 - float(self._chances()[0]) if self.stable else 1.0
+        return 1.0 - float(self.chances()[0]) if self.stable else 1.0
 
     @property
     def running(self) -> float:
         """Calls computed together, on average over the time in which there are any."""
         if not self.rates or not self.stable:
             return float(self.places)
-        chances = self._chances()
-        inside = float(chances[1:] @ np.arange(1, self.places + 1)) + self._beyond() * self.places
+        chances = self.chances()
+        inside = float(chances[1:] @ np.arange(1, self.places + 1)) + self.beyond() * self.places
         return inside / max(1e-12, self.busy)
 
     def latency(self, call: CallClass) -> Latency:
@@ -84,8 +89,8 @@ class Occupancy:
         """As a call that comes when as many are there as on average takes; to its first token it takes the median."""
         if not self.stable or not self.rates:
             return self._latency(call, 0, 0.5)
-        chances = self._chances()
-        inside = float(chances @ np.arange(self.places + 1)) + self._beyond() * (self.places + 1)
+        chances = self.chances()
+        inside = float(chances @ np.arange(self.places + 1)) + self.beyond() * (self.places + 1)
         return self._latency(call, round(inside), 0.5)
 
     def keeps(self, slos: Mapping[CallClass, Slo]) -> bool:
@@ -117,16 +122,16 @@ class Occupancy:
         mean_s = self.arrivals * self._means.prefill_squared / (2 * (1 - busy))
         return mean_s / busy * log(busy / (1 - share))
 
-    def _chances(self) -> _Floats:
-        """Of there being 0, 1, ... calls, up to as many as there are places."""
+    def chances(self) -> _Floats:
+        """How likely 0, 1, ... calls are there, up to as many as there are places."""
         logs = np.concatenate(([0.0], np.cumsum(np.log(self.arrivals / self._means.service))))
         weights = np.exp(logs - logs.max())
         tail = weights[-1] * self._ratio / (1 - self._ratio)
         return np.asarray(weights / (weights.sum() + tail), float)
 
-    def _beyond(self) -> float:
-        """The chance of there being more calls than places."""
-        return float(self._chances()[-1]) * self._ratio / (1 - self._ratio)
+    def beyond(self) -> float:
+        """How likely more calls are there than there are places."""
+        return float(self.chances()[-1]) * self._ratio / (1 - self._ratio)
 
     @property
     def _ratio(self) -> float:
@@ -134,10 +139,10 @@ class Occupancy:
 
     def _quantile(self, share: float) -> int:
         """How many calls a call finds there at most, in that share of cases (arrivals at random see time averages)."""
-        up_to = np.cumsum(self._chances())
+        up_to = np.cumsum(self.chances())
         if up_to[-1] >= share:
             return int(np.searchsorted(up_to, share))
-        left = (1 - share) / max(1e-300, self._beyond())
+        left = (1 - share) / max(1e-300, self.beyond())
         return self.places + ceil(log(left) / log(self._ratio))
 
 
