@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from executor.commands import Dispatch, SaveProgram
 from executor.core.charging import call_sent
-from executor.core.charging import call_sent
 from executor.core.life import Life
 from executor.core.state import State
 from executor.core.work import Work
@@ -18,7 +17,6 @@ def send(state: State, work: Work, choice: Choice, offers: Sequence[Offer], note
         reason += state.sets.sent(work.conversation, work, choice.engine, state.now)
     work.become(Life.RUNNING)
     state.fleet.enter(work, choice, state.now)
-    call_sent(state, work)
     call_sent(state, work)
     if work.shares is not None:
         work.shares.send(choice.engine)
