@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from halo_vllm.program import Asked
 from halo_vllm.programs import Programs
-from halo_vllm.virtual_time.costs import StepCosts
+from halo_vllm.virtual_time.costs import Step, StepCosts
 
 #: Tokens of a text's chain are numbered from its own multiple of this.
 LONGEST_TEXT = 1 << 16
@@ -102,7 +102,7 @@ class LightEngine:
         if not prefilled and not decoding:
             return None
         self.steps += 1
-        duration_s = self._costs(prefilled, len(decoding) * DECODED, sum(run.tokens for run in decoding))
+        duration_s = self._costs(Step(prefilled, len(decoding) * DECODED, sum(run.tokens for run in decoding)))
         self.programs.measured.prefill.step(prefilled, duration_s)
         self.now_s += duration_s
         done = [run for run in decoding if run.decoded >= run.call.output_tokens and run.call.id in self._running]

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from benchmarks.kv.arms import Flags
@@ -12,8 +13,10 @@ from benchmarks.kv.programs import Load, Program
 from benchmarks.kv.results import ProgramResult, TurnResult
 from benchmarks.kv.virtual_line import Order, from_line, to_line
 from halo_vllm.virtual_time import programs as virtual
+from halo_vllm.virtual_time.costs import Step, StepCosts
 from halo_vllm.virtual_time.engine import HALO_SCHEDULER, STOCK_SCHEDULER, EngineShape
 from halo_vllm.virtual_time.replay import Stuck, replay
+from planner.cost.profile import Profile
 
 
 def main() -> None:
@@ -34,7 +37,9 @@ def _answer(order: Order) -> list[ProgramResult] | str:
     programs = tuple(_program(program, order.load, number) for number, program in enumerate(order.load.programs))
     client = _Client(order, {program.id: program for program in order.load.programs})
     try:
-        replayed = replay(programs, _shape(order), client, at_once=order.load.at_once or None)
+        round_trip_s = order.profile.round_trip_s if order.profile is not None else 0.0
+        at_once = order.load.at_once or None
+        replayed = replay(programs, _shape(order), client, at_once=at_once, round_trip_s=round_trip_s)
     except Stuck as problem:
         return str(problem)
     return [_result(result) for result in replayed.programs]
@@ -51,7 +56,16 @@ def _shape(order: Order) -> EngineShape:
         max_running=serving.flags.max_running,
         step_tokens=serving.flags.step_tokens,
         halo=dict(serving.plugin or ()),
+        costs=StepCosts() if order.profile is None else partial(_profiled_s, order.profile),
     )
+
+
+def _profiled_s(profile: Profile, step: Step) -> float:
+    """As the modelled engine takes it."""
+    tokens = step.prefill_tokens + step.decode_sequences
+    calls = step.prefill_sequences + step.decode_sequences
+    reads = step.context_tokens + step.decode_sequences
+    return profile.step_s(tokens, calls, step.begun, reads, step.chunk_pairs, step.backward_pairs)
 
 
 def _program(program: Program, load: Load, number: int) -> virtual.Program:

@@ -13,6 +13,7 @@ from benchmarks.kv.real_lab import PLUGIN, ROOT, refuse_missing_plugin
 from benchmarks.kv.results import ProgramResult
 from benchmarks.kv.virtual_line import Order, from_line, to_line
 from executor.engines.local_recipe import SETTINGS
+from planner.cost.profile import Profile
 
 LOG = ROOT / ".engine" / "virtual.log"
 PYTHON = ROOT / ".venv-engine" / "bin" / "python"
@@ -20,12 +21,14 @@ LONGEST_LINE_BYTES = 256 * 1024 * 1024
 
 
 class VirtualLab:
-    """Body of `Lab`. The process starts with the first load and serves them all; its `python` can import vLLM."""
+    """Body of `Lab`. The process starts with the first load and serves them all; its `python` can import vLLM. Steps
+    take what `profile` says; without it, a linear cost."""
 
     simulated = True
 
-    def __init__(self, size: EngineSize, python: Path = PYTHON) -> None:
+    def __init__(self, size: EngineSize, python: Path = PYTHON, profile: Profile | None = None) -> None:
         self._size = size
+        self._profile = profile
         self._python = python
         self._child: asyncio.subprocess.Process | None = None
 
@@ -34,7 +37,7 @@ class VirtualLab:
         child = self._child = self._child or await _start(self._python)
         assert child.stdin is not None
         assert child.stdout is not None
-        child.stdin.write(to_line(Order(self._size, serving, load, telling, salt)))
+        child.stdin.write(to_line(Order(self._size, serving, load, telling, salt, self._profile)))
         await child.stdin.drain()
         line = await child.stdout.readline()
         if not line:

@@ -9,17 +9,20 @@ from benchmarks.kv.arms import Serving
 from benchmarks.kv.hints import Telling
 from benchmarks.kv.lab import EngineSize
 from benchmarks.kv.programs import Load
+from planner.cost.profile import Profile
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One load to simulate. The answer is the programs' results, or a text that says why there are none."""
+    """One load to simulate, with steps that take what `profile` says, where there is one. The answer is the programs'
+    results, or a text that says why there are none."""
 
     size: EngineSize
     serving: Serving
     load: Load
     telling: Telling
     salt: str
+    profile: Profile | None = None
 
 
 def to_line(value: Any) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("vllm", reason="run with `make test-virtual`: it needs .venv-engine's Python", exc_type=ImportError)
 
 from halo_vllm.virtual_time.clients import Prioritised, Silent
-from halo_vllm.virtual_time.costs import StepCosts
+from halo_vllm.virtual_time.costs import Step, StepCosts
 from halo_vllm.virtual_time.engine import Call, EngineShape, VirtualEngine
 from halo_vllm.virtual_time.programs import Program, Replay, Turn
 from halo_vllm.virtual_time.replay import replay
@@ -30,12 +30,19 @@ def test_one_program_alone_takes_what_the_step_costs_say() -> None:
     [result] = replay([program], AMPLE, SILENT).programs
     first, second = result.turns
     assert (first.asked_s, first.cached_tokens, first.prefilled_tokens) == (2.0, 0, 640)
-    assert first.ttft_s == pytest.approx(costs(640, 0, 0))
-    assert first.done_s == pytest.approx(first.first_token_s + costs(0, 1, 640) + costs(0, 1, 641))
+    assert first.ttft_s == pytest.approx(costs(Step(640, 0, 0)))
+    assert first.done_s == pytest.approx(first.first_token_s + costs(Step(0, 1, 640)) + costs(Step(0, 1, 641)))
     assert second.asked_s == pytest.approx(first.done_s + 1.5)
     # 642 of 643 tokens have KV, of which whole blocks of 32 are found again.
     assert (second.prompt_tokens, second.cached_tokens, second.prefilled_tokens) == (707, 640, 67)
     assert result.completion_s == second.done_s - 2.0
+
+
+def test_answers_are_with_their_client_a_round_trip_later() -> None:
+    program = Program("p", 2.0, (Turn(640, 3, pause_s=1.5), Turn(64, 2)))
+    [at_once], [later] = (replay([program], AMPLE, SILENT, round_trip_s=s).programs for s in (0.0, 0.25))
+    assert later.turns[1].asked_s == pytest.approx(at_once.turns[1].asked_s + 0.25)
+    assert later.completion_s == pytest.approx(at_once.completion_s + 0.5)
 
 
 def test_in_a_closed_loop_a_program_arrives_when_another_is_done() -> None:

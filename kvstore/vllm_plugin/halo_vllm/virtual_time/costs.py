@@ -1,6 +1,28 @@
 """How long a step of the engine takes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step does. `context_tokens` are those that the decoding sequences attend to, all together.
+
+    Prompts look back: `chunk_pairs` are the pairs of tokens within what the step reads of each, `backward_pairs` those
+    with tokens before it. `begun` sequences are in their first step.
+    """
+
+    prefill_tokens: int
+    decode_sequences: int
+    context_tokens: int
+    prefill_sequences: int = 0
+    begun: int = 0
+    chunk_pairs: float = 0.0
+    backward_pairs: int = 0
+
+
+#: Seconds.
+Costs = Callable[[Step], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,13 +34,12 @@ class StepCosts:
     decode_sequence_s: float = 0.14e-3
     context_token_s: float = 0.43e-6
 
-    def __call__(self, prefill_tokens: int, decode_sequences: int, context_tokens: int) -> float:
-        """Seconds. `context_tokens` are those that the decoding sequences attend to, all together."""
+    def __call__(self, step: Step) -> float:
         return (
             self.step_s
-            + self.prefill_token_s * prefill_tokens
-            + self.decode_sequence_s * decode_sequences
-            + self.context_token_s * context_tokens
+            + self.prefill_token_s * step.prefill_tokens
+            + self.decode_sequence_s * step.decode_sequences
+            + self.context_token_s * step.context_tokens
         )
 
     @property

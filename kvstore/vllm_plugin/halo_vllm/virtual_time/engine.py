@@ -1,4 +1,4 @@
-"""One engine under a virtual clock: vLLM's scheduler and KV cache manager, and `StepCosts` where the model would be."""
+"""One engine under a virtual clock: vLLM's scheduler and KV cache manager, and `Costs` where the model would be."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
-from halo_vllm.virtual_time.costs import StepCosts
+from halo_vllm.virtual_time.costs import Costs, Step, StepCosts
 
 HASH = "sha256"
 VOCABULARY = 2048
@@ -37,7 +37,7 @@ class EngineShape:
     context_tokens: int = 16_384
     max_running: int = 256
     step_tokens: int = 2048
-    costs: StepCosts = field(default_factory=StepCosts)
+    costs: Costs = field(default_factory=StepCosts)
     halo: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -116,20 +116,23 @@ class VirtualEngine:
         return self._collect(sampled)
 
     def _cost_s(self, planned: Any) -> float:
-        prefill = decoding = context = 0
+        begun = prefill = reading = decoding = context = backward = 0
+        pairs = 0.0
         for new in planned.scheduled_new_reqs:
             progress = self._in_flight[new.req_id]
             if progress.cached_tokens is None:
                 progress.cached_tokens = new.num_computed_tokens
+                begun += 1
         for request_id, tokens in planned.num_scheduled_tokens.items():
             request = self.scheduler.requests[request_id]
             before = request.num_computed_tokens - tokens
             if tokens == 1 and before >= request.num_prompt_tokens:
                 decoding, context = decoding + 1, context + before
             else:
-                prefill += tokens
+                reading, prefill = reading + 1, prefill + tokens
+                pairs, backward = pairs + tokens * tokens / 2, backward + tokens * before
                 self._in_flight[request_id].prefilled_tokens += tokens
-        return self.shape.costs(prefill, decoding, context)
+        return self.shape.costs(Step(prefill, decoding, context, reading, begun, pairs, backward))
 
     def _sample(self, planned: Any) -> ModelRunnerOutput:
         ids = list(planned.num_scheduled_tokens)

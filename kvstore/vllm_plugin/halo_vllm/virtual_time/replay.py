@@ -42,15 +42,31 @@ class _Running:
     turns: list[TurnResult] = field(default_factory=list)
 
 
-def replay(programs: Sequence[Program], shape: EngineShape, client: Client, *, at_once: int | None = None) -> Replay:
+def replay(
+    programs: Sequence[Program],
+    shape: EngineShape,
+    client: Client,
+    *,
+    at_once: int | None = None,
+    round_trip_s: float = 0.0,
+) -> Replay:
     """Runs every program to its end: from its arrival on, or, with `at_once`, so many at any time, each arriving when
-    another is done. Raises `Stuck` when one never gets there."""
-    return _Replaying(programs, shape, client, at_once).run()
+    another is done. An answer is with its client `round_trip_s` after the engine has it. Raises `Stuck` when one never
+    gets there."""
+    return _Replaying(programs, shape, client, at_once, round_trip_s).run()
 
 
 class _Replaying:
-    def __init__(self, programs: Sequence[Program], shape: EngineShape, client: Client, at_once: int | None) -> None:
+    def __init__(
+        self,
+        programs: Sequence[Program],
+        shape: EngineShape,
+        client: Client,
+        at_once: int | None,
+        round_trip_s: float,
+    ) -> None:
         self._engine = VirtualEngine(shape)
+        self._round_trip_s = round_trip_s
         self._client = client
         self._programs = programs
         self._later = deque(programs if at_once is not None else ())
@@ -62,7 +78,7 @@ class _Replaying:
 
     def run(self) -> Replay:
         for _ in range(self._at_once or 0):
-            self._next()
+            self._next(0.0)
         for program in self._programs if self._at_once is None else ():
             self._at(program.arrival_s, self._start(_Running(program)))
         idle_since_s: float | None = None
@@ -74,7 +90,7 @@ class _Replaying:
                 continue
             idle_since_s = None
             for progress in done:
-                self._finish(progress)
+                self._finish(progress, self._engine.now_s + self._round_trip_s)
         return self._replay()
 
     def _replay(self) -> Replay:
@@ -83,10 +99,10 @@ class _Replaying:
         first_s = min(result.program.arrival_s for result in results)
         return Replay(results, self._engine.now_s - first_s, self._engine.steps, tuple(counters.items()))
 
-    def _next(self) -> None:
-        """The next of a closed loop arrives now."""
+    def _next(self, arrival_s: float) -> None:
+        """The next of a closed loop arrives."""
         if self._later:
-            program = replace(self._later.popleft(), arrival_s=self._engine.now_s)
+            program = replace(self._later.popleft(), arrival_s=arrival_s)
             self._at(program.arrival_s, self._start(_Running(program)))
 
     def _at(self, time_s: float, event: Callable[[], None]) -> None:
@@ -124,18 +140,18 @@ class _Replaying:
         self._asked[call_id] = running
         self._engine.ask(Call(call_id, tuple(running.text), turn.output_tokens, **self._client.call(program, number)))
 
-    def _finish(self, progress: Progress) -> None:
+    def _finish(self, progress: Progress, done_s: float) -> None:
         running = self._asked.pop(progress.call.id)
         number, program = len(running.turns), running.program
-        running.turns.append(_result_of(progress, self._engine.now_s))
+        running.turns.append(_result_of(progress, done_s))
         running.text += progress.output
         for hint in self._client.after(program, number):
             self._engine.hint(hint)
         if len(running.turns) == len(program.turns):
             self._results[program.key] = ProgramResult(program, tuple(running.turns))
-            self._next()
+            self._next(done_s)
             return
-        self._at(self._engine.now_s + program.turns[number].pause_s, self._start(running))
+        self._at(done_s + program.turns[number].pause_s, self._start(running))
 
 
 def _new_tokens(program: Program, number: int) -> list[int]:
@@ -146,13 +162,13 @@ def _new_tokens(program: Program, number: int) -> list[int]:
     return [token_of(program.opening, at) for at in range(program.opening_tokens)] + own
 
 
-def _result_of(progress: Progress, now_s: float) -> TurnResult:
+def _result_of(progress: Progress, done_s: float) -> TurnResult:
     assert progress.first_token_s is not None
     assert progress.cached_tokens is not None
     return TurnResult(
         asked_s=progress.asked_s,
         first_token_s=progress.first_token_s,
-        done_s=now_s,
+        done_s=done_s,
         prompt_tokens=len(progress.call.prompt),
         cached_tokens=progress.cached_tokens,
         prefilled_tokens=progress.prefilled_tokens,
