@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from executor.engines.port import Failure
 from executor.policy.routing import Offer
+from halo_vllm.policy.tools import ToolKey
 from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef, ProgramId
 from planner.ir.plan import Plan, Stage, ToolSpec
 
@@ -193,6 +194,21 @@ class SaveProgram:
 
 
 @dataclass(frozen=True, slots=True)
+class Hint:
+    """Tell the engine what its program does between calls; nothing but speed hangs on it. Not answered.
+
+    `event` is one of `halo_vllm.policy.hints.EVENTS`; `tools` are those the program waits for. The engine knows the
+    program under the `cache_salt` of its calls; where the core leaves it out, the driver knows it.
+    """
+
+    engine: EngineId
+    program: ProgramId
+    event: str
+    tools: tuple[ToolKey, ...] = ()
+    cache_salt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FinishProgram:
     """Store how the program ended and forget its values. Its result is the value of the empty path."""
 
@@ -245,6 +261,7 @@ Command = (
     | UseFallback
     | ForgetShared
     | SaveProgram
+    | Hint
     | FinishProgram
     | FinishJob
     | WatchEngine

@@ -48,6 +48,7 @@ class ProgramValues:
 
     frames: dict[str, Frame]
     outputs: dict[str, Json]
+    cache_salt: str = ""
     requests: dict[str, GenerateRequest | ToolRequest] = field(default_factory=dict)
 
     def open_frame(self, command: OpenFrame) -> None:
@@ -84,7 +85,7 @@ class ProgramValues:
         prompt = canonical_json(request.messages)
         check_size(node, prompt)
         key = call_key(request, prompt) if request.sampling.fixed else None
-        blocks = prompt_blocks(request.model, request.messages, request.tools)
+        blocks = prompt_blocks(request.model + self.cache_salt, request.messages, request.tools)
         tokens, most = estimate_tokens(prompt), request.sampling.max_tokens
         return Prepared(at, node, command.attempt, key, tokens, most, blocks)
 

@@ -39,10 +39,16 @@ class Values:
         self._shared: dict[ContentKey, Json] = {}
 
     def open_program(
-        self, program: ProgramId, plan: Plan, columns: Mapping[str, Json], outputs: Mapping[str, Json] | None = None
+        self,
+        program: ProgramId,
+        plan: Plan,
+        columns: Mapping[str, Json],
+        outputs: Mapping[str, Json] | None = None,
+        cache_salt: str = "",
     ) -> None:
-        """A program begins; `outputs` are those an earlier process stored, by path."""
-        self._programs[program] = ProgramValues({"": Frame(plan, columns)}, dict(outputs or {}))
+        """A program begins; `outputs` are those an earlier process stored, by path. Prompts of another `cache_salt` are
+        never warm for it."""
+        self._programs[program] = ProgramValues({"": Frame(plan, columns)}, dict(outputs or {}), cache_salt)
 
     def forget_program(self, program: ProgramId) -> None:
         self._programs.pop(program, None)

@@ -35,7 +35,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 
-from executor.drivers.live import call_id
+from executor.drivers.live_nodes import call_id
 from planner.ir.ids import JobId, NodeRef, program_id
 from workloads.text2sql.databases import FOLDER_VARIABLE, all_samples
 from workloads.text2sql.datasets import input_rows, read_own, read_spider

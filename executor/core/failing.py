@@ -1,6 +1,7 @@
 """What happens when something goes wrong: try again, answer otherwise, or end the program."""
 
 from executor.commands import Abort, CallMeAt, FinishProgram, HandOver, Status, UseFallback, WatchEngine
+from executor.core import hinting
 from executor.core.admitting import leave
 from executor.core.binding import rebind
 from executor.core.life import Life
@@ -40,6 +41,7 @@ def give_up(state: State, work: Work, failure: Failure) -> None:
     _release_waiting(state, work, alone=True)
     if work.agent is not None and work.role is Role.CALL:
         state.sets.leave(str(work.agent.ref), state.now)
+        hinting.agent_ended(state, work.agent)
         work.become(Life.FAILED)
         del work.program.live[work.ref.path]
         give_up(state, work.agent, failure)

@@ -15,6 +15,7 @@ from executor.commands import (
 )
 from executor.core.binding import goes_by_rule
 from executor.core.binding import line_up as wait_by_rule
+from executor.core import hinting
 from executor.core.charging import program_ends
 from executor.core.life import Life
 from executor.core.sharing import Entry
@@ -304,13 +305,16 @@ def _agent_part_done(state: State, agent: Work, work: Work, tools: tuple[str, ..
     if work.role is Role.TOOL:
         agent.open_parts -= 1
         if not agent.open_parts:
+            hinting.tools_finished(state, agent)
             _open_turn(state, agent)
         return
     agent.parts += 1
     if not tools or agent.parts >= agent.stage.max_turns:
         state.sets.leave(str(agent.ref), state.now)
+        hinting.agent_ended(state, agent)
         _settle(state, agent)
     else:
+        hinting.tools_called(state, agent, tools)
         _open_tools(state, agent, tools)
 
 
@@ -336,6 +340,7 @@ def _finish_program(state: State, program: Program) -> None:
 
 def program_ended(state: State, program: Program, *, succeeded: bool) -> None:
     program_ends(state, program, succeeded=succeeded)
+    hinting.program_ended(state, program)
     job = state.jobs[program.job]
     job.left -= 1
     if not job.left:

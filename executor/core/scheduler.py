@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from executor.commands import Command
-from executor.core import admitting, failing, progress
+from executor.core import admitting, failing, hinting, progress
 from executor.core.charging import call_answered
 from executor.core.check import check_state
 from executor.core.dispatching import dispatch
@@ -161,6 +161,7 @@ class Scheduler:
         assert work.role is Role.CALL
         program, usage = work.program, event.usage
         program.engine, program.context_tokens = work.engine, usage.prompt_tokens + usage.output_tokens
+        hinting.turn_answered(work)
         call_answered(state, work, usage)
         state.fleet.learn(work, work.ref.program, usage, event.at)
         state.fleet.answered(state.fleet.leave(work))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from executor.commands import Dispatch, SaveProgram
+from executor.core import hinting
 from executor.core.charging import call_sent
 from executor.core.life import Life
 from executor.core.state import State
@@ -15,6 +16,7 @@ def send(state: State, work: Work, choice: Choice, offers: Sequence[Offer], note
     reason = choice.reason + note
     if work.conversation is not None:
         reason += state.sets.sent(work.conversation, work, choice.engine, state.now)
+    hinting.turn_goes(state, work, choice.engine)
     work.become(Life.RUNNING)
     state.fleet.enter(work, choice, state.now)
     call_sent(state, work)

@@ -56,6 +56,7 @@ class Program:
     engine: EngineId | None = None  # of its last call, with the tokens whose KV is there, and until when it is kept
     context_tokens: int = 0
     kept_until: float | None = None
+    kv_at: EngineId | None = None  # of the last turn of its agents
     ended: bool = False
 
     @property
@@ -110,6 +111,7 @@ class Work:
     turn: int = 0
     parts: int = 0
     open_parts: int = 0
+    kv_at: EngineId | None = None  # an agent's: of its last turn
 
     def become(self, life: Life) -> None:
         assert life in STEPS[self.life], f"{self.ref}: {self.life} -> {life}"

@@ -1,16 +1,13 @@
 """The request as an engine gets it: what the client sent, and whose it is."""
 
 from collections.abc import Mapping
-from hashlib import blake2b
-from urllib.parse import quote
 
-from executor.door.commands import Hint
+from executor.commands import Hint
+from executor.engines.names import engine_name, salted
 from executor.engines.port import EngineSpec
 from halo_vllm.policy.hints import CLASSES, PROGRAM, TOOL, Clamps
 from planner.ir.ids import ProgramId
 from planner.ir.values import Json
-
-_SALT_BYTES = 32
 
 
 def engine_body(
@@ -63,15 +60,3 @@ def cache_salt(body: Mapping[str, Json], salt: str | None) -> str | None:
     if salt is None:
         return own if isinstance(own, str) else None
     return salted(salt, own)
-
-
-def engine_name(program: ProgramId) -> str:
-    """As engines know the program. What a header cannot hold is percent-encoded; a name that is too long is hashed."""
-    name, longest = quote(program.encode("utf-8", "surrogatepass"), safe="/#:@[]"), Clamps().longest_program
-    return name if len(name) <= longest else blake2b(name.encode(), digest_size=_SALT_BYTES).hexdigest()
-
-
-def salted(tenant: str, own: Json = None) -> str:
-    """A tenant may part its own cache further; no other tenant comes to the same."""
-    text = f"halo\0{tenant}\0{own if isinstance(own, str) else ''}"
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_SALT_BYTES).hexdigest()

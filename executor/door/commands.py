@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from executor.commands import CallMeAt, WatchEngine
+from executor.commands import CallMeAt, Hint, WatchEngine
 from executor.door.events import CallNumber
 from executor.engines.port import Failure
-from halo_vllm.policy.tools import ToolKey
 from kvstore.program_state import ProgramState
 from planner.ir.ids import EngineId, ProgramId
 
@@ -48,21 +47,6 @@ class NameTurn:
 
     name: str
     program: ProgramId
-
-
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """Tell the engine what its program does between calls; nothing but speed hangs on it. Not answered.
-
-    `event` is one of `halo_vllm.policy.hints.EVENTS`; `tools` are those the program waits for. The engine knows the
-    program under the `cache_salt` of its calls.
-    """
-
-    engine: EngineId
-    program: ProgramId
-    event: str
-    tools: tuple[ToolKey, ...] = ()
-    cache_salt: str | None = None
 
 
 DoorCommand = Send | Refuse | KeepState | NameTurn | Hint | CallMeAt | WatchEngine

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from math import ceil
 from typing import TypeVar
 
-from executor.commands import CallMeAt, WatchEngine
+from executor.commands import CallMeAt, Hint, WatchEngine
 from executor.core.fleet import Fleet
 from executor.door import hinting
 from executor.door.admission import DoorAdmission
-from executor.door.commands import DoorCommand, Hint, KeepState, NameTurn, Refuse, Send
+from executor.door.commands import DoorCommand, KeepState, NameTurn, Refuse, Send
 from executor.door.conversations import Conversations
 from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone, CallNumber, DoorEvent
 from executor.door.limits import DoorLimits

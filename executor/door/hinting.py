@@ -1,6 +1,6 @@
 """What an engine is told of its program between calls."""
 
-from executor.door.commands import Hint
+from executor.commands import Hint
 from executor.door.programs import Program
 from halo_vllm.policy.hints import LET_GO, TOOL_CALLED, TOOL_FINISHED
 from halo_vllm.policy.tools import ToolKey

@@ -10,9 +10,9 @@ from itertools import count
 import structlog
 
 from executor.clock import Clock
-from executor.commands import CallMeAt, WatchEngine
+from executor.commands import CallMeAt, Hint, WatchEngine
 from executor.door.asking import cache_salt, engine_body, engine_headers
-from executor.door.commands import DoorCommand, Hint, KeepState, NameTurn, Refuse, Send
+from executor.door.commands import DoorCommand, KeepState, NameTurn, Refuse, Send
 from executor.door.core import DoorCore
 from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone, CallNumber, DoorEvent
 from executor.door.limits import DoorLimits

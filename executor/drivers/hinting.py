@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 
 import structlog
 
+from executor.commands import Hint
 from executor.door.asking import hint_body
-from executor.door.commands import Hint
 from executor.engines.port import EngineFailed
 from executor.engines.upstream import Upstream
 from planner.ir.ids import EngineId, ProgramId
@@ -57,18 +57,21 @@ class HintPost:
         self._spawn = spawn
 
     def tell(self, hint: Hint) -> None:
-        line = self._lines[hint.engine]
-        if line.add(hint) and line.wants_another():
+        """Engines without an upstream are told nothing."""
+        line = self._lines.get(hint.engine)
+        if line is not None and line.add(hint) and line.wants_another():
             line.at_work += 1
             self._spawn(line.work())
 
     def called(self, engine: EngineId, program: ProgramId) -> None:
         """The program's next call goes there: what waits to be said of its pause comes too late."""
-        self._lines[engine].withdraw(program)
+        if engine in self._lines:
+            self._lines[engine].withdraw(program)
 
     def back(self, engine: EngineId) -> None:
         """It may be another process now."""
-        self._lines[engine].takes = None
+        if engine in self._lines:
+            self._lines[engine].takes = None
 
     def counts(self) -> Mapping[EngineId, HintCounts]:
         return {engine: replace(line.counts) for engine, line in self._lines.items()}

@@ -7,11 +7,9 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 
 import structlog
 
-from executor.child_process import ToolFailed
 from executor.clock import Clock
 from executor.commands import (
     Abort,
@@ -24,6 +22,7 @@ from executor.commands import (
     FinishProgram,
     ForgetShared,
     HandOver,
+    Hint,
     KeepShared,
     OpenFrame,
     PlanBatch,
@@ -40,10 +39,12 @@ from executor.commands import (
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
 from executor.core.waiting import Doing
+from executor.drivers.hinting import HintCounts, HintPost
 from executor.drivers.job_beliefs import JobBeliefs
 from executor.drivers.kv_telling import follow_kv_events
 from executor.drivers.ledger import Ledger
 from executor.drivers.live_job import LiveJob, load_job, planned, submitted
+from executor.drivers.live_nodes import LiveNodes
 from executor.drivers.live_planning import LivePlanning
 from executor.drivers.live_state import LiveState
 from executor.drivers.outcomes import Outcomes, taken_over
@@ -52,18 +53,16 @@ from executor.drivers.reasons import Reasons
 from executor.drivers.recall import Recall
 from executor.drivers.reuse import Reuse
 from executor.drivers.revisions import Revisions
-from executor.drivers.tasks import Running, Tasks
+from executor.drivers.tasks import Tasks
 from executor.drivers.watch import EngineWatch
 from executor.drivers.writer import Writer
-from executor.engines.port import Completion, Engine, EngineFailed, Failure, FailureClass
+from executor.engines.port import Engine
+from executor.engines.upstream import Upstream
 from executor.events import (
-    CallFinished,
     Cancelled,
+    EngineBack,
     Event,
-    NodeFailed,
     Prepared,
-    ToolFinished,
-    ToolStarted,
     WakeUp,
 )
 from executor.journal import Journal
@@ -80,7 +79,6 @@ from kvstore.program_state import ProgramStates
 from planner.cost.correction import Correction
 from planner.ir.ids import EngineId, JobId, NodeRef, job_of
 from planner.ir.needs import tools_of
-from planner.ir.plan import Effect, ToolSpec
 
 #: How long a driver that is closed waits for the store.
 LAST_WRITES_S = 10.0
@@ -92,7 +90,8 @@ class LiveDriver:
     """Runs jobs until `close`. One core for all of them; for one event loop only.
 
     Start it with `async with`. `journal` gets every event, in order. With a `cache`, fixed work that an earlier job did
-    is not done again. `reasons` says which decisions are kept.
+    is not done again. `reasons` says which decisions are kept. Through `upstreams`, which stay open, engines are told
+    what agents do between their calls. Where calls are `salted`, tenants share no prefix cache.
     """
 
     def __init__(
@@ -108,6 +107,9 @@ class LiveDriver:
         cache_bounds: CacheBounds | None = None,
         counter: PromptCounter | None = None,
         reasons: Reasons | None = None,
+        upstreams: Mapping[EngineId, Upstream] | None = None,
+        *,
+        salted: bool = False,
     ) -> None:
         self._engines: Mapping[EngineId, Engine] = {engine.spec.id: engine for engine in engines}
         self._tools, self._store, self._clock, self._journal = tools, store, clock, journal
@@ -120,6 +122,7 @@ class LiveDriver:
         self._inbox: deque[Event] = deque()
         self._draining = False
         self._tasks = Tasks(self._broken)
+        self._hints, self._salted = HintPost(upstreams or {}, self._tasks.spawn), salted
         self._epoch_s = time.time() - clock.now()
         self._ledger = Ledger(self._epoch_s)
         self._reasons = reasons or Reasons()
@@ -132,7 +135,20 @@ class LiveDriver:
         self._writer = Writer(self._store, self._clock, self._fenced)
         writer, reasons = self._writer, self._reasons
         self._outcomes = Outcomes(writer, self._beliefs, self._values, self._ledger, self._reuse, reasons)
-        self._watch = EngineWatch(self._engines, self._clock, self._post, self._tasks.spawn, self._revisions.note)
+        self._nodes = LiveNodes(
+            self._engines,
+            self._tools,
+            self._values,
+            self._ledger,
+            self._reuse,
+            writer,
+            self._outcomes,
+            self._tasks,
+            self._clock,
+            self._job_of,
+            self._post,
+        )
+        self._watch = EngineWatch(self._engines, self._clock, self._told, self._tasks.spawn, self._revisions.note)
         await self._watch.start()
         follow_kv_events(self._fleet, self._clock.now, self._post, self._tasks.spawn)
         if self._recall:
@@ -150,7 +166,7 @@ class LiveDriver:
         """
         if self._recall:
             await self._recall.refresh()
-        job = await load_job(self._store, claim)
+        job = await load_job(self._store, claim, salted=self._salted)
         before = await self._beliefs.begin(job.contents, job.plan, self._core.corrections)
         self._jobs[claim.job] = job
         self._reasons.begin(claim.job, job.table.rows)
@@ -196,6 +212,16 @@ class LiveDriver:
         except (TimeoutError, StoreUnavailable) as error:
             log.warning("stopped before the store took everything; leases run out by themselves", error=repr(error))
 
+    def hints(self) -> Mapping[EngineId, HintCounts]:
+        """How many hints each engine took, and how many were dropped, and why."""
+        return self._hints.counts()
+
+    def _told(self, event: Event) -> None:
+        """Of an engine."""
+        if isinstance(event, EngineBack):
+            self._hints.back(event.engine)
+        self._post(event)
+
     def _post(self, event: Event) -> None:
         self._inbox.append(event)
         if self._draining:
@@ -217,10 +243,10 @@ class LiveDriver:
         match command:  # those of every call first
             case Prepare():
                 self._prepare(command)
-            case Dispatch(engine=engine):
-                running = Running(command.node, command.attempt)
-                self._outcomes.sent(self._job_of(command.node), command, self._epoch_s + self._clock.now())
-                self._tasks.begin(running, self._call(running, engine))
+            case Dispatch(node=node, engine=engine):
+                self._outcomes.sent(self._job_of(node), command, self._epoch_s + self._clock.now())
+                self._hints.called(engine, node.program)
+                self._nodes.call(command)
             case SaveNode():
                 self._outcomes.save_node(self._job_of(command.node), command)
             case SaveProgram():
@@ -238,9 +264,10 @@ class LiveDriver:
                 self._inbox.append(self._values.answer(command, self._clock.now()))
             case OpenFrame() | UseFallback():
                 self._values.apply(command)
-            case RunTool(spec=spec):
-                running = Running(command.node, command.attempt)
-                self._tasks.begin(running, self._tool(running, spec))
+            case RunTool():
+                self._nodes.run_tool(command)
+            case Hint(program=program):
+                self._hints.tell(replace(command, cache_salt=self._jobs[job_of(program)].cache_salt))
             case Abort(node=node, attempt=attempt):
                 self._tasks.abort(node, attempt)
             case HandOver():
@@ -286,65 +313,6 @@ class LiveDriver:
         self._ledger.hand_over(command.node, command.heir)
         self._tasks.hand_over(command.node, command.attempt, command.heir, command.heir_attempt)
 
-    async def _call(self, running: Running, engine: EngineId) -> None:
-        request = replace(self._values.call(running.node), call_id=call_id(running.node, running.attempt))
-        try:
-            if self._writer.crowded:
-                await self._writer.room()
-            self._ledger.begun(running.node, self._clock.now())
-            completion = await self._engines[engine].generate(request)
-        except EngineFailed as failed:
-            self._failed(running, failed.failure)
-        except Exception as error:  # an engine body that breaks its promise must not stop the others
-            log.exception("engine body failed", engine=engine)
-            self._failed(
-                running, Failure(FailureClass.ENGINE, "engine_body_failed", f"{type(error).__name__}: {error}")
-            )
-        else:
-            self._ended(running, self._completed(running, engine, completion))
-
-    def _completed(self, running: Running, engine: EngineId, completion: Completion) -> Event:
-        node, attempt, at = running.node, running.attempt, self._clock.now()
-        self._job_of(node).progress.called(completion.usage)
-        event = self._values.take_completion(node, attempt, completion, at)
-        if isinstance(event, CallFinished):
-            self._ledger.called(node, completion.usage, engine, event.tools, at)
-            self._note_done(node)
-        return event
-
-    async def _tool(self, running: Running, spec: ToolSpec) -> None:
-        if spec.effect is Effect.UNSAFE:
-            await self._outcomes.begin_tool(self._job_of(running.node), running.node, running.attempt)
-        arguments = self._values.tool(running.node).arguments
-        try:
-            result = await self._tools.run(spec, arguments, lambda: self._tool_begun(running))
-        except ToolFailed as failed:
-            self._failed(running, failed.failure)
-            return
-        now = self._clock.now()
-        self._job_of(running.node).progress.tools += 1
-        self._values.take_tool_result(running.node, result)
-        self._ledger.ran_tool(running.node, now)
-        self._note_done(running.node)
-        self._ended(running, ToolFinished(now, running.node, running.attempt))
-
-    def _tool_begun(self, running: Running) -> None:
-        """It has a slot of its own or stands in a batch that begins: until now it waited."""
-        began = self._clock.now()
-        self._ledger.begun(running.node, began)
-        self._post(ToolStarted(began, running.node, running.attempt))
-
-    def _note_done(self, node: NodeRef) -> None:
-        if self._reuse is not None:
-            self._reuse.done(node)
-
-    def _failed(self, running: Running, failure: Failure) -> None:
-        self._ended(running, NodeFailed(self._clock.now(), running.node, running.attempt, failure))
-
-    def _ended(self, running: Running, event: Event) -> None:
-        if self._tasks.end(running):
-            self._post(event)
-
     def _plan(self, job: LiveJob) -> None:
         self._have_tools_ready(job)
         if self._planning.is_quick(job):
@@ -366,7 +334,8 @@ class LiveDriver:
         saved = job.contents.saved.get(command.row)
         outputs = load_outputs(saved.outputs) if saved else None
         self._ledger.begin(command.program, saved)
-        self._values.open_program(command.program, command.plan, job.table.row(command.row), outputs)
+        row, salt = job.table.row(command.row), job.cache_salt or ""
+        self._values.open_program(command.program, command.plan, row, outputs, salt)
 
     def _finish_program(self, command: FinishProgram) -> None:
         self._outcomes.finish_program(self._jobs[command.job], command)
@@ -398,8 +367,3 @@ class LiveDriver:
         for job in self._jobs.values():
             if not job.ended.done():
                 job.ended.set_exception(error)
-
-
-def call_id(node: NodeRef, attempt: int) -> str:
-    """The same call of the same program has the same id in every process; another attempt has another."""
-    return blake2b(f"{node}@{attempt}".encode(), digest_size=16).hexdigest()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from executor.commands import Status
 from executor.drivers.progress import Progress
+from executor.engines import names
 from executor.engines.port import EngineSpec
 from executor.events import BatchPlanned, JobSubmitted, Recovered
 from executor.planning import plan_batch
@@ -24,6 +25,7 @@ class LiveJob:
     """`ended` is set when everything the job gave is committed, or with the error that stopped it."""
 
     claim: Claim
+    cache_salt: str | None
     plan: Plan
     table: Table
     contents: JobContents
@@ -31,14 +33,17 @@ class LiveJob:
     progress: Progress
 
 
-async def load_job(store: Store, claim: Claim) -> LiveJob:
-    """Raises `PlanUnreadable` or `RowsInvalid` where what was stored is damaged."""
+async def load_job(store: Store, claim: Claim, *, salted: bool) -> LiveJob:
+    """Where its calls are `salted`, they share no prefix cache with other tenants'.
+
+    Raises `PlanUnreadable` or `RowsInvalid` where what was stored is damaged."""
     contents = await store.load(claim)
     plan = decode(contents.plan)
     table = Table.from_rows(contents.rows, plan.inputs)
     ended: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
     before = len(contents.ended)
-    return LiveJob(claim, plan, table, contents, ended, Progress(rows=table.rows, ended=before, before=before))
+    salt = names.salted(contents.record.tenant) if salted else None
+    return LiveJob(claim, salt, plan, table, contents, ended, Progress(rows=table.rows, ended=before, before=before))
 
 
 def submitted(job: LiveJob, at: float, epoch_s: float, lengths: Mapping[str, Quantiles]) -> JobSubmitted:

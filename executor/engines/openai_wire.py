@@ -9,8 +9,10 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from executor.engines.failures import failed
+from executor.engines.names import engine_name
 from executor.engines.port import Completion, EngineFailed, FailureClass, GenerateRequest, Usage
 from planner.ir.conversation import ToolCall
+from planner.ir.ids import ProgramId
 from planner.ir.values import Json
 
 #: How vLLM (and others) say that a prompt, or prompt and answer together, exceed the model's context.
@@ -103,12 +105,14 @@ def request_body(request: GenerateRequest) -> bytes:
         body["response_format"] = {"type": "json_schema", "json_schema": answer}
     if request.tools:
         body["tools"] = list(request.tools)
+    if request.cache_salt is not None:
+        body["cache_salt"] = request.cache_salt
     return json.dumps(body).encode()
 
 
 def request_headers(request: GenerateRequest) -> dict[str, str]:
     """Names the call and its program to the engine. What a header cannot hold is percent-encoded."""
-    program = quote(request.program, safe="/#:@[]")
+    program = engine_name(ProgramId(request.program))
     return {
         "Content-Type": "application/json",
         "X-Request-Id": quote(request.call_id, safe="/#:@[]"),

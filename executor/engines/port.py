@@ -27,7 +27,8 @@ class EngineSpec:
     the others follow when that has ended: for engines that do not share what a running call computes. `revision` names
     the weights behind its models, whatever the engine itself says of them: results are kept under it. At `kv_events` a
     vLLM publishes what its KV cache takes in and gives up (ZMQ), and at `kv_replay` it repeats what was missed; without
-    them that is estimated.
+    them that is estimated. Engines of one `kv_tier` find each other's KV there: it keeps `kv_tier_gib`, and a GB of it is
+    loaded in 1 / `kv_tier_gb_per_s` seconds; where that is not said, as fast as half of the host's bus.
     """
 
     id: EngineId
@@ -47,6 +48,9 @@ class EngineSpec:
     revision: str = ""
     kv_events: str = ""
     kv_replay: str = ""
+    kv_tier: str = ""
+    kv_tier_gib: float = 4.0
+    kv_tier_gb_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class GenerateRequest:
 
     `call_id` is unique for each attempt; the engine sees it as the request id. `is_turn` marks an agent's turn: its
     answer may ask for tools. `min_tokens` are written before the answer may stop: vLLM's own, used to measure it.
+    Calls of another `cache_salt` share no prefix cache with it, in engines that know it.
     """
 
     call_id: str
@@ -74,6 +79,7 @@ class GenerateRequest:
     timeout_s: float = 300.0
     is_turn: bool = False
     min_tokens: int = 0
+    cache_salt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

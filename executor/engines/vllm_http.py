@@ -64,7 +64,8 @@ class VllmHttp:
         return self._spec
 
     async def generate(self, request: GenerateRequest) -> Completion:
-        request = replace(request, model=self._served_name(request.model))
+        salt = request.cache_salt if self._spec.kind == "vllm" else None  # others may refuse what they do not know
+        request = replace(request, model=self._served_name(request.model), cache_salt=salt)
         try:
             async with asyncio.timeout(request.timeout_s):
                 reply = await self._post(request_body(request), request_headers(request))

@@ -3,13 +3,14 @@
 from itertools import count
 from typing import Any
 
-from executor.commands import CallMeAt
-from executor.door.asking import cache_salt, hint_body, salted
-from executor.door.commands import DoorCommand, Hint, Send
+from executor.commands import CallMeAt, Hint
+from executor.door.asking import cache_salt, hint_body
+from executor.door.commands import DoorCommand, Send
 from executor.door.core import DoorCore
 from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone
 from executor.door.hinting import NO_TOOL
 from executor.door.limits import DoorLimits
+from executor.engines.names import salted
 from executor.engines.port import EngineSpec, Failure, FailureClass, Usage
 from executor.events import EngineLost, WakeUp
 from halo_vllm.policy.hints import EVENTS, Clamps, read_hints

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from executor.clock import WallClock
-from executor.door.commands import Hint
+from executor.commands import Hint
 from executor.drivers.door import Asked, Door
 from executor.drivers.hinting import HintLimits, HintPost
 from executor.drivers.tasks import Tasks

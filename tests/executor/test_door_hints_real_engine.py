@@ -13,12 +13,12 @@ import aiohttp
 import pytest
 
 from executor.clock import WallClock
-from executor.door.asking import salted
-from executor.door.commands import Hint
+from executor.commands import Hint
 from executor.drivers.door import Asked, Door
 from executor.drivers.hinting import HintPost
 from executor.drivers.tasks import Tasks
 from executor.engines.local_vllm import LocalVllm
+from executor.engines.names import salted
 from executor.engines.rungs import Rung
 from executor.engines.upstream import Upstream
 from executor.engines.upstream_http import HttpUpstream

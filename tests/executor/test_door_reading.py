@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.door.answering import AnswerSoFar
-from executor.door.asking import engine_body, engine_name, salted
+from executor.door.asking import engine_body
 from executor.door.conversations import Conversations
 from executor.door.reading import CHAT, COMPLETIONS, read_call
 from executor.door.tools import tools_asked
 from executor.door.turns import Text, answered_talk, talk_of, text_of_ids
+from executor.engines.names import engine_name, salted
 from executor.engines.port import EngineSpec, Usage
 from halo_vllm.policy.tools import ToolKey
 from planner.ir.ids import EngineId, ProgramId

@@ -410,3 +410,12 @@ async def test_the_rung_an_engine_stands_on_is_told(
     await engine.probe()
     stub_openai.healthy = True
     assert (await engine.probe()).rung is Rung.UNKNOWN
+
+
+@pytest.mark.parametrize(("kind", "sent"), [("vllm", "pepper"), ("openai", None)])
+async def test_the_salt_goes_to_servers_that_know_it(stub_openai: StubOpenAI, kind: str, sent: str | None) -> None:
+    engine = VllmHttp(replace(spec_of(stub_openai.url), kind=kind))
+    stub_openai.next(good())
+    await engine.generate(replace(REQUEST, cache_salt="pepper"))
+    assert stub_openai.bodies[-1].get("cache_salt") == sent
+    await engine.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.drivers.live import call_id
+from executor.drivers.live_nodes import call_id
 from planner.ir.ids import JobId, NodeRef, program_id
 
 ROOT = Path(__file__).parents[2]

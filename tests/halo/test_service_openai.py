@@ -11,7 +11,7 @@ import httpx
 import pytest
 from service_stand import SPEC, Stand, listening, service
 
-from executor.door.asking import salted
+from executor.engines.names import salted
 from executor.engines.open import open_engine
 from executor.engines.port import EngineSpec
 from executor.engines.scripted import Scripted
