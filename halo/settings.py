@@ -52,8 +52,8 @@ class Bounds(BaseModel):
     """How much a service takes at once. `jobs` run at once in one process, `programs` of all of them.
 
     Of the calls of agents outside of Halo, `calls_waiting` of a tenant wait for an engine, and each takes at most
-    `call_s`. After `lease_s` without a sign of life another process takes over what this one runs. At most
-    `cache_results` of `cache_bytes` are kept for later runs.
+    `call_s`. After `lease_s` without a sign of life another process takes over what this one runs. The scheduler's
+    `decisions` are kept of so many programs of a run. At most `cache_results` of `cache_bytes` are kept for later runs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +68,7 @@ class Bounds(BaseModel):
     calls_waiting: Annotated[int, Field(ge=1)] = 1024
     call_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 15.0
+    decisions: Annotated[int, Field(ge=0, le=1_000_000)] = 256
     cache_results: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     cache_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
 

@@ -12,6 +12,7 @@ from executor.core.limits import Limits
 from executor.door.limits import DoorLimits
 from executor.drivers.door import CALL_S, Door
 from executor.drivers.live import LiveDriver
+from executor.drivers.reasons import MOST_PROGRAMS, Reasons
 from executor.engines.open import open_engine, open_upstream
 from executor.engines.port import Engine, EngineSpec
 from executor.journal import Journal
@@ -61,11 +62,13 @@ async def open_runtime(
     journal: Path | None = None,
     clock: Clock | None = None,
     cache: CacheChoice | None = None,
+    decisions: int = MOST_PROGRAMS,
 ) -> AsyncIterator[Runtime]:
     """Open everything, run the driver while the block lasts, close everything in the reverse order.
 
     Engines that name no models are asked which they serve; one that does not answer then serves none until it does.
-    With a `cache`, results are kept for later jobs; one that cannot be opened is done without.
+    With a `cache`, results are kept for later jobs; one that cannot be opened is done without. Of so many programs of a
+    job the scheduler's `decisions` are kept.
     Raises `NotTokenized` where a tokenizer that an engine's options name cannot be opened.
     """
     clock = clock or WallClock()
@@ -83,9 +86,9 @@ async def open_runtime(
         if events:
             stack.callback(events.close)
         results = await _open_cache(cache, store, stack) if cache else None
-        bounds = cache.bounds if cache else None
+        bounds, counter, reasons = cache.bounds if cache else None, _counter(opened), Reasons(decisions)
         driver = await stack.enter_async_context(
-            LiveDriver(opened, runner, store, states, clock, limits, events, results, bounds, _counter(opened))
+            LiveDriver(opened, runner, store, states, clock, limits, events, results, bounds, counter, reasons)
         )
         yield Runtime(store, states, tuple(opened), runner, driver)
 

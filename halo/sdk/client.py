@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 from uuid import uuid4
 
 from halo.sdk.errors import RunFailed, ServerFailed, WaitTimedOut
@@ -48,6 +49,29 @@ class RunHandle:
                 return self._finished(run)
             if self.clock() >= until:
                 raise WaitTimedOut(f"run {self.id} is still {_state(run)} after {timeout_s:g} s; it goes on")
+
+    def decisions(self, node: str | None = None, row: int | None = None) -> Iterator[dict[str, Json]]:
+        """Why each call went to its engine, in order: the engines considered, their predicted seconds, the reason.
+
+        Of all calls, of those at the path `node`, of those of a `row`. Raises `ServerFailed`.
+        """
+        wanted = {name: value for name, value in (("node", node), ("row", row)) if value is not None}
+        after: Json = 0
+        while True:
+            page = self._decision_page({**wanted, "after": after})
+            found = page.get("decisions")
+            if not isinstance(found, list) or not found:
+                return
+            yield from (one for one in found if isinstance(one, dict))
+            after = page.get("next_after")
+
+    def doing_now(self) -> list[Json]:
+        """What the run's calls and tools do now, and why what waits does. Raises `ServerFailed`."""
+        found = self._decision_page({"limit": 1}).get("now")
+        return found if isinstance(found, list) else []
+
+    def _decision_page(self, query: Mapping[str, Json]) -> dict[str, Json]:
+        return _require(_send("GET", f"{self.url}/v1/runs/{self.id}/decisions?{urlencode(query)}"))
 
     def cancel(self) -> None:
         """Ask the server to stop it. Finished steps keep their results. Raises `ServerFailed`."""

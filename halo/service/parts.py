@@ -1,7 +1,7 @@
 """What the routes work with, and how they come by it: nothing in the service is global."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 
 from executor.clock import Clock, WallClock
+from executor.core.waiting import Doing
 from executor.drivers.door import Door
 from executor.drivers.progress import Progress
 from executor.store.port import Store
@@ -27,9 +28,9 @@ DEFAULT_TENANT = "default"
 @dataclass(frozen=True, slots=True)
 class Parts:
     """`tenants` has who a key belongs to, by the key's SHA-256; without any there is one tenant, and only this machine
-    is answered. `cancel` and `progress` are the driver's, for runs of this process; calls of agents outside of Halo go
-    through `door`. `state_is` says in words where live state is kept. `prices` are dollars for an hour of a GPU, for
-    forecasts.
+    is answered. `cancel`, `progress` and `doings` are the driver's, for runs of this process; calls of agents outside
+    of Halo go through `door`. `state_is` says in words where live state is kept. `prices` are dollars for an hour of a
+    GPU, for forecasts.
     """
 
     store: Store
@@ -41,6 +42,7 @@ class Parts:
     endings: Endings
     cancel: Callable[[JobId], None]
     progress: Callable[[JobId], Progress | None]
+    doings: Callable[[JobId], Sequence[Doing]]
     bounds: Bounds = field(default_factory=Bounds)
     tenants: Mapping[str, str] = field(default_factory=dict)
     state_is: str = "in-process: one process"

@@ -100,6 +100,7 @@ async def _serve(
         limits=limits,
         journal=settings.journal,
         cache=_cache(settings),
+        decisions=settings.limits.decisions,
     ) as runtime:
         owner, endings = owner_name(), Endings()
         bounds = settings.limits
@@ -144,6 +145,7 @@ def _parts(settings: Settings, catalog: Catalog, runtime: Runtime, door: Door, e
         endings=endings,
         cancel=runtime.driver.cancel,
         progress=runtime.driver.progress,
+        doings=runtime.driver.doings,
         bounds=settings.limits,
         tenants=tenants_by_hash(settings),
         prices=read_prices(os.environ),

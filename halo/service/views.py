@@ -5,16 +5,23 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from urllib.parse import quote
 
+from executor.core import waiting
+from executor.decisions import Considered, decode_decision
+from executor.drivers.reasons import every
 from executor.engines.port import EngineHealth, EngineSpec, Failure
-from executor.store.port import JobRecord, JobStatus, ResultRow, Store, StoredEvent
+from executor.store.port import JobRecord, JobStatus, ResultRow, Store, StoredDecision, StoredEvent
 from halo.service.schemas import (
+    DecisionPage,
     Doing,
+    EngineConsidered,
     EngineState,
     JobAnalyzed,
     Links,
     PlanExplained,
     Run,
     RunAccepted,
+    RunDecision,
+    RunDoing,
     RunError,
     RunEvent,
     RunSummary,
@@ -67,6 +74,18 @@ def doing(state: ProgramState) -> Doing:
 
 def event(stored: StoredEvent) -> RunEvent:
     return RunEvent(seq=stored.seq, kind=stored.kind, at=stored.at, row=stored.row, detail=stored.detail)
+
+
+def decisions(
+    record: JobRecord, found: Sequence[StoredDecision], after: int, now: Sequence[waiting.Doing], most_programs: int
+) -> DecisionPage:
+    """They are kept of `most_programs` programs of the run."""
+    return DecisionPage(
+        decisions=[decision(stored) for stored in found],
+        next_after=found[-1].seq if found else after,
+        every=every(record.rows, most_programs) if most_programs else 0,
+        now=[_doing_now(one) for one in now],
+    )
 
 
 def workflow_summary(plan: Plan) -> WorkflowSummary:
@@ -140,6 +159,41 @@ def engine_state(spec: EngineSpec, health: EngineHealth, hints: Mapping[str, int
         retention=health.rung,
         hints=dict(hints),
     )
+
+
+def decision(stored: StoredDecision) -> RunDecision:
+    made = decode_decision(stored.detail)
+    return RunDecision(
+        seq=stored.seq,
+        at=stored.at,
+        row=stored.row,
+        path=stored.path,
+        attempt=stored.attempt,
+        engine=made.engine,
+        reason=made.reason,
+        waited_s=made.waited_s,
+        engines=made.engines,
+        considered=[_considered(one) for one in made.considered],
+        after=made.after,
+    )
+
+
+def _considered(one: Considered) -> EngineConsidered:
+    return EngineConsidered(
+        engine=one.engine,
+        queue_s=one.queue_s,
+        prefill_s=one.prefill_s,
+        decode_s=one.decode_s,
+        done_s=round(one.done_s, 4),
+        prompt_tokens=one.prompt_tokens,
+        warm_tokens=one.warm_tokens,
+        running=one.running,
+        room=one.room,
+    )
+
+
+def _doing_now(one: waiting.Doing) -> RunDoing:
+    return RunDoing(row=one.row, path=one.path, attempt=one.attempt, waits=one.waits, why=one.why, engine=one.engine)
 
 
 def _summary(record: JobRecord) -> dict[str, Json]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import BaseModel
@@ -55,10 +56,19 @@ class Handler(BaseHTTPRequestHandler):
         return self.tell(202, {"id": run, "status": "queued"})
 
     def do_GET(self) -> None:
+        if "/decisions" in self.path:
+            return self.tell(200, self.decisions())
         self.server.looks += 1
         done = self.server.looks >= 2
         told = {"id": "r1", **(self.server.ends_as if done else {"status": "running"})}
-        self.tell(200 if done else 202, told)
+        return self.tell(200 if done else 202, told)
+
+    def decisions(self) -> dict[str, Any]:
+        """Two of them, one a page."""
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        seq = int(asked.get("after", "0")) + 1
+        found = [{"seq": seq, "path": asked.get("node", "any")}] if seq <= 2 else []
+        return {"decisions": found, "next_after": seq, "every": 1, "now": [{"row": 0, "why": "runs"}]}
 
     def tell(self, status: int, body: object) -> None:
         data = json.dumps(body).encode()
@@ -136,3 +146,10 @@ def test_what_is_wrong_with_the_server_is_told(server: Server, monkeypatch: pyte
         echo.submit(text="x")
     with pytest.raises(halo.InputsInvalid, match="there is no such input"):
         echo.submit(txt="x", url=server.url)
+
+
+def test_a_run_tells_why_its_calls_went_where_they_went_page_by_page(server: Server):
+    run = RunHandle("r1", server.url)
+    assert list(run.decisions()) == [{"seq": 1, "path": "any"}, {"seq": 2, "path": "any"}]
+    assert [one["path"] for one in run.decisions(node="revise[1]/fix")] == ["revise[1]/fix"] * 2
+    assert run.doing_now() == [{"row": 0, "why": "runs"}]

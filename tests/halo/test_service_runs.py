@@ -245,3 +245,28 @@ def _plan() -> Plan:
     spec = ToolSpec("shout", effect=Effect.PURE)
     stage = Tool(StageId("say"), spec, arguments)
     return Plan("mine", (Input("name"),), (stage,), Object((Field("said", Output(StageId("say"))),)))
+
+
+async def test_a_run_tells_why_each_of_its_calls_went_where_it_went():
+    async with service() as stand:
+        run = await _done(stand.api, await stand.api.post("/v1/runs", json=GREET))
+        address = f"/v1/runs/{run['id']}/decisions"
+        page = (await stand.api.get(address, params={"limit": 1})).json()
+        rest = (await stand.api.get(address, params={"after": page["next_after"], "row": 0})).json()
+        none = (await stand.api.get(address, params={"node": "nowhere"})).json()
+        problem = await stand.api.get("/v1/runs/unknown/decisions")
+    (first,) = page["decisions"]
+    (taken,) = first["considered"]
+    assert (first["row"], first["attempt"], first["engine"], first["engines"]) == (0, 1, "small-0", 1)
+    assert "of 1 with room" in first["reason"]
+    assert taken["done_s"] == pytest.approx(taken["queue_s"] + taken["prefill_s"] + taken["decode_s"], abs=1e-3)
+    assert (rest["decisions"], rest["next_after"]) == ([], page["next_after"])
+    assert (page["every"], page["now"], none["decisions"]) == (1, [], [])
+    assert (problem.status_code, problem.json()["type"]) == (404, "urn:halo:problem:run-unknown")
+
+
+async def test_of_a_run_that_nobody_has_begun_nothing_was_decided():
+    async with service(working=False) as stand:
+        run = (await stand.api.post("/v1/runs", json=GREET)).json()
+        told = (await stand.api.get(f"/v1/runs/{run['id']}/decisions")).json()
+    assert told == {"decisions": [], "next_after": 0, "every": 1, "now": []}

@@ -99,6 +99,7 @@ async def service(
             endings=endings,
             cancel=driver.cancel,
             progress=driver.progress,
+            doings=driver.doings,
             bounds=bounds or Bounds(),
             tenants=tenants or {},
         )

@@ -12,7 +12,7 @@ from halo.service.event_stream import event_stream
 from halo.service.json_body import JsonRoute
 from halo.service.live import live_of, wake_workers
 from halo.service.parts import TheParts, TheTenant
-from halo.service.schemas import EventPage, Run, RunAccepted, RunPage, RunRequest
+from halo.service.schemas import DecisionPage, EventPage, Run, RunAccepted, RunPage, RunRequest
 from halo.service.waiting import until_ended
 from planner.ir.ids import JobId
 
@@ -128,3 +128,23 @@ async def list_events(
         return StreamingResponse(event_stream(parts, record, last_event_id or after), media_type=STREAM)
     events = [views.event(stored) for stored in await parts.store.events(record.id, after, limit)]
     return EventPage(events=events, next_after=events[-1].seq if events else after)
+
+
+@router.get("/{run_id}/decisions")
+async def list_decisions(
+    run_id: RunId,
+    parts: TheParts,
+    tenant: TheTenant,
+    after: Seq = 0,
+    limit: PageSize = 200,
+    row: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    node: Annotated[str | None, Query(max_length=2000)] = None,
+) -> DecisionPage:
+    """Why each call went to its engine, oldest first, after decision number `after`; and what waits now, and why.
+
+    With `row` only of that row, with `node` only of the calls at that path.
+    """
+    record = await parts.store.job(JobId(run_id), tenant)
+    found = await parts.store.decisions(record.id, after, limit, row, node)
+    now = [] if record.status.ended else parts.doings(record.id)
+    return views.decisions(record, found, after, now, parts.bounds.decisions)
