@@ -61,12 +61,14 @@ async def open_runtime(
     limits: Limits | None = None,
     journal: Path | None = None,
     clock: Clock | None = None,
+    salted: bool = False,
     cache: CacheChoice | None = None,
     decisions: int = MOST_PROGRAMS,
 ) -> AsyncIterator[Runtime]:
     """Open everything, run the driver while the block lasts, close everything in the reverse order.
 
     Engines that name no models are asked which they serve; one that does not answer then serves none until it does.
+    Where calls are `salted`, tenants share no prefix cache.
     With a `cache`, results are kept for later jobs; one that cannot be opened is done without. Of so many programs of a
     job the scheduler's `decisions` are kept.
     Raises `NotTokenized` where a tokenizer that an engine's options name cannot be opened.
@@ -87,9 +89,25 @@ async def open_runtime(
             stack.callback(events.close)
         results = await _open_cache(cache, store, stack) if cache else None
         bounds, counter, reasons = cache.bounds if cache else None, _counter(opened), Reasons(decisions)
-        driver = await stack.enter_async_context(
-            LiveDriver(opened, runner, store, states, clock, limits, events, results, bounds, counter, reasons)
+        upstreams = {engine.spec.id: open_upstream(engine) for engine in opened}
+        for upstream in upstreams.values():
+            stack.push_async_callback(upstream.close)
+        driver = LiveDriver(
+            opened,
+            runner,
+            store,
+            states,
+            clock,
+            limits,
+            events,
+            results,
+            bounds,
+            counter,
+            reasons,
+            upstreams,
+            salted=salted,
         )
+        await stack.enter_async_context(driver)
         yield Runtime(store, states, tuple(opened), runner, driver)
 
 

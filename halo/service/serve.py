@@ -100,6 +100,7 @@ async def _serve(
         limits=limits,
         journal=settings.journal,
         cache=_cache(settings),
+        salted=bool(tenants_by_hash(settings)),
         decisions=settings.limits.decisions,
     ) as runtime:
         owner, endings = owner_name(), Endings()
