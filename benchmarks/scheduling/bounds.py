@@ -9,7 +9,7 @@ requests in time (Lawler's recursion for deadlines in the order of arrivals), an
 its longest path either.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import ceil
@@ -54,9 +54,13 @@ class Prices:
 
 
 def saturation_per_s(requests: Sequence[Request], fleet: Sequence[EngineSpec], reuse: Reuse) -> float:
-    """How many requests of that mix a second the fleet can at most keep up with."""
+    """How many requests of that mix a second the fleet keeps up with where prompts are read in full steps and answers
+    written in others: what loads are multiples of. One engine alone comes within a tenth of it.
+
+    No bound: steps that hold a little of both are quicker.
+    """
     read = [least_read(reuse, request) for request in requests]
-    prices = prices_of(read, fleet)
+    prices = prices_of(read, fleet, in_turns)
     return len(read) / sum(prices.work_s(request) for request in read)
 
 
@@ -74,11 +78,37 @@ def bounds_of(arriving: Sequence[Arriving], fleet: Sequence[EngineSpec], reuse: 
     )
 
 
-def prices_of(requests: Sequence[Request], fleet: Sequence[EngineSpec]) -> Prices:
+def at_least(profile: Profile) -> list[_Floats]:
+    """What a call takes of the engine whatever else it does, as prices of its amounts: one row for each line and each
+    reason why there must be steps."""
+    p = profile.blend
+    rows = []
+    for share in _TOUCHING:
+        of_tokens, of_weights = (1.0, 1.0) if p <= 1 else (share ** (1 - 1 / p), (1 - share) ** (1 - 1 / p))
+        step_s = profile.overhead_s + of_weights * profile.weights_s
+        looking = np.array([of_tokens * profile.token_s, profile.kv_read_s, profile.attend_s])
+        rows.append(looking + np.array([0.0, step_s / profile.kv_tokens, 0.0]))
+        rows.append(looking + np.array([step_s / profile.step_tokens, 0.0, 0.0]))
+    return rows
+
+
+def in_turns(profile: Profile) -> list[_Floats]:
+    """What a call takes of the engine if steps are full of prompts, or full of answers' KV."""
+    token_s = profile.matrix_s(profile.step_tokens) / profile.step_tokens
+    decode_s = profile.kv_read_s + (profile.overhead_s + profile.weights_s) / profile.kv_tokens
+    return [np.array([token_s, decode_s, profile.attend_s])]
+
+
+#: From an engine to what calls take of it, as prices of their amounts; the dearest row counts.
+Taking = Callable[[Profile], list[_Floats]]
+
+
+def prices_of(requests: Sequence[Request], fleet: Sequence[EngineSpec], taking: Taking = at_least) -> Prices:
     """The dual prices of least makespan for the mean calls of each step."""
     amounts = _amounts_by_step(requests)
-    rows = [row for profile in profiles_of(fleet) for row in _rows(profile)]
-    engines = [engine for engine, profile in enumerate(profiles_of(fleet)) for _ in _rows(profile)]
+    rows_of = [taking(profile) for profile in profiles_of(fleet)]
+    rows = [row for of_engine in rows_of for row in of_engine]
+    engines = [engine for engine, of_engine in enumerate(rows_of) for _ in of_engine]
     program = LinearProgram()
     makespan = program.add_variable(cost=1.0)
     shares = [[program.add_variable() for _ in fleet] for _ in amounts]
@@ -158,20 +188,6 @@ def _amounts(calls: Sequence[Call]) -> _Floats:
 def _amounts_by_step(requests: Sequence[Request]) -> list[_Floats]:
     of_step = [[call for request in requests for call in request.calls if call.step is step] for step in Step]
     return [_amounts(calls).sum(axis=0) for calls in of_step if calls]
-
-
-def _rows(profile: Profile) -> list[_Floats]:
-    """What a call takes of the engine at least, as prices of its amounts: one row for each line and each reason why
-    there must be steps."""
-    p = profile.blend
-    rows = []
-    for share in _TOUCHING:
-        of_tokens, of_weights = (1.0, 1.0) if p <= 1 else (share ** (1 - 1 / p), (1 - share) ** (1 - 1 / p))
-        step_s = profile.overhead_s + of_weights * profile.weights_s
-        looking = np.array([of_tokens * profile.token_s, profile.kv_read_s, profile.attend_s])
-        rows.append(looking + np.array([0.0, step_s / profile.kv_tokens, 0.0]))
-        rows.append(looking + np.array([step_s / profile.step_tokens, 0.0, 0.0]))
-    return rows
 
 
 def mean_bounds(bounds: Sequence[Bounds]) -> Bounds:

@@ -25,7 +25,7 @@ GOOD_SCALE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`load` is a multiple of what the fleet can at most keep up with, with that reuse (`bounds.saturation_per_s`)."""
+    """`load` is a multiple of what the fleet keeps up with, with that reuse (`bounds.saturation_per_s`)."""
 
     fleet: str
     calibration: str

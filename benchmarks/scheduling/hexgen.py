@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fleets", type=some_of(list(FLEETS)))
     parser.add_argument("--calibrations", type=some_of(list(CALIBRATIONS)))
     parser.add_argument("--reuse", type=some_of([reuse.value for reuse in Reuse]))
-    parser.add_argument("--rates", type=float, nargs="+", help="multiples of what the fleet can at most keep up with")
+    parser.add_argument("--rates", type=float, nargs="+", help="multiples of what the fleet keeps up with")
     parser.add_argument("--rules", type=some_of(list(RULES)))
     parser.add_argument("--alphas", type=float, nargs="+", help="of HexGen's rules")
     parser.add_argument("--requests", type=int, help="in each run")

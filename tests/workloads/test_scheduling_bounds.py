@@ -20,7 +20,7 @@ from benchmarks.scheduling.bounds import (
 from benchmarks.scheduling.fleets import CALIBRATIONS, alone_s, fleet_named, profiles_of
 from benchmarks.scheduling.replay import Asked, replay
 from benchmarks.scheduling.reuse import Reuse
-from benchmarks.scheduling.traces import poisson, traces_in
+from benchmarks.scheduling.traces import Arriving, poisson, traces_in
 from executor.core.scheduler import Scheduler
 
 few_jobs = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 12)), min_size=1, max_size=5)
@@ -97,6 +97,16 @@ def test_a_call_alone_takes_more_than_the_share_of_the_engine_that_it_must(seed:
     prices = prices_of([request], fleet)
     alone = sum(max(alone_s(profile, call) for profile in profiles_of(fleet)) for call in request.calls)
     assert 0 < prices.work_s(request) < alone
+
+
+@pytest.mark.parametrize("engine", [0, 2])
+def test_saturation_is_about_what_an_engine_gets_done(engine: int) -> None:
+    fleet = fleet_named("hetero-1")[engine : engine + 1]
+    requests = traces_in(None)["own natural"](40, Random(1))
+    at_once = [Arriving(0.0, request) for request in requests]
+    done = replay(at_once, fleet, Scheduler(fleet, rule="late binding"), Asked(150.0))
+    took_s = max(one.ended_s for one in done.ended)
+    assert took_s == pytest.approx(len(requests) / saturation_per_s(requests, fleet, Reuse.NONE), rel=0.2)
 
 
 def test_an_engine_more_raises_saturation_and_so_does_reuse() -> None:
