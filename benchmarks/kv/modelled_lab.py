@@ -30,6 +30,10 @@ class ModelledLab:
         self._size, self._profile = size, profile
 
     async def run(self, serving: Serving, load: Load, telling: Telling, salt: str) -> Sequence[ProgramResult]:
+        return self.results(serving, load, telling)
+
+    def results(self, serving: Serving, load: Load, telling: Telling) -> Sequence[ProgramResult]:
+        """Raises `CannotRun`."""
         engine = self._engine(serving)
         return _Replay(engine, load, telling, self._size.block_tokens, self._profile.round_trip_s).results()
 

@@ -1,6 +1,6 @@
 """From trials of a real engine to the profile of it, and how far that is off."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import exp, gcd
 from statistics import fmean, median
@@ -81,18 +81,22 @@ def fit_profile(starts: Sequence[Profile], runs: Sequence[TrialRun], max_running
     return ProfileFit(profile, checked, error, held_out)
 
 
-def _fitted(start: Profile, runs: Sequence[TrialRun], max_running: int) -> tuple[float, Profile]:
-    """The mean error reached from one start, and the profile that has it."""
+def fit_coefficients(start: Profile, errors: Callable[[Profile], Floats]) -> tuple[float, Profile]:
+    """The mean of the absolute `errors` (relative ones, of a profile) reached from `start`, and the profile that has
+    it. All coefficients of a step are fitted, and what passes outside the engine."""
     told = replace(start, look_back_s=start.attend_s if start.look_back_s is None else start.look_back_s)
     coefficients: dict[str, Any] = {n: getattr(told, n) or _START.get(n, _START_ELSE) for n in _FITTED}
     begun = replace(told, **coefficients)
+    offsets = least_errors(lambda offsets: errors(_moved(begun, offsets)), len(_FITTED), _PRIOR)
+    found = _moved(begun, offsets)
+    return float(np.abs(errors(found)).mean()), found
 
-    def errors(offsets: Floats) -> Floats:
-        profile = _moved(begun, offsets)
+
+def _fitted(start: Profile, runs: Sequence[TrialRun], max_running: int) -> tuple[float, Profile]:
+    def errors(profile: Profile) -> Floats:
         return np.array([predicted_s(profile, run, max_running) / run.seconds - 1 for run in runs])
 
-    offsets = least_errors(errors, len(_FITTED), _PRIOR)
-    return float(np.abs(errors(offsets)).mean()), _moved(begun, offsets)
+    return fit_coefficients(start, errors)
 
 
 def _by_trial(runs: Sequence[TrialRun]) -> dict[str, list[TrialRun]]:
