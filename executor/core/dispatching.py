@@ -15,6 +15,7 @@ from executor.core.warm_order import Ready
 from executor.core.work import Work
 from executor.engines.port import Failure, FailureClass
 from executor.policy.fairness import Account
+from executor.policy.migration import unless_it_stays
 from executor.policy.routing import EngineView, choose_engine
 from executor.slo import SloClass
 from planner.ir.plan import Agent, Generate
@@ -183,7 +184,8 @@ def _send(state: State, frontier: Frontier, ready: Ready, views: Sequence[Engine
     views = views if work.agent is None else [view for view in views if state.may_enter(work, view.spec.id)]
     planned = () if shares is None else [view.spec.id for view in views if shares.wants(view.spec.id)]
     offers = state.fleet.offers(work, views)
-    choice = choose_engine(offers, work.avoid, suspect=work.suspect, planned=planned) if offers else None
+    worth = offers if work.avoid else unless_it_stays(offers)
+    choice = choose_engine(worth, work.avoid, suspect=work.suspect, planned=planned) if worth else None
     if choice is None:
         return False
     overdue = "; waited for long enough" if frontier.is_overdue(ready) else ""

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import log2
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from executor.core.engine_cache import CachedCall, EngineCache
 from executor.core.stage_means import StageMean
+from executor.core.tiers import Tiers
 from executor.engines.port import EngineSpec, FailureClass, Usage
 from executor.policy.routing import Choice, EngineView, Offer, has_room
+from executor.prompt_blocks import BLOCK_TOKENS
 from kvstore.prefix_index import BlockName
 from planner.cost.correction import Correction
 from planner.cost.load import RUNNING, rates_beside
@@ -39,12 +41,21 @@ class SentCall(CachedCall, Protocol):
 CallT = TypeVar("CallT", bound=SentCall)
 
 
+class KnownLoad(NamedTuple):
+    """What a call takes of an engine, as long as the engine's cache has seen no more `changes`."""
+
+    changes: int
+    output_tokens: float
+    load_s: float
+
+
 class Fleet(Generic[CallT]):
     """Engines by id, and the calls inside each in the order they were sent."""
 
     def __init__(self, engines: Sequence[EngineSpec], breaker_failures: int) -> None:
         self.views = {spec.id: EngineView(spec) for spec in engines}
         self.caches = {spec.id: EngineCache(spec) for spec in engines}
+        self.tiers = Tiers(engines)
         self.corrections = {spec.id: Correction() for spec in engines}
         self._serving = _by_model(engines)
         self._rates: dict[tuple[EngineId, str, int], LoadRates] = {}
@@ -84,6 +95,30 @@ class Fleet(Generic[CallT]):
         engine the call takes from others."""
         return [self._share(work, view, output_tokens, inside_share) for view in views]
 
+    def load_s(self, work: CallT, engine: EngineId, output_tokens: float, known: dict[EngineId, KnownLoad]) -> float:
+        """As the `load_s` of `shares`. What is `known` of the call is kept while little changes."""
+        changes, found = self.caches[engine].changes if work.prefix else 0, known.get(engine)
+        if found is None or found.changes != changes or not 0.9 < found.output_tokens / output_tokens < 1.1:
+            load_s = self._share(work, self.views[engine], output_tokens, 1.0).load_s
+            found = known[engine] = KnownLoad(changes, output_tokens, load_s)
+        return found.load_s
+
+    def kinds(self, model: str) -> list[list[EngineView]]:
+        """The engines that answer and serve the model, those together that are as fast and as large."""
+        found: dict[tuple[object, ...], list[EngineView]] = {}
+        for view in self.serving(model):
+            spec = view.spec
+            like = (spec.gpu, spec.tensor_parallel, spec.profile, spec.max_running, self.caches[spec.id].kv_tokens)
+            found.setdefault(like, []).append(view)
+        return list(found.values())
+
+    def mean_load_s(self, engine: EngineId, model: str, mean: StageMean) -> float:
+        """What a call of a stage takes of the engine's time where it is as full as can be."""
+        tokens = mean.prompt_tokens + mean.output_tokens
+        running = self.caches[engine].places(tokens, self.views[engine].spec.max_running)
+        rates = self._rates_of(engine, model, running)
+        return rates.seconds(mean.prompt_tokens, mean.output_tokens, mean.cached_tokens)
+
     def alone_s(self, engine: EngineId, model: str, mean: StageMean) -> float:
         """What a call of a stage takes on the engine with nothing beside it, and nothing warm."""
         return self._rates_of(engine, model, 1).seconds(mean.prompt_tokens, mean.output_tokens)
@@ -121,6 +156,7 @@ class Fleet(Generic[CallT]):
         Its view shows it once the call left."""
         assert work.engine is not None
         self.caches[work.engine].found(work, session, usage)
+        self.tiers.keep(work.engine, work.prefix)
         if usage.prompt_tokens and work.prompt_tokens:
             self.caches[work.engine].learn(work.prompt_tokens, usage.prompt_tokens)
         if now > work.sent_at and usage.prompt_tokens:
@@ -182,21 +218,31 @@ class Fleet(Generic[CallT]):
         cache, engine = self.caches[view.spec.id], view.spec.id
         warm_tokens = cache.warm_tokens(work) if work.prefix else 0
         prompt_tokens = round(work.prompt_tokens * cache.scale)
+        loaded = self._loaded_tokens(work, engine, warm_tokens) if self.tiers else 0
         rates = self._rates_of(engine, work.model)
-        prefill_s, decode_s = rates.parts(prompt_tokens, work.output_tokens, warm_tokens)
+        prefill_s, decode_s = rates.parts(prompt_tokens, work.output_tokens, warm_tokens + loaded)
+        prefill_s += self.tiers.load_s(engine, loaded)
         has_kv = cache.fits(work) and not cache.comes_warm(work.prefix)
-        return Offer(view, prefill_s + decode_s, prompt_tokens, warm_tokens, has_kv, prefill_s)
+        return Offer(view, prefill_s + decode_s, prompt_tokens, warm_tokens, has_kv, prefill_s, loaded)
 
     def _share(self, work: CallT, view: EngineView, output_tokens: float, inside_share: float) -> Offer:
         cache, engine = self.caches[view.spec.id], view.spec.id
         warm_tokens = cache.warm_tokens(work) if work.prefix else 0
         prompt_tokens = round(work.prompt_tokens * cache.scale)
         running = cache.places(prompt_tokens + output_tokens, view.spec.max_running)
+        loaded = self._loaded_tokens(work, engine, warm_tokens) if self.tiers else 0
         prefill_s, decode_s = self._rates_of(engine, work.model, running).parts(
-            prompt_tokens, output_tokens, warm_tokens
+            prompt_tokens, output_tokens, warm_tokens + loaded
         )
+        prefill_s += self.tiers.load_s(engine, loaded)
         has_kv = cache.fits(work, inside_share) and not cache.comes_warm(work.prefix)
-        return Offer(view, prefill_s + decode_s, prompt_tokens, warm_tokens, has_kv, prefill_s)
+        return Offer(view, prefill_s + decode_s, prompt_tokens, warm_tokens, has_kv, prefill_s, loaded)
+
+    def _loaded_tokens(self, work: CallT, engine: EngineId, warm_tokens: int) -> int:
+        """What of the prompt the engine has not, and would find in its tier."""
+        kept = self.tiers.match(engine, work.prefix) * BLOCK_TOKENS
+        within = min(kept, max(0, work.prompt_tokens - 1)) * self.caches[engine].scale
+        return max(0, int(within) - warm_tokens)
 
     def _rates_of(self, engine: EngineId, model: str, running: int = RUNNING) -> LoadRates:
         rates = self._rates.get((engine, model, running))

@@ -18,6 +18,10 @@ kv_tokens = 400000                 # room of its KV cache; a vLLM server is aske
 kv_events = "tcp://gpu-host:5557"  # where a vLLM says what its KV cache holds (--kv-events-config, endpoint
                                    # "tcp://*:5557"); needs the extra `kv-events`. Without it that is estimated
 kv_replay = "tcp://gpu-host:5558"  # its replay_endpoint: what was missed is asked for there
+kv_tier = "host-1"                 # engines that say the same share a KV tier (halo_vllm.tier): a program's next turn
+                                   # may go to any of them, and loads its KV from there
+kv_tier_gib = 8                    # its capacity_gib; 4 if left out
+kv_tier_gb_per_s = 6.5             # how fast KV is loaded from it; half of the host's bus if left out
 warm_first = false                 # true for a server that shares a prefix only after the first call with it has ended
 
 [engine.options]
@@ -94,6 +98,9 @@ class _EngineTable(BaseModel):
     revision: str = ""
     kv_events: str = ""
     kv_replay: str = ""
+    kv_tier: str = ""
+    kv_tier_gib: float = 4.0
+    kv_tier_gb_per_s: float | None = None
     options: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -122,6 +129,9 @@ class _EngineTable(BaseModel):
             revision=self.revision,
             kv_events=self.kv_events,
             kv_replay=self.kv_replay,
+            kv_tier=self.kv_tier,
+            kv_tier_gib=self.kv_tier_gib,
+            kv_tier_gb_per_s=self.kv_tier_gb_per_s,
         )
 
 

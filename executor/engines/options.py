@@ -100,6 +100,10 @@ def _kv_complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:
             yield f"{name}: {address!r} is no address to connect to", f'write {name} = "tcp://host:port"'
     if spec.kv_events and spec.kind != "vllm":
         yield f"kv_events: a {spec.kind} engine publishes none", "leave it out"
+    if not spec.kv_tier_gib > 0:
+        yield f"kv_tier_gib is {spec.kv_tier_gib}", "write the tier's capacity_gib"
+    if spec.kv_tier_gb_per_s is not None and not spec.kv_tier_gb_per_s > 0:
+        yield f"kv_tier_gb_per_s is {spec.kv_tier_gb_per_s}", "write what was measured, or nothing"
     if spec.kv_replay and not spec.kv_events:
         yield "kv_replay is written without kv_events", "write kv_events as well"
     if spec.kv_events and not all(map(find_spec, ("zmq", "msgspec"))):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from executor.policy.migration import worth_leaving_for
 from executor.policy.routing import Choice, Offer, has_room
 from planner.ir.ids import EngineId
 
@@ -30,7 +31,8 @@ def go_or_wait(
     assert offers, "no engine to choose from"
     preferred = [offer for offer in offers if offer.view.spec.id not in avoid] or offers
     done_s = {offer.view.spec.id: _done_s(offer, waiting_s) for offer in preferred}
-    best = min(preferred, key=lambda offer: (done_s[offer.view.spec.id], offer.view.spec.id))
+    worth = preferred if avoid else worth_leaving_for(preferred, done_s)
+    best = min(worth, key=lambda offer: (done_s[offer.view.spec.id], offer.view.spec.id))
     engine = best.view.spec.id
     if engine in waiting_s or not best.has_kv or not has_room(best.view, suspect=suspect):
         return Wait(engine, best.load_s)
@@ -43,4 +45,5 @@ def _done_s(offer: Offer, waiting_s: Mapping[EngineId, float]) -> float:
 
 def _reason(offer: Offer, choices: int) -> str:
     warm = f"{offer.warm_tokens:,} of {offer.prompt_tokens:,} prompt tokens warm" if offer.warm_tokens else "none warm"
+    warm += f", {offer.tier_tokens:,} from the tier" if offer.tier_tokens else ""
     return f"{warm}; done in {offer.done_s:.2f} s, first of {choices}"

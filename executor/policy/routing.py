@@ -31,8 +31,9 @@ class EngineView:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What one engine would do for one call: `warm_tokens` of its `prompt_tokens` are in the cache there, and the call
-    takes `load_s` seconds of the engine's time, `prefill_s` of them until its prompt is read; `has_kv` tells whether its
-    KV has room for the call now."""
+    takes `load_s` seconds of the engine's time, `prefill_s` of them until its prompt is read; `has_kv` tells whether
+    its KV has room for the call now. `tier_tokens` more are loaded from a tier that other engines share, which is in
+    both times."""
 
     view: EngineView
     load_s: float
@@ -40,6 +41,7 @@ class Offer:
     warm_tokens: int = 0
     has_kv: bool = True
     prefill_s: float = 0.0
+    tier_tokens: int = 0
 
     @property
     def done_s(self) -> float:
