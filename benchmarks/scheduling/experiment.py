@@ -11,7 +11,8 @@ from statistics import fmean
 from benchmarks.scheduling.arms import Arm
 from benchmarks.scheduling.bounds import Bounds, bounds_of, p95, saturation_per_s
 from benchmarks.scheduling.fleets import base_s, fleet_named
-from benchmarks.scheduling.replay import Asked, Replayed, replay
+from benchmarks.scheduling.programs import Asked
+from benchmarks.scheduling.replay import Replayed, replay
 from benchmarks.scheduling.reuse import Reuse
 from benchmarks.scheduling.traces import Arriving, poisson, traces_in
 from executor.core.limits import Limits

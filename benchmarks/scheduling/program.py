@@ -1,7 +1,7 @@
 """A Text-to-SQL request as a Halo program: how often it is revised and what is evaluated turns out as it runs."""
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 
 from benchmarks.scheduling.lengths import told_lengths
 from benchmarks.scheduling.requests import Call, Request, Step
@@ -20,19 +20,22 @@ _QUESTION = Column("question")
 
 
 @cache
-def program_plan() -> Plan:
+def program_plan(max_tokens: int = MAX_TOKENS) -> Plan:
     """The plan of all requests: a Choose where a step may be left out, a Loop of revisions, a Map of evaluations."""
-    first = _generate(Step.RETRIEVER, "0", _QUESTION)
-    keywords = _perhaps("keywords", Step.KEYWORDS, _after(first))
-    looks = _chain(Step.RETRIEVER, ("1", "2", "3"), keywords)
-    candidates = [_generate(Step.CANDIDATE, f"{i}", _after(looks[-1])) for i in range(2)]
+    ask = partial(_generate, max_tokens=max_tokens)
+    first = ask(Step.RETRIEVER, "0", _QUESTION)
+    keywords = _perhaps("keywords", ask, Step.KEYWORDS, _after(first))
+    looks = [ask(Step.RETRIEVER, "1", _after(keywords))]
+    looks.append(ask(Step.RETRIEVER, "2", _after(looks[0])))
+    looks.append(ask(Step.RETRIEVER, "3", _after(looks[1])))
+    candidates = [ask(Step.CANDIDATE, f"{i}", _after(looks[-1])) for i in range(2)]
     drafts = Concat(tuple(_after(candidate) for candidate in candidates))
-    revise = Loop(StageId("revisions"), drafts, Column("state"), _one(Step.REVISE, "state"), MOST_REVISIONS)
-    before = _generate(Step.TESTER, "0", _after(revise))
-    tests = _perhaps("tests", Step.UNIT_TEST, _after(before))
-    between = _generate(Step.TESTER, "1", _after(tests))
-    evaluate = Map(StageId("evaluations"), _after(between), _one(Step.EVALUATE, "item"))
-    last = _generate(Step.TESTER, "2", _after(evaluate))
+    revise = Loop(StageId("revisions"), drafts, Column("state"), _one(ask, Step.REVISE, "state"), MOST_REVISIONS)
+    before = ask(Step.TESTER, "0", _after(revise))
+    tests = _perhaps("tests", ask, Step.UNIT_TEST, _after(before))
+    between = ask(Step.TESTER, "1", _after(tests))
+    evaluate = Map(StageId("evaluations"), _after(between), _one(ask, Step.EVALUATE, "item"))
+    last = ask(Step.TESTER, "2", _after(evaluate))
     stages = (first, keywords, *looks, *candidates, revise, before, tests, between, evaluate, last)
     return Plan("text2sql", (Input("question"),), stages, _after(last))
 
@@ -71,12 +74,14 @@ def choice_at(request: Request, path: str, done: int) -> int:
             return int(done >= len(request.revisions))
 
 
-def known_plan(request: Request) -> Plan:
-    """The same request with everything known beforehand: its calls are stages, each with the length of its answer."""
+def known_plan(request: Request, shrink: int = 1) -> Plan:
+    """The same request with everything known beforehand: its calls are stages, each with the length of its answer, of
+    which there is one `shrink`-th."""
     stages: list[Stage] = []
     before: Expr = _QUESTION
     for depth, calls in enumerate(request.stages):
-        beside = [_generate(call.step, f"{depth}.{i}", before, call.output_tokens) for i, call in enumerate(calls)]
+        most = [max(1, call.output_tokens // shrink) for call in calls]
+        beside = [_generate(call.step, f"{depth}.{i}", before, most[i]) for i, call in enumerate(calls)]
         before = Concat(tuple(_after(stage) for stage in beside))
         stages.extend(beside)
     return Plan("text2sql, known", (Input("question"),), tuple(stages), before)
@@ -100,21 +105,17 @@ def _generate(step: Step, which: str, read: Expr, max_tokens: int = MAX_TOKENS) 
     return Generate(_asked(step, which), MODEL, (asked,), Sampling(max_tokens=max_tokens))
 
 
-def _chain(step: Step, numbers: Sequence[str], before: Stage) -> list[Generate]:
-    stages: list[Generate] = []
-    for number in numbers:
-        stages.append(_generate(step, number, _after(stages[-1] if stages else before)))
-    return stages
+_Ask = Callable[[Step, str, Expr], Generate]
 
 
-def _perhaps(name: str, step: Step, read: Output) -> Choose:
+def _perhaps(name: str, ask: _Ask, step: Step, read: Output) -> Choose:
     nothing = Body(Plan(f"no {name}", (), (), Const("")))
-    return Choose(StageId(name), read, (Case(True, _one(step, "read", Binding("read", read))),), nothing)
+    return Choose(StageId(name), read, (Case(True, _one(ask, step, "read", Binding("read", read))),), nothing)
 
 
-def _one(step: Step, column: str, *bindings: Binding) -> Body:
-    ask = _generate(step, "each", Column(column))
-    return Body(Plan(step.value, (Input(column),), (ask,), _after(ask)), bindings)
+def _one(ask: _Ask, step: Step, column: str, *bindings: Binding) -> Body:
+    asked = ask(step, "each", Column(column))
+    return Body(Plan(step.value, (Input(column),), (asked,), _after(asked)), bindings)
 
 
 def _after(stage: Stage) -> Output:

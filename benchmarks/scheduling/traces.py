@@ -24,10 +24,11 @@ _NATURAL = ("financial", "formula1")
 
 @dataclass(frozen=True, slots=True)
 class Arriving:
-    """`at` is seconds from the beginning."""
+    """`at` is seconds from the beginning. The request may take `patience` times as long as others."""
 
     at: float
     request: Request
+    patience: float = 1.0
 
 
 #: `count` requests by a generator.

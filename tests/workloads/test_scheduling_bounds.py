@@ -18,7 +18,8 @@ from benchmarks.scheduling.bounds import (
     saturation_per_s,
 )
 from benchmarks.scheduling.fleets import CALIBRATIONS, alone_s, fleet_named, profiles_of
-from benchmarks.scheduling.replay import Asked, replay
+from benchmarks.scheduling.programs import Asked
+from benchmarks.scheduling.replay import replay
 from benchmarks.scheduling.reuse import Reuse
 from benchmarks.scheduling.traces import Arriving, poisson, traces_in
 from executor.core.scheduler import Scheduler

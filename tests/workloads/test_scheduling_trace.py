@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from benchmarks.scheduling.fleets import alone_s, base_s, fleet_named, path_s, profile_for, profiles_of
 from benchmarks.scheduling.lengths import PUBLISHED_MEANS
 from benchmarks.scheduling.program import calls_by_path, calls_of_known_plan, expected_lengths, known_plan, program_plan
-from benchmarks.scheduling.replay import Asked, Replayed, replay
+from benchmarks.scheduling.programs import Asked
+from benchmarks.scheduling.replay import Replayed, replay
 from benchmarks.scheduling.requests import Call, Request, Step
 from benchmarks.scheduling.reuse import Reuse, block_names, least_read
 from benchmarks.scheduling.traces import Arriving, poisson, traces_in
