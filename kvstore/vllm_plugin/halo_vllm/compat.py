@@ -116,10 +116,9 @@ def first_starts(planned: Any) -> Iterator[tuple[str, int]]:
         yield new.req_id, new.num_computed_tokens
 
 
-def has_resumed(planned: Any) -> bool:
-    """Whether the step started again what had been preempted."""
-    cached = planned.scheduled_cached_reqs
-    return bool(getattr(cached, "resumed_req_ids", None) or any(getattr(cached, "resumed_from_preemption", ())))
+def started(planned: Any) -> int:
+    """How many requests the step started, or started again after they had been preempted."""
+    return len(planned.scheduled_new_reqs) + len(planned.scheduled_cached_reqs.resumed_req_ids)
 
 
 def _of_version(version: str) -> list[str]:

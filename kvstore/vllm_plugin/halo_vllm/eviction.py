@@ -24,29 +24,28 @@ class RankedFreeQueue(FreeKVCacheBlockQueue):
         self.kept_blocks = 0
         self._order, self._taken = order, taken
         self._chains: dict[str, FreeKVCacheBlockQueue] = {}
-        self._claimed: dict[str, list[KVCacheBlock]] = {}
-        self._claims: dict[int, list[str]] = {}
+        self._claimed: dict[str, list[int]] = {}
+        self._claims: dict[int, str] = {}
+        self._more_claims: dict[int, list[str]] = {}
         self._chain_of: dict[int, str] = {}
 
     def keep(self, program: str, blocks: Iterable[KVCacheBlock]) -> None:
         """From now on these blocks, when nobody uses them, are kept for `program`. Replaces what was kept for it."""
         self.let_go(program)
-        claimed = [block for block in blocks if block.block_hash is not None and not block.is_null]
-        self._claimed[program] = claimed
+        kept = [block for block in blocks if block.block_hash is not None and not block.is_null]
+        self._claimed[program] = claimed = [block.block_id for block in kept]
         self._chains[program] = FreeKVCacheBlockQueue([])
-        for block in claimed:
-            self._claims.setdefault(block.block_id, []).append(program)
-        for block in reversed(claimed):
-            if block.ref_cnt == 0 and block.block_id not in self._chain_of:
-                super().remove(block)
-                self._into_chain(program, [block])
+        self._claim(program, claimed)
+        free = [block for block in kept if not block.ref_cnt and block.block_id not in self._chain_of]
+        for block in reversed(free):
+            super().remove(block)
+            self._into_chain(program, [block])
 
     def let_go(self, program: str) -> int:
         """Nothing is kept for `program` any more; the number of its blocks that are now as free as any other."""
-        for block in self._claimed.pop(program, ()):
-            self._disclaim(block.block_id, program)
+        self._disclaim(program, self._claimed.pop(program, ()))
         chain = self._chains.pop(program, None)
-        if chain is None:
+        if chain is None or not chain.num_free_blocks:
             return 0
         return self._demote(chain.popleft_n(chain.num_free_blocks))
 
@@ -56,8 +55,7 @@ class RankedFreeQueue(FreeKVCacheBlockQueue):
         if chain is None:
             return 0
         given = chain.popleft_n(min(blocks, chain.num_free_blocks))
-        for block in given:
-            self._disclaim(block.block_id, program)
+        self._disclaim(program, [block.block_id for block in given])
         return self._demote(given)
 
     def let_all_go(self) -> None:
@@ -91,20 +89,29 @@ class RankedFreeQueue(FreeKVCacheBlockQueue):
         self.append_n([block])
 
     def append_n(self, blocks: list[KVCacheBlock]) -> None:
-        if not self._claims:
-            return super().append_n(blocks)
-        ordinary: list[KVCacheBlock] = []
-        kept: dict[str, list[KVCacheBlock]] = {}
-        for block in blocks:
-            claims = self._claims.get(block.block_id)
-            (kept.setdefault(claims[0], []) if claims else ordinary).append(block)
-        for program, theirs in kept.items():
-            self._into_chain(program, theirs)
-        return super().append_n(ordinary)
+        """Most often all are one program's, or nobody's."""
+        if not self._claims or not blocks:
+            super().append_n(blocks)
+            return
+        owners = [self._claims.get(block.block_id) for block in blocks]
+        if len(set(owners)) == 1:
+            self._settle(owners[0], blocks)
+            return
+        theirs: dict[str | None, list[KVCacheBlock]] = {}
+        for owner, block in zip(owners, blocks, strict=True):
+            theirs.setdefault(owner, []).append(block)
+        for owner, of_owner in theirs.items():
+            self._settle(owner, of_owner)
 
     def get_all_free_blocks(self) -> list[KVCacheBlock]:
         kept = [block for chain in self._chains.values() for block in chain.get_all_free_blocks()]
         return super().get_all_free_blocks() + kept
+
+    def _settle(self, owner: str | None, blocks: list[KVCacheBlock]) -> None:
+        if owner is None:
+            super().append_n(blocks)
+        else:
+            self._into_chain(owner, blocks)
 
     def _into_chain(self, program: str, blocks: list[KVCacheBlock]) -> None:
         self._chains[program].append_n(blocks)
@@ -144,7 +151,7 @@ class RankedFreeQueue(FreeKVCacheBlockQueue):
         given: list[KVCacheBlock] = []
         while len(given) < most and chain.num_free_blocks:
             block = chain.popleft()
-            self._disclaim(block.block_id, program)
+            self._disclaim(program, (block.block_id,))
             self._out_of_chain([block])
             if block.block_id in self._claims:
                 self.append_n([block])
@@ -152,10 +159,26 @@ class RankedFreeQueue(FreeKVCacheBlockQueue):
                 given.append(block)
         return given
 
-    def _disclaim(self, block_id: int, program: str) -> None:
-        claims = self._claims.get(block_id)
-        if claims is None or program not in claims:
+    def _claim(self, program: str, block_ids: list[int]) -> None:
+        """The first to claim a block has it; the others stand in line."""
+        if self._claims.keys().isdisjoint(block_ids):
+            self._claims.update(dict.fromkeys(block_ids, program))
             return
-        claims.remove(program)
-        if not claims:
-            del self._claims[block_id]
+        for block_id in block_ids:
+            if self._claims.setdefault(block_id, program) != program:
+                self._more_claims.setdefault(block_id, []).append(program)
+
+    def _disclaim(self, program: str, block_ids: Iterable[int]) -> None:
+        for block_id in block_ids:
+            if self._claims.get(block_id) == program:
+                self._pass_on(block_id)
+            elif program in (others := self._more_claims.get(block_id, [])):
+                others.remove(program)
+
+    def _pass_on(self, block_id: int) -> None:
+        others = self._more_claims.get(block_id) if self._more_claims else None
+        if others:
+            self._claims[block_id] = others.pop(0)
+            return
+        del self._claims[block_id]
+        self._more_claims.pop(block_id, None)

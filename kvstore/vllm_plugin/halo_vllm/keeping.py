@@ -1,24 +1,27 @@
 """What is kept for programs that wait: until when, who gives way first, and how much may be kept at all."""
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from halo_vllm.counters import Counters
 from halo_vllm.gate import Gate
+from halo_vllm.giving_way import GivingWay, holding_of
 from halo_vllm.measured import Measured
-from halo_vllm.policy.give_back import Caps, Holding, least_rank_first, over_caps, youngest_first
+from halo_vllm.policy.give_back import Caps, least_rank_first, over_caps, youngest_first
 from halo_vllm.policy.hints import TOOL_FINISHED, Hints
 from halo_vllm.policy.ledger import Ledger
-from halo_vllm.policy.retention import RULES, Learnt, Waiting
+from halo_vllm.policy.retention import RULES, Learnt, Retention, Waiting
 from halo_vllm.policy.tools import ToolKey
 from halo_vllm.program import Kept, Program
 from halo_vllm.settings import Settings
 
 RANK_AGAIN_S = 0.1
-#: Who gives way is sorted anew so often: with a thousand programs that wait, a sort takes as long as a step.
-ORDER_AGAIN_S = 0.5
+#: Each time somebody has to give way, or is let in, so many programs are looked at again, those looked at longest ago
+#: first: with a thousand that wait, to look at all of them takes longer than a step.
+LOOKED_AT = 8
 ORDERS = {"rank": least_rank_first, "youngest": youngest_first}
 
 
@@ -31,13 +34,14 @@ class Keeping:
         self._counters, self._settings, self._measured = counters, settings, measured
         self._ledger, self._gate = ledger, gate
         self._rule, self._caps = RULES[settings.rule], Caps(settings.share, settings.tenant_share)
-        self._kept: dict[str, Program] = {}
+        self._kept: OrderedDict[str, Program] = OrderedDict()
+        self._order = GivingWay(ORDERS[settings.order])
         self._tenants: Counter[str] = Counter()
         self._expiries: list[tuple[float, int, str]] = []
         self._due_s: dict[str, float] = {}
-        self._order: deque[str] = deque()
-        self._ordered_s = self._gone_s = float("-inf")
+        self._expected_gone: dict[str, float] = {}
         self._gone = 0.0
+        self._uncounted, self._slack = 0, 0
         self._number = 0
 
     def is_kept(self, key: str) -> bool:
@@ -50,10 +54,10 @@ class Keeping:
         self._ledger.own(program.key, chain)
         own_blocks = self._ledger.own_blocks(program.key)
         program.waiting = Waiting(now_s, own_blocks, tools, hints.eta_s, hints.ttl_s, gap_s=self._true_gap_s(hints))
-        self._tenants[program.tenant] += program.key not in self._kept
+        if program.key not in self._kept:
+            self._tenants[program.tenant] += 1
+            self._order.entered(program)
         self._kept[program.key] = program
-        if now_s - self._ordered_s <= ORDER_AGAIN_S:
-            self._order.append(program.key)  # until they are sorted anew
         return self._rerank(program, now_s) is None
 
     def reconsider(self, program: Program, event: str, hints: Hints, now_s: float) -> str | None:
@@ -91,26 +95,39 @@ class Keeping:
 
     def order(self, now_s: float) -> Iterator[str]:
         """Who gives way when room is wanted, the first first. Those whose next call is here already come last."""
-        self._sort_again(now_s)
-        while self._order and self._order[0] not in self._kept:
-            self._order.popleft()
-        here = (program for key in self._order if (program := self._kept.get(key)) is not None)
-        waiting = []
-        for program in here:
-            if program.pending:
-                waiting.append(program.key)
-            else:
-                yield program.key
-        yield from waiting
+        self._look_around(now_s)
+        for program in self._order.first(lambda program: self._look_again(program, now_s)):
+            yield program.key
+
+    def freed(self, blocks: int) -> None:
+        """A call ended, and so many blocks may now be kept that nobody kept before."""
+        self._uncounted += blocks
 
     def over(self, now_s: float, kept: Kept, pool_blocks: int) -> list[tuple[str, int]]:
         """(program, blocks) to be given back because more of the pool is kept than may be."""
-        caps = self._caps
-        least = caps.share if len(self._tenants) < 2 else min(caps.share, caps.tenant_share)
-        if kept.kept_blocks <= int(pool_blocks * least):
+        if len(self._tenants) > 1 and self._uncounted >= self._slack:
+            return self._over_caps(kept, pool_blocks)
+        over = kept.kept_blocks - int(pool_blocks * self._caps.share)
+        gives: list[tuple[str, int]] = []
+        for program in self.order(now_s) if over > 0 else ():
+            if blocks := min(kept.kept_of(program), over):
+                gives.append((program, blocks))
+                over -= blocks
+            if not over:
+                break
+        return gives
+
+    def _over_caps(self, kept: Kept, pool_blocks: int) -> list[tuple[str, int]]:
+        """No tenant can be over its cap before so many blocks are freed as the one that keeps most has left of it."""
+        of_tenant: Counter[str] = Counter()
+        for program in self._kept.values():
+            of_tenant[program.tenant] += kept.kept_of(program.key)
+        self._uncounted = 0
+        self._slack = int(pool_blocks * self._caps.tenant_share) - max(of_tenant.values())
+        if self._slack >= 0 and kept.kept_blocks <= int(pool_blocks * self._caps.share):
             return []
-        holdings = [replace(holding, blocks=kept.kept_of(holding.program)) for holding in self._holdings(now_s)]
-        gives = over_caps(holdings, pool_blocks, caps, ORDERS[self._settings.order])
+        holdings = [replace(holding_of(program), blocks=kept.kept_of(program.key)) for program in self._kept.values()]
+        gives = over_caps(holdings, pool_blocks, self._caps, ORDERS[self._settings.order])
         return [(give.program, give.blocks) for give in gives]
 
     def lost(self, key: str, blocks: int, now_s: float, *, all_gone: bool) -> None:
@@ -122,6 +139,7 @@ class Keeping:
         self._counters.wasted_block_seconds += blocks * max(now_s - program.waiting.since_s, 0.0)
         own_blocks = max(program.waiting.own_blocks - blocks, 0)
         program.waiting = replace(program.waiting, own_blocks=own_blocks)
+        self._expect_gone(program)
         if all_gone and not program.pending:
             self.let_go(program, now_s)
 
@@ -152,7 +170,8 @@ class Keeping:
         assert waiting is not None
         if self._kept.pop(program.key, None) is None:
             return None
-        self._gone_s = float("-inf")
+        self._order.left(program)
+        self._gone -= self._expected_gone.pop(program.key)
         self._tenants[program.tenant] -= 1
         if not self._tenants[program.tenant]:
             del self._tenants[program.tenant]
@@ -167,18 +186,21 @@ class Keeping:
     def gone_blocks(self, now_s: float) -> float:
         """Of the blocks kept for programs that wait, those expected to be kept in vain: ended programs that did not say
         so, and tools that take too long. They count as free: who is less likely to be back gives way sooner."""
-        if now_s - self._gone_s > RANK_AGAIN_S:
-            self._gone_s = now_s
-            self._gone = sum(self._expected_gone(program, now_s) for program in self._kept.values())
-        return min(self._gone, self._ledger.owned_blocks)
+        self._look_around(now_s)
+        return min(max(self._gone, 0.0), self._ledger.owned_blocks)
 
-    def _expected_gone(self, program: Program, now_s: float) -> float:
-        if program.pending:
-            return 0.0
-        self._look_again(program, now_s)
+    def comes(self, program: Program) -> None:
+        """Its next call is here."""
+        if program.key in self._kept:
+            self._order.changed(program)
+            self._expect_gone(program)
+
+    def _expect_gone(self, program: Program) -> None:
         assert program.waiting is not None
         assert program.retention is not None
-        return program.waiting.own_blocks * (1.0 - program.retention.back)
+        gone = 0.0 if program.pending else program.waiting.own_blocks * (1.0 - program.retention.back)
+        self._gone += gone - self._expected_gone.get(program.key, 0.0)
+        self._expected_gone[program.key] = gone
 
     def _true_gap_s(self, hints: Hints) -> float | None:
         return (hints.eta_s or 0.0) if self._settings.rule == "oracle" else None
@@ -188,7 +210,8 @@ class Keeping:
         assert program.waiting is not None
         worth = self._measured.worth(program.blocks, program.waiting.own_blocks)
         program.retention = self._rule(program.waiting, self.learnt, worth, now_s)
-        program.ranked_s = now_s
+        self._note(program, now_s)
+        self._order.changed(program)
         if program.retention.until_s <= now_s:
             return self.let_go(program, now_s)
         self._expect(program)
@@ -203,34 +226,27 @@ class Keeping:
             self._number += 1
             heapq.heappush(self._expiries, (until_s, self._number, program.key))
 
-    def _holdings(self, now_s: float) -> list[Holding]:
-        holdings = []
-        for program in self._kept.values():
-            self._look_again(program, now_s)
-            assert program.waiting is not None
-            assert program.retention is not None
-            own, rank = program.waiting.own_blocks, program.retention.rank
-            holdings.append(
-                Holding(program.key, own, rank, program.sequence, program.tenant, turn_waiting=bool(program.pending))
-            )
-        return holdings
+    def _look_around(self, now_s: float) -> None:
+        for program in list(islice(self._kept.values(), LOOKED_AT)):
+            if self._look_again(program, now_s):
+                self._order.changed(program)
 
-    def _sort_again(self, now_s: float) -> None:
-        if self._settings.order == "rank" and now_s - self._ordered_s <= ORDER_AGAIN_S:
-            return
-        self._ordered_s = now_s
-        holdings = sorted(self._holdings(now_s), key=ORDERS[self._settings.order])
-        self._order = deque(holding.program for holding in holdings)
-
-    def _look_again(self, program: Program, now_s: float) -> None:
+    def _look_again(self, program: Program, now_s: float) -> bool:
         """Its rank and its chance as they are now; how long it is kept stays as it was decided."""
         if now_s - program.ranked_s <= RANK_AGAIN_S:
-            return
+            return False
         assert program.waiting is not None
         assert program.retention is not None
         worth = self._measured.worth(program.blocks, program.waiting.own_blocks)
         now = self._rule(program.waiting, self.learnt, worth, now_s)
-        program.retention, program.ranked_s = replace(program.retention, rank=now.rank, back=now.back), now_s
+        program.retention = Retention(program.retention.until_s, now.rank, now.pinned, now.back)
+        self._note(program, now_s)
+        return True
+
+    def _note(self, program: Program, now_s: float) -> None:
+        program.ranked_s = now_s
+        self._kept.move_to_end(program.key)
+        self._expect_gone(program)
 
 
 def _is_over(program: Program, now_s: float) -> bool:

@@ -39,7 +39,8 @@ class Kept(Protocol):
 @dataclass(slots=True, eq=False)
 class Program:
     """`sequence`: its place in program order. `active`: let in, and neither ended nor let go since. `blocks`: of its
-    context when its last call ended. `waiting`: since then, until its next call starts."""
+    context when its last call ended. `waiting`: since then, until its next call starts. `place`: the number of its
+    place among those that may have to give way, another with every change of that place."""
 
     key: str
     sequence: int
@@ -52,6 +53,7 @@ class Program:
     waiting: Waiting | None = None
     retention: Retention | None = None
     ranked_s: float = 0.0
+    place: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -50,6 +50,7 @@ class Programs:
         if program.waiting is not None:
             self._keeping.learnt.durations.returned(program.key, now_s)
         self._calls[asked.id] = program.pending[asked.id] = call
+        self._keeping.comes(program)
         if program.active or not (self.settings.admission and self._roster.is_program(program)):
             self._gate.let_in(call, now_s)
             return True
@@ -81,6 +82,7 @@ class Programs:
         if call is None:
             return None
         self._gate.ended(call, now_s)
+        self._keeping.freed(len(chain))
         program = call.program
         del program.pending[call_id]
         if not aborted:

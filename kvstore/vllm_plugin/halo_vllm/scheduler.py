@@ -4,6 +4,7 @@ What is decided is decided in `halo_vllm.programs`; what is done is vLLM's own c
 """
 
 import time
+from bisect import insort
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -36,7 +37,6 @@ class Scheduler(AsyncScheduler):
         self._programs: Programs | None = None
         self._kept: RankedFreeQueue | PinnedBlocks | None = None
         self._queues: list[ProgramQueue] = []
-        self._unsorted = False
         self._step: tuple[float, int] | None = None
         problems = compat.problems(self)
         if problems:
@@ -139,6 +139,7 @@ class Scheduler(AsyncScheduler):
             ordered.prepend_requests(queue)
             setattr(self, name, ordered)
             self._queues.append(ordered)
+        self.running.sort(key=self._key)
 
     def _keeping(self, programs: Programs) -> RankedFreeQueue | PinnedBlocks:
         pool = self.kv_cache_manager.block_pool
@@ -176,17 +177,20 @@ class Scheduler(AsyncScheduler):
         for request_id in programs.admitted(now_s, idle=idle):
             for queue in self._queues:
                 queue.release(request_id)
-        if self._unsorted:
-            self.running.sort(key=self._key)
-            self._unsorted = False
 
     def _note_starts(self, programs: Programs, planned: Any, now_s: float) -> None:
         for request_id, cached_tokens in compat.first_starts(planned):
             program = programs.started(request_id, cached_tokens, now_s)
             if program is not None and self._kept is not None:
                 self._kept.let_go(program)
-            self._unsorted = self._kept is not None
-        self._unsorted = self._unsorted or (self._kept is not None and compat.has_resumed(planned))
+        if self._kept is not None:
+            self._order_running(compat.started(planned))
+
+    def _order_running(self, started: int) -> None:
+        """vLLM puts what starts at the end. The last in program order are preempted first, so the end has to be in that
+        order; all before it is already."""
+        for at in range(len(self.running) - started, len(self.running)):
+            insort(self.running, self.running.pop(at), hi=at, key=self._key)
 
     def _measure(self, programs: Programs, now_s: float) -> None:
         """A step lasted until the next one, if it left something to run: else the engine may have stood idle."""
