@@ -3,6 +3,7 @@ that they were bound to, and are sent while there is room."""
 
 from collections.abc import Sequence
 
+from executor.core.late_binding import LOOK_AHEAD, send_open
 from executor.core.lines import Given, Line, Lines, SomeLines, Waiting
 from executor.core.ready_calls import left_s
 from executor.core.sending import send
@@ -12,9 +13,6 @@ from executor.policy.asking import Asking, Seat
 from executor.policy.routing import Choice, EngineView, Offer, has_room
 from planner.ir.ids import EngineId
 from planner.ir.plan import Agent, Generate
-
-#: Among how many calls, the first in the rule's order, an engine finds the next one.
-LOOK_AHEAD = 256
 
 
 def goes_by_rule(state: State, work: Work) -> bool:
@@ -29,6 +27,7 @@ def line_up(state: State, work: Work) -> None:
     """The call waits for its engine from now on."""
     waiting = Waiting(work, _asking(state, work), work.queued)
     lines = state.lines_of(work.model)
+    state.market_of(work.model).asks()
     views = _may_take(state, work, state.fleet.serving(work.model))
     if state.rule.bind is None or not views:
         lines.push(state.rule.order(waiting.asking, None), waiting)
@@ -45,17 +44,17 @@ def rebind(state: State, engine: EngineId) -> None:
 
 
 def dispatch_by_rule(state: State, model: str, lines: Lines, line: Line | SomeLines) -> None:
-    """Send calls of `line`: those of `lines` that wait for any engine, or some of them. A rule that binds calls knows no
-    tenants."""
+    """Send calls of `line`: those of `lines` that wait for any engine, or some of them. A rule that binds calls knows
+    no tenants."""
     if state.rule.bind is None:
-        _send_open(state, model, line)
+        send_open(state, model, lines, line)
         return
     for waiting in line.first(LOOK_AHEAD):  # no engine answered when they came
         if views := _may_take(state, waiting.work, state.fleet.serving(model)):
             line.remove(waiting)
             _bind(state, lines, waiting, views)
-    for engine, line in lines.bound.items():
-        _send_bound(state, state.fleet.views[engine].spec.id, line)
+    for engine, bound in lines.bound.items():
+        _send_bound(state, engine, bound)
 
 
 def _bind(state: State, lines: Lines, waiting: Waiting, views: Sequence[EngineView]) -> None:
@@ -80,35 +79,12 @@ def _send_bound(state: State, engine: EngineId, line: Line) -> None:
         send(state, found[0].work, Choice(engine, offer.load_s, reason), [offer])
 
 
-def _send_open(state: State, model: str, line: Line | SomeLines) -> None:
-    closed: set[EngineId] = set()
-    for waiting in line.first(LOOK_AHEAD):
-        views = [view for view in state.fleet.with_room(model) if view.spec.id not in closed]
-        if not views:
-            return
-        work = waiting.work
-        offers = _offers(state, work, _may_take(state, work, views))
-        fitting = [offer for offer in offers if offer.has_kv]
-        if not fitting:  # nothing passes it: it would wait for ever for so much room at once
-            closed.update(offer.view.spec.id for offer in offers)
-            continue
-        best = min(fitting, key=lambda offer: (offer.done_s, offer.view.spec.id))
-        line.remove(waiting)
-        reason = f"{state.rule.name}: predicted {best.done_s:.2f} s, least of {len(fitting)} with room"
-        send(state, work, Choice(best.view.spec.id, best.load_s, reason), offers)
-
-
 def _may_take(state: State, work: Work, views: Sequence[EngineView]) -> list[EngineView]:
     return [view for view in views if state.may_enter(work, view.spec.id)]
 
 
 def _offers(state: State, work: Work, views: Sequence[EngineView]) -> list[Offer]:
-    assert isinstance(work.stage, Generate | Agent)
-    output_tokens: float = work.output_tokens
-    if not state.rule.knows_lengths:
-        work.output_tokens = min(work.output_tokens, state.lengths.expected(work.stage))
-        output_tokens = state.stages.mean(work.stage, work.prompt_tokens, work.output_tokens).output_tokens
-    return state.fleet.shares(work, views, output_tokens, state.rule.inside_share)
+    return state.fleet.shares(work, views, state.expect(work), state.rule.inside_share)
 
 
 def _seat(state: State, lines: Lines, work: Work, offer: Offer) -> Seat:

@@ -59,6 +59,7 @@ class EngineCache:
         #: The engine's tokens for each estimated one.
         self.scale = self._counted / self._estimated
         self._inside = 0
+        self.changes = 0  # of what is warm
         self._own_tokens = 0.0  # of the calls inside, beside the full blocks of their prompts
         self._watchers: dict[BlockName, dict[Watcher, None]] = {}
         self._blocks = EngineBlocks()
@@ -129,6 +130,7 @@ class EngineCache:
         return bool(self.kv_tokens) and self.in_flight_tokens + blocks * self._block_tokens <= KV_SHARE * self.kv_tokens
 
     def enter(self, work: CachedCall) -> None:
+        self.changes += 1
         self._inside += 1
         work.own_kv_tokens = self._own(work)
         self._own_tokens += work.own_kv_tokens
@@ -136,6 +138,7 @@ class EngineCache:
             self._tell(self._index.enter(work.prefix))
 
     def leave(self, work: CachedCall) -> None:
+        self.changes += 1
         self._inside -= 1
         self._own_tokens = self._own_tokens - work.own_kv_tokens if self._inside else 0.0
         if work.prefix:
@@ -143,6 +146,7 @@ class EngineCache:
 
     def believe(self, blocks: Sequence[BlockName]) -> None:
         """Another process had them computed here."""
+        self.changes += 1
         self._tell(self._index.enter(blocks))
         self._index.leave(blocks)
 
@@ -174,6 +178,7 @@ class EngineCache:
     def told(self, events: Sequence[KvEvent]) -> None:
         """The engine says what it stored and what it removed. Where it says for which program (vLLM from 0.32 on), what
         it holds is no estimate from now on."""
+        self.changes += 1
         for event in events:
             self._index.drop(self._blocks.apply(event))
         if not self._tells_blocks and any(getattr(event, "session", None) for event in events):
@@ -188,6 +193,7 @@ class EngineCache:
 
     def start_anew(self, kv_tokens: int | None) -> None:
         """The engine is there (again) with an empty cache, and told its room if it can. The fleet file knows better."""
+        self.changes += 1
         self._index.forget()
         if kv_tokens and not self._told:
             self.kv_tokens = kv_tokens

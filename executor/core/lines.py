@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
+from executor.core.fleet import KnownLoad
 from executor.core.life import Life
 from executor.core.work import Work
 from executor.policy.asking import Asking
@@ -22,6 +23,7 @@ class Waiting:
     queued: int
     load_s: float = 0.0
     key: float = 0.0
+    known: dict[EngineId, KnownLoad] = field(default_factory=dict)
     number: int = 0
 
     @property
@@ -85,6 +87,11 @@ class Lines:
     def push(self, key: float, waiting: Waiting) -> None:
         """It waits for any engine."""
         self.open.setdefault(waiting.work.program.account, Line()).push(key, waiting)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for any engine."""
+        return sum(len(line) for line in self.open.values())
 
     def some(self, accounts: Collection[Account], *, one: bool = False) -> "SomeLines":
         """Those that wait for any engine and are of one of the accounts, as one line."""

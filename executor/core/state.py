@@ -10,6 +10,7 @@ from executor.core.fleet import Fleet
 from executor.core.lengths import AnswerLengths
 from executor.core.limits import Limits
 from executor.core.lines import Given, Lines
+from executor.core.market import Market
 from executor.core.program_costs import ProgramCosts
 from executor.core.queues import DelayedWork, ToolSlots
 from executor.core.ready_calls import ReadyCalls
@@ -25,7 +26,7 @@ from executor.policy.fairness import Account, fair_shares
 from executor.policy.rules import HALO, Rule
 from executor.slo import SloClass
 from planner.ir.ids import ContentKey, EngineId, JobId, ProgramId, StageId
-from planner.ir.plan import Plan
+from planner.ir.plan import Agent, Generate, Plan
 from planner.job import Grouping
 
 
@@ -113,6 +114,7 @@ class State:
         self.stages = StageMeans()
         self.calls: dict[str, ReadyCalls] = {}
         self.lines: dict[str, Lines] = {}  # of those whose engine the rule chooses
+        self.markets: dict[str, Market] = {}
         self.given: dict[EngineId, Given] = {}
         self.preparing: deque[Work] = deque()  # and those that were, behind one that is
         self.held_since: float | None = None
@@ -129,6 +131,19 @@ class State:
         if model not in self.lines:
             self.lines[model] = Lines()
         return self.lines[model]
+
+    def market_of(self, model: str) -> Market:
+        if model not in self.markets:
+            self.markets[model] = Market(model, self.fleet, self.stages)
+        return self.markets[model]
+
+    def expect(self, work: Work) -> float:
+        """How many tokens the call's answer has on average; few have more than it is expected to have from now on."""
+        assert isinstance(work.stage, Generate | Agent)
+        if self.rule.knows_lengths:
+            return work.output_tokens
+        work.output_tokens = min(work.output_tokens, self.lengths.expected(work.stage))
+        return self.stages.mean(work.stage, work.prompt_tokens, work.output_tokens).output_tokens
 
     def may_enter(self, work: Work, engine: EngineId) -> bool:
         """Whether there is room for the conversation that the call is of, if it is of any."""

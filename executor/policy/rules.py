@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from executor.policy import baselines
 from executor.policy.asking import Asking, Seat, Seats
+from executor.policy.dearness import Margin
 from executor.policy.urgency import latest_start_s
 from planner.ir.ids import EngineId
 
@@ -19,21 +20,11 @@ Order = Callable[[Asking, Seat | None], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Margin:
-    """How much dearer than where it is cheapest a call may be where it runs, as prices have it
-    (`executor.policy.prices`): by `least` at any time, by up to `most` while more waits than is done in `backlog_s`."""
-
-    least: float = 0.15
-    most: float = 0.15
-    backlog_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
 class Rule:
     """How ready calls get engines.
 
     With `bind` a call has its engine at once. Without it calls wait for any engine; with a `margin` an engine takes
-    only what is nearly cheapest there.
+    takes what is nearly cheapest there first.
 
     `groups_prefixes`: calls of jobs without a deadline go by their prompts' warm beginnings and planned shares
     (`executor.core.ready_calls`), behind those that have one. `knows_lengths`: what the driver tells of an answer's

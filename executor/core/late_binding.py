@@ -1,0 +1,97 @@
+"""Late binding: calls that wait for any engine go to engines that have room, as far as those are worth their while.
+
+In the order of the line, a call goes to an engine where it is nearly cheapest (`executor.policy.dearness`), of those to
+the one that is done first. Where it is cheap but its KV has no room, the engine takes nobody later: it would wait for
+ever for so much room at once. An engine that has room and is cheap for nobody takes what is least dear there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from executor.core.lines import Line, Lines, SomeLines, Waiting
+from executor.core.sending import send
+from executor.core.state import State
+from executor.policy.dearness import dearness
+from executor.policy.routing import Choice, has_room
+from planner.ir.ids import EngineId
+
+#: Among how many calls, the first in the rule's order, an engine finds the next one.
+LOOK_AHEAD = 256
+
+
+def send_open(state: State, model: str, lines: Lines, line: Line | SomeLines) -> None:
+    """Send calls of `line`, which is of those of `lines` that wait for any engine."""
+    look = _Look(state, model, line)
+    for one in line.first(LOOK_AHEAD):
+        if not look.open_engines():
+            return
+        look.offer(one)
+    if state.rule.margin is not None:
+        look.take_dear(state.rule.margin.at(lines.waiting / max(1, len(state.fleet.serving(model)))))
+
+
+@dataclass(slots=True)
+class _Look:
+    """One look along the line. `closed` engines keep their room for a call that was not let in yet; `dear` are calls
+    for engines that have room for them, and are not cheap."""
+
+    state: State
+    model: str
+    line: Line | SomeLines
+    closed: set[EngineId] = field(default_factory=set)
+    dear: list[tuple[float, float, int, EngineId, Waiting]] = field(default_factory=list)
+
+    def open_engines(self) -> list[EngineId]:
+        views = self.state.fleet.serving(self.model)
+        return [view.spec.id for view in views if has_room(view) and view.spec.id not in self.closed]
+
+    def offer(self, one: Waiting) -> None:
+        """Send the call, or let the engines that keep their room for it pass."""
+        engines = self._may_take(one)
+        costs = self._dearness(one)
+        cheap = [engine for engine in engines if costs[engine] <= self._cheap]
+        fitting = [engine for engine in cheap if self._fits(one, engine)]
+        if fitting:
+            self._send(one, fitting, f"first done of {len(fitting)} with room")
+            return
+        self.closed.update(cheap)
+        for engine in engines:
+            if engine not in self.closed:
+                self.dear.append((costs[engine], one.key, one.number, engine, one))
+
+    def take_dear(self, margin: float) -> None:
+        """Each engine that is left with room takes one call, the least dear of all; others follow when it ends."""
+        taken: set[EngineId] = set()
+        for cost, _, _, engine, one in sorted(self.dear, key=lambda entry: entry[:4]):
+            if cost > 1 + margin or not any(True for _ in self.line.first(1)):
+                return
+            if one.waits and engine not in taken and engine not in self.closed and self._fits(one, engine):
+                taken.add(engine)
+                self._send(one, [engine], f"{cost - 1:.0%} dearer than at best, and nothing cheaper waits for it")
+
+    @property
+    def _cheap(self) -> float:
+        return float("inf") if self.state.rule.margin is None else 1 + self.state.rule.margin.least
+
+    def _may_take(self, one: Waiting) -> list[EngineId]:
+        return [engine for engine in self.open_engines() if self.state.may_enter(one.work, engine)]
+
+    def _dearness(self, one: Waiting) -> dict[EngineId, float]:
+        fleet, answer = self.state.fleet, self.state.expect(one.work)
+        serving = [view.spec.id for view in fleet.serving(self.model)]
+        load_s = {engine: fleet.load_s(one.work, engine, answer, one.known) for engine in serving}
+        return dearness(load_s, self.state.market_of(self.model).prices())
+
+    def _fits(self, one: Waiting, engine: EngineId) -> bool:
+        cache, work = self.state.fleet.caches[engine], one.work
+        return cache.fits(work, self.state.rule.inside_share) and not cache.comes_warm(work.prefix)
+
+    def _send(self, one: Waiting, engines: Sequence[EngineId], why: str) -> None:
+        state, work = self.state, one.work
+        views, share = state.fleet.serving(self.model), state.rule.inside_share
+        offers = state.fleet.shares(work, views, state.expect(work), share)
+        among = [offer for offer in offers if offer.view.spec.id in engines]
+        best = min(among, key=lambda offer: (offer.done_s, offer.view.spec.id))
+        self.line.remove(one)
+        reason = f"{state.rule.name}: predicted {best.done_s:.2f} s; {why}"
+        send(state, work, Choice(best.view.spec.id, best.load_s, reason), offers)
