@@ -6,6 +6,7 @@ from executor.commands import BeginProgram, FinishJob, PlanBatch, Status
 from executor.core.charging import program_begins
 from executor.core.entering import Entry
 from executor.core.progress import begin_program, drop_key
+from executor.core.resuming import in_order, resume
 from executor.core.stage_shares import StageShares
 from executor.core.state import Job, State
 from executor.core.work import Program
@@ -46,7 +47,7 @@ def planned(state: State, event: BatchPlanned) -> None:
     job.plan = event.plan
     job.group(event.groups)
     job.shares = {stage: StageShares(shares) for stage, shares in event.shares.items()}
-    job.pending = deque(row for row in event.order if row not in job.ended)
+    job.pending = deque(in_order(job, event.order))
     for key, node in event.known.items():
         state.shared.know(key, job.id, node)
     state.entering.push(job.account, Entry(job.priority, _due_s(job), job.number, job), state.now)
@@ -105,6 +106,7 @@ def _begin(state: State, job: Job, row: int) -> None:
     )
     state.programs_begun += 1
     program.sequence = state.programs_begun
+    resume(state, program)
     program_begins(state, program)
     state.programs[program.id] = program
     state.tell(BeginProgram(program.id, job.id, row, job.plan))

@@ -9,6 +9,7 @@ from executor.core.check import check_state
 from executor.core.dispatching import dispatch
 from executor.core.life import Life
 from executor.core.limits import Limits
+from executor.core.resuming import believe
 from executor.core.state import State
 from executor.core.waiting import Doing, doings
 from executor.core.work import Role, Work
@@ -152,6 +153,7 @@ class Scheduler:
             return
         if event.key is not None and progress.share(self._state, work, event.key, None):
             return
+        believe(self._state, work)
         progress.enqueue(self._state, work)
 
     def _call_finished(self, event: CallFinished) -> None:

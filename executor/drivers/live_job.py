@@ -8,13 +8,14 @@ from executor.commands import Status
 from executor.drivers.progress import Progress
 from executor.engines import names
 from executor.engines.port import EngineSpec
-from executor.events import BatchPlanned, JobSubmitted, Recovered
+from executor.events import BatchPlanned, Before, JobSubmitted, Recovered
 from executor.planning import plan_batch
 from executor.store.port import Claim, JobContents, JobRecord, Store
 from executor.store.records import unix_time
+from kvstore.program_state import ProgramState
 from planner.cost.quantiles import Quantiles
 from planner.ir.codec import decode
-from planner.ir.ids import ContentKey, NodeRef, program_id
+from planner.ir.ids import ContentKey, NodeRef, ProgramId, program_id
 from planner.ir.plan import Plan
 from planner.prefix.blocks import StageBlocks
 from planner.table import Table
@@ -46,10 +47,21 @@ async def load_job(store: Store, claim: Claim, *, salted: bool) -> LiveJob:
     return LiveJob(claim, salt, plan, table, contents, ended, Progress(rows=table.rows, ended=before, before=before))
 
 
-def submitted(job: LiveJob, at: float, epoch_s: float, lengths: Mapping[str, Quantiles]) -> JobSubmitted:
-    """`at` is now by the driver's clock; at its 0, it was `epoch_s` seconds since 1970."""
+def submitted(
+    job: LiveJob,
+    at: float,
+    epoch_s: float,
+    lengths: Mapping[str, Quantiles],
+    states: Mapping[ProgramId, ProgramState] | None = None,
+) -> JobSubmitted:
+    """`at` is now by the driver's clock; at its 0, it was `epoch_s` seconds since 1970. `states` are those that are
+    known of programs that an earlier process began."""
     recovered = {
-        row: Recovered({path: saved.tools.get(path, ()) for path in saved.outputs}, saved.interrupted)
+        row: Recovered(
+            {path: saved.tools.get(path, ()) for path in saved.outputs},
+            saved.interrupted,
+            _before((states or {}).get(program_id(job.claim.job, row))),
+        )
         for row, saved in job.contents.saved.items()
     }
     record = job.contents.record
@@ -67,6 +79,12 @@ def submitted(job: LiveJob, at: float, epoch_s: float, lengths: Mapping[str, Qua
         slo=record.slo,
         deadline_s=_deadline(record, epoch_s),
     )
+
+
+def _before(state: ProgramState | None) -> Before | None:
+    if state is None:
+        return None
+    return Before(state.node, state.engine, state.turns, state.attained_tokens, state.sequence, state.context_tokens)
 
 
 def _deadline(record: JobRecord, epoch_s: float) -> float | None:

@@ -1,7 +1,7 @@
 """Keeps programs' live state where other replicas and people can see it. Losing it changes nothing but speed."""
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 
 import structlog
@@ -12,6 +12,8 @@ from kvstore.program_state import ProgramState, ProgramStates, StateUnavailable
 from planner.ir.ids import ProgramId
 
 SAVE_EVERY_S = 0.2
+#: As many programs run at once by default.
+MOST_RECALLED = 512
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +48,18 @@ class LiveState:
             until=None if command.until is None else behind_s + command.until,
             tool=command.tool,
         )
+
+    async def recall(self, programs: Sequence[ProgramId]) -> dict[ProgramId, ProgramState]:
+        """What is known of them, of the first `MOST_RECALLED` at most; nothing of the rest once nobody answers."""
+        found: dict[ProgramId, ProgramState] = {}
+        try:
+            for program in programs[:MOST_RECALLED]:
+                state = await self._states.load(program)
+                if state is not None:
+                    found[program] = state
+        except StateUnavailable as error:
+            log.warning("program state not read; programs go on without it", error=str(error))
+        return found
 
     def keep(self, state: ProgramState) -> None:
         """Its version is given here."""
