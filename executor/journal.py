@@ -1,14 +1,21 @@
 """The event log of a run: one JSON line an event, fit to be fed to a fresh core."""
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from pydantic import TypeAdapter
 
 from executor import events
 from executor.events import Event
+
+
+class EventLog(Protocol):
+    """Gets every event of a driver, in order."""
+
+    def append(self, event: Event) -> None: ...
 
 
 class Journal:
@@ -22,6 +29,23 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
+
+
+class RecentEvents:
+    """The newest events, no more than `most`: a window of traffic in memory. Each is also told to `log`."""
+
+    def __init__(self, most: int, log: EventLog | None = None) -> None:
+        self._events: deque[Event] = deque(maxlen=most)
+        self._log = log
+
+    def append(self, event: Event) -> None:
+        self._events.append(event)
+        if self._log is not None:
+            self._log.append(event)
+
+    def since(self, at: float = 0.0) -> Sequence[Event]:
+        """Those that happened then or later."""
+        return [event for event in self._events if event.at >= at]
 
 
 def read_journal(path: Path) -> Iterator[Event]:

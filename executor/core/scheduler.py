@@ -7,9 +7,9 @@ from executor.core import admitting, failing, hinting, progress
 from executor.core.charging import call_answered
 from executor.core.check import check_state
 from executor.core.dispatching import dispatch
+from executor.core.knobs import Tuned
 from executor.core.life import Life
 from executor.core.limits import Limits
-from executor.core.resuming import believe
 from executor.core.state import State
 from executor.core.waiting import Doing, doings
 from executor.core.work import Role, Work
@@ -28,6 +28,7 @@ from executor.events import (
     JobSubmitted,
     NodeFailed,
     Prepared,
+    Retuned,
     RungFound,
     Settled,
     ToolFinished,
@@ -75,6 +76,11 @@ class Scheduler:
         """How far each engine is from what is believed of it."""
         return dict(self._state.fleet.corrections)
 
+    @property
+    def tuned(self) -> Tuned:
+        """The bounds and the rule it works by now."""
+        return Tuned(self._state.limits, self._state.rule)
+
     def doings(self, job: JobId, limit: int = 1000) -> Sequence[Doing]:
         """What the job's programs do now, and why what waits does."""
         return doings(self._state, job, limit)
@@ -119,6 +125,8 @@ class Scheduler:
             case WakeUp():
                 failing.requeue_due(state)
                 failing.fail_stranded(state)
+            case Retuned(setting=setting):
+                state.retune(setting)
             case ToolStarted():
                 pass  # kept in the journal: it tells when a tool really began
 
@@ -153,7 +161,6 @@ class Scheduler:
             return
         if event.key is not None and progress.share(self._state, work, event.key, None):
             return
-        believe(self._state, work)
         progress.enqueue(self._state, work)
 
     def _call_finished(self, event: CallFinished) -> None:

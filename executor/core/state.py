@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from executor.commands import Command
 from executor.core.entering import Entering
 from executor.core.fleet import Fleet
+from executor.core.knobs import Tuned, with_setting
 from executor.core.lengths import AnswerLengths
 from executor.core.limits import Limits
 from executor.core.lines import Given, Lines
@@ -148,6 +149,12 @@ class State:
     def may_enter(self, work: Work, engine: EngineId) -> bool:
         """Whether there is room for the conversation that the call is of, if it is of any."""
         return work.conversation is None or self.sets.may_enter(work.conversation, work, engine)
+
+    def retune(self, setting: Mapping[str, float]) -> None:
+        """Work by this setting from now on."""
+        tuned = with_setting(Tuned(self.limits, self.rule), setting)
+        self.limits, self.rule = tuned.limits, tuned.rule
+        self.sets.bound_by(tuned.limits.admission)
 
     def tell(self, command: Command) -> None:
         self.out.append(command)

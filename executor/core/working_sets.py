@@ -88,6 +88,10 @@ class WorkingSets(Generic[CallT]):
         views = self._fleet.views.items()
         return any(self._bounded(engine) for engine, view in views if model in view.spec.models)
 
+    def bound_by(self, limits: Limits | None) -> None:
+        """Other limits from now on; who is in stays in."""
+        self._limits, self._bounds = limits or ADMISSION, limits is not None
+
     def asks(self, call: CallT, name: str, order: Order, now_s: float) -> bool:
         """The next call of the conversation is there: may it run? If not, it is held until `admitted` gives it."""
         conversation = self._of(name)

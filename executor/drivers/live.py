@@ -36,6 +36,7 @@ from executor.commands import (
     UseFallback,
     WatchEngine,
 )
+from executor.core.knobs import Tuned
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
 from executor.core.waiting import Doing
@@ -63,9 +64,11 @@ from executor.events import (
     EngineBack,
     Event,
     Prepared,
+    Retuned,
     WakeUp,
 )
-from executor.journal import Journal
+from executor.journal import EventLog
+from executor.policy.tuning import Setting
 from executor.store.port import (
     Claim,
     Store,
@@ -77,7 +80,7 @@ from executor.tools import ToolRunner
 from executor.values import Values, load_outputs
 from kvstore.program_state import ProgramStates
 from planner.cost.correction import Correction
-from planner.ir.ids import EngineId, JobId, NodeRef, job_of, program_id
+from planner.ir.ids import EngineId, JobId, NodeRef, job_of
 from planner.ir.needs import tools_of
 
 #: How long a driver that is closed waits for the store.
@@ -102,7 +105,7 @@ class LiveDriver:
         states: ProgramStates,
         clock: Clock,
         limits: Limits | None = None,
-        journal: Journal | None = None,
+        journal: EventLog | None = None,
         cache: ResultCache | None = None,
         cache_bounds: CacheBounds | None = None,
         counter: PromptCounter | None = None,
@@ -170,8 +173,7 @@ class LiveDriver:
         before = await self._beliefs.begin(job.contents, job.plan, self._core.corrections)
         self._jobs[claim.job] = job
         self._reasons.begin(claim.job, job.table.rows)
-        states = await self._states.recall([program_id(claim.job, row) for row in job.contents.saved])
-        self._post(submitted(job, self._clock.now(), self._epoch_s, before.experience.output_tokens, states))
+        self._post(submitted(job, self._clock.now(), self._epoch_s, before.experience.output_tokens))
         return await job.ended
 
     def cancel(self, job: JobId) -> None:
@@ -191,6 +193,15 @@ class LiveDriver:
     def corrections(self) -> Mapping[EngineId, Correction]:
         """How many times as long as predicted the calls of each engine last, and how far off that is."""
         return self._core.corrections
+
+    @property
+    def tuned(self) -> Tuned:
+        """The bounds and the rule that jobs are scheduled by now."""
+        return self._core.tuned
+
+    def retune(self, setting: Setting) -> None:
+        """Schedule by this setting from now on."""
+        self._post(Retuned(self._clock.now(), dict(setting)))
 
     def doings(self, job: JobId) -> Sequence[Doing]:
         """What the job's programs do now, and why what waits does; none where it is not running here."""

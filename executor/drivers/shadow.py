@@ -1,0 +1,140 @@
+"""A shadow run: recorded traffic is run again under other settings, and what is found is held against newer traffic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from executor.core.knobs import Tuned, knobs_of, setting_of, with_setting
+from executor.drivers.replaying import ReplayedProgram, replay
+from executor.engines.port import EngineSpec
+from executor.policy.tuning import Comparison, Guard, Setting, compare, cost_of, is_better, joined, neighbours
+from executor.recording import RecordedJob, Recording, before, latest, part_of
+from planner.ir.ids import JobId
+
+#: Of the window, the newest part is kept aside: what was chosen on the older part must hold there.
+NEWEST = 1 / 3
+#: With fewer programs in either part nothing is tried.
+FEWEST_PROGRAMS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is tried: steps from the setting in force, half samples for choosing, and for the last comparison."""
+
+    steps: int = 3
+    samples: int = 3
+    last_samples: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    setting: Setting
+    found: Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What was found. `chosen` is the best setting on the older part, `last` how it does on the newer; with `better` it
+    should be taken. `why` says so for people."""
+
+    current: Setting
+    chosen: Setting
+    trials: Sequence[Trial]
+    last: Comparison | None
+    better: bool
+    why: str
+
+
+def tune(
+    recording: Recording,
+    fleet: Sequence[EngineSpec],
+    tuned: Tuned,
+    guard: Guard | None = None,
+    effort: Effort | None = None,
+    seed: int = 0,
+) -> Tuning:
+    """Look for a better setting than that of `tuned`, step by step. The same arguments find the same."""
+    return _Search(fleet, tuned, guard or Guard(), effort or Effort(), seed).run(recording)
+
+
+def simulated_cost(recording: Recording, fleet: Sequence[EngineSpec], tuned: Tuned) -> float:
+    """What the whole window costs in the simulation."""
+    return _cost(replay(recording, fleet, tuned.limits, tuned.rule))
+
+
+def recorded_cost(recording: Recording) -> float:
+    """What it really cost."""
+    return _cost([_as_recorded(job, row) for job in recording.jobs for row in job.ended_s])
+
+
+class _Search:
+    def __init__(self, fleet: Sequence[EngineSpec], tuned: Tuned, guard: Guard, effort: Effort, seed: int) -> None:
+        self._fleet, self._tuned, self._guard, self._effort, self._seed = fleet, tuned, guard, effort, seed
+        self._current = setting_of(tuned)
+        self._trials: list[Trial] = []
+
+    def run(self, recording: Recording) -> Tuning:
+        newer = latest(recording, NEWEST)
+        older = before(recording, newer)
+        if min(older.programs, newer.programs) < FEWEST_PROGRAMS:
+            counts = f"{older.programs} older and {newer.programs} newer programs"
+            why = f"too little traffic: {counts}, {FEWEST_PROGRAMS} of each are needed"
+            return Tuning(self._current, self._current, (), None, False, why)
+        chosen = self._choose(_halves(older, self._effort.samples, self._seed))
+        if chosen == self._current:
+            return Tuning(self._current, chosen, self._trials, None, False, "no other setting is better")
+        return self._hold_against(newer, chosen)
+
+    def _choose(self, samples: Sequence[Recording]) -> Setting:
+        """Step by step, each from the best so far, and all the steps that helped at once."""
+        at = self._costs(self._current, samples)
+        best, best_costs = self._current, at
+        for _ in range(self._effort.steps):
+            tried = [(one, self._costs(one, samples)) for one in neighbours(best, knobs_of(self._tuned))]
+            helped = sorted(((sum(costs), one) for one, costs in tried if sum(costs) < sum(best_costs)))
+            self._trials += [Trial(one, compare(at, costs, self._guard.confidence)) for one, costs in tried]
+            if not helped:
+                break
+            together = joined(best, [one for _, one in helped])
+            tried.append((together, self._costs(together, samples)))
+            best, best_costs = min(tried, key=lambda one: (sum(one[1]), one[0]))
+        return best
+
+    def _hold_against(self, newer: Recording, chosen: Setting) -> Tuning:
+        samples = _halves(newer, self._effort.last_samples, self._seed + 1)
+        costs = [self._costs(setting, samples) for setting in (self._current, chosen)]
+        last = compare(*costs, self._guard.confidence)
+        better = is_better(last, self._guard)
+        noise = f"costs {last.ratio:.3f} ({last.low:.3f} to {last.high:.3f}) of the setting in force"
+        why = f"{'better by more than' if better else 'not better by more than'} the noise: {noise}"
+        return Tuning(self._current, chosen, self._trials, last, better, why)
+
+    def _costs(self, setting: Setting, samples: Sequence[Recording]) -> list[float]:
+        tuned = with_setting(self._tuned, setting)
+        return [_cost(replay(sample, self._fleet, tuned.limits, tuned.rule)) for sample in samples]
+
+
+def _halves(recording: Recording, count: int, seed: int) -> list[Recording]:
+    """Half of the programs each, drawn anew, coming in as densely as all do."""
+    programs = [(job.id, row) for job in recording.jobs for row in job.ended_s]
+    return [_half(recording, programs, Random(f"{seed} {place}")) for place in range(count)]
+
+
+def _half(recording: Recording, programs: Sequence[tuple[JobId, int]], random: Random) -> Recording:
+    kept: dict[JobId, list[int]] = {}
+    for job, row in random.sample(programs, len(programs) // 2):
+        kept.setdefault(job, []).append(row)
+    return part_of(recording, kept, pace=2.0)
+
+
+def _cost(programs: Sequence[ReplayedProgram]) -> float:
+    """Programs of a batch count as long as the whole of it."""
+    last_s: dict[JobId, float] = {}
+    for one in programs:
+        last_s[one.job] = max(one.seconds, last_s.get(one.job, 0.0))
+    return cost_of([max(1e-6, last_s[one.job]) for one in programs], sum(one.missed for one in programs))
+
+
+def _as_recorded(job: RecordedJob, row: int) -> ReplayedProgram:
+    at, deadline_s = job.submitted.at, job.submitted.deadline_s
+    return ReplayedProgram(job.id, row, job.ended_s[row] - at, None if deadline_s is None else deadline_s - at)
