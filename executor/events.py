@@ -18,12 +18,26 @@ from planner.job import Grouping
 
 
 @dataclass(frozen=True, slots=True)
+class Before:
+    """Where a program stood when its process died, as far as that was told: `node` was at work, and `engine` had the KV
+    of its first `context_tokens` tokens. Programs with a smaller `sequence` had begun earlier."""
+
+    node: str
+    engine: EngineId | None = None
+    turns: int = 0
+    attained_tokens: int = 0
+    sequence: int = 0
+    context_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Recovered:
     """What an earlier process already did for a program: the nodes whose output is stored, each with the tools it
-    asked for (an agent's turns do), and the `unsafe` tools that were started and never ended."""
+    asked for (an agent's turns do), and the `unsafe` tools that were started and never ended. `before` is a hint."""
 
     done: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     interrupted: tuple[str, ...] = ()
+    before: Before | None = None
 
 
 @dataclass(frozen=True, slots=True)

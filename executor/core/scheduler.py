@@ -10,6 +10,7 @@ from executor.core.dispatching import dispatch
 from executor.core.knobs import Tuned
 from executor.core.life import Life
 from executor.core.limits import Limits
+from executor.core.resuming import believe
 from executor.core.state import State
 from executor.core.waiting import Doing, doings
 from executor.core.work import Role, Work
@@ -161,6 +162,7 @@ class Scheduler:
             return
         if event.key is not None and progress.share(self._state, work, event.key, None):
             return
+        believe(self._state, work)
         progress.enqueue(self._state, work)
 
     def _call_finished(self, event: CallFinished) -> None:
@@ -178,6 +180,7 @@ class Scheduler:
         assert isinstance(work.stage, Generate | Agent)
         state.lengths.learn(work.stage, usage.output_tokens)
         state.stages.learn(work.stage, usage)
+        state.remaining.call_took(work.stage, event.at - work.sent_at)
         program.turns += 1
         program.attained_tokens += usage.prompt_tokens + usage.output_tokens
         progress.finish(state, work, event.tools)

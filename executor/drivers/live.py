@@ -80,7 +80,7 @@ from executor.tools import ToolRunner
 from executor.values import Values, load_outputs
 from kvstore.program_state import ProgramStates
 from planner.cost.correction import Correction
-from planner.ir.ids import EngineId, JobId, NodeRef, job_of
+from planner.ir.ids import EngineId, JobId, NodeRef, job_of, program_id
 from planner.ir.needs import tools_of
 
 #: How long a driver that is closed waits for the store.
@@ -173,7 +173,8 @@ class LiveDriver:
         before = await self._beliefs.begin(job.contents, job.plan, self._core.corrections)
         self._jobs[claim.job] = job
         self._reasons.begin(claim.job, job.table.rows)
-        self._post(submitted(job, self._clock.now(), self._epoch_s, before.experience.output_tokens))
+        states = await self._states.recall([program_id(claim.job, row) for row in job.contents.saved])
+        self._post(submitted(job, self._clock.now(), self._epoch_s, before.experience.output_tokens, states))
         return await job.ended
 
     def cancel(self, job: JobId) -> None:
