@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from executor.core.late_binding import LOOK_AHEAD, send_open
 from executor.core.lines import Given, Line, Lines, SomeLines, Waiting
-from executor.core.ready_calls import left_s
 from executor.core.sending import send
 from executor.core.state import State
 from executor.core.work import Work
@@ -97,7 +96,8 @@ def _seat(state: State, lines: Lines, work: Work, offer: Offer) -> Seat:
 
 
 def _asking(state: State, work: Work) -> Asking:
-    program = work.program
+    program, stage = work.program, work.stage
+    assert isinstance(stage, Generate | Agent)
     return Asking(
         program.order,
         program.slo,
@@ -105,6 +105,7 @@ def _asking(state: State, work: Work) -> Asking:
         state.now,
         program.deadline_s,
         program.engine,
-        left_s(work),
-        work.frame.template.took_s[work.agent.index if work.agent is not None else work.index],
+        state.remaining.whole_s(program),
+        state.remaining.left_s(work),
+        state.remaining.call_s(stage),
     )

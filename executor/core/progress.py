@@ -121,6 +121,8 @@ def line_up(state: State, work: Work) -> None:
 
 def decided(state: State, work: Work, choice: int) -> None:
     """A container knows where it goes."""
+    if isinstance(work.stage, Loop | Choose):
+        state.remaining.went(work.stage, work.parts, choice)
     match work.stage:
         case Choose() as stage:
             work.parts = choice

@@ -180,6 +180,7 @@ class Scheduler:
         assert isinstance(work.stage, Generate | Agent)
         state.lengths.learn(work.stage, usage.output_tokens)
         state.stages.learn(work.stage, usage)
+        state.remaining.call_took(work.stage, event.at - work.sent_at)
         program.turns += 1
         program.attained_tokens += usage.prompt_tokens + usage.output_tokens
         progress.finish(state, work, event.tools)

@@ -15,6 +15,7 @@ from executor.core.market import Market
 from executor.core.program_costs import ProgramCosts
 from executor.core.queues import DelayedWork, ToolSlots
 from executor.core.ready_calls import ReadyCalls
+from executor.core.remaining import Remaining
 from executor.core.sharing import SharedWork
 from executor.core.stage_means import StageMeans
 from executor.core.stage_shares import StageShares
@@ -112,6 +113,7 @@ class State:
         self.sets: WorkingSets[Work] = WorkingSets(self.fleet, limits.admission)
         self.asks_again_at: float | None = None  # whoever is held for want of KV
         self.lengths = AnswerLengths()
+        self.remaining = Remaining()
         self.stages = StageMeans()
         self.calls: dict[str, ReadyCalls] = {}
         self.lines: dict[str, Lines] = {}  # of those whose engine the rule chooses

@@ -50,19 +50,19 @@ def make_template(plan: Plan) -> Template:
     for reader, sources in enumerate(reads):
         for source in sources:
             feeds[source].append(reader)
-    took_s = tuple(_seconds(stage) for stage in plan.stages)
-    behind_s = _longest_behind(took_s, feeds)
+    took_s = tuple(seconds_of(stage) for stage in plan.stages)
+    behind_s = longest_behind(took_s, feeds)
     return Template(plan.stages, tuple(map(len, reads)), tuple(map(tuple, feeds)), took_s, behind_s)
 
 
-def _longest_behind(took_s: Sequence[float], feeds: Sequence[Sequence[int]]) -> tuple[float, ...]:
+def longest_behind(took_s: Sequence[float], feeds: Sequence[Sequence[int]]) -> tuple[float, ...]:
     behind_s = [0.0] * len(took_s)
     for index in reversed(range(len(took_s))):  # those that read a stage stand after it
         behind_s[index] = max((took_s[reader] + behind_s[reader] for reader in feeds[index]), default=0.0)
     return tuple(behind_s)
 
 
-def _seconds(stage: Stage) -> float:
+def seconds_of(stage: Stage) -> float:
     match stage:
         case Generate():
             return OUTPUT_TOKEN_S * stage.sampling.max_tokens / 2

@@ -47,6 +47,7 @@ class Program:
     arrived_s: float = 0.0
     deadline_s: float | None = None
     live: "dict[str, Work]" = field(default_factory=dict)
+    path_s: float | None = None  # the whole of its longest path, as believed when its first call was ready
     turns: int = 0
     attained_tokens: int = 0
     engine_s: float = 0.0  # that its calls took of engines, and that its tenant was charged for when it began

@@ -14,7 +14,8 @@ class Asking:
     """A call that is ready since `ready_s`, of a program that came at `arrived_s`. `home` is where the program's last
     call ran.
 
-    `left_s` is about what the program still takes along its longest path, `own_s` the part of this call in it.
+    `path_s` is about what the program's longest path takes, `left_s` what is still to come of it, `own_s` the part of
+    this call in that.
     """
 
     order: QueueKey
@@ -23,6 +24,7 @@ class Asking:
     ready_s: float
     deadline_s: float | None = None
     home: EngineId | None = None
+    path_s: float = 0.0
     left_s: float = 0.0
     own_s: float = 0.0
 

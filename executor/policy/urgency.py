@@ -11,7 +11,11 @@ PATIENCE_S = 600.0
 
 
 def latest_start_s(asking: Asking, _seat: Seat | None = None) -> float:
-    """When the call must start for its program to be done in time along its longest path, as an instant; later by
-    `AGEING_S` for each step that its class is below the most urgent."""
+    """When the call's program had to start to be done in time along its longest path, as an instant; later by
+    `AGEING_S` for each step that its class is below the most urgent.
+
+    The path is the whole, not what is left of it: else beginnings pass ends, and in a burst of programs alike all are
+    late for that (mean latency 29 % longer and its P95 5 %, `benchmarks.scheduling`).
+    """
     deadline_s = asking.deadline_s if asking.deadline_s is not None else asking.arrived_s + PATIENCE_S
-    return deadline_s - asking.left_s + asking.slo.rank * AGEING_S
+    return deadline_s - asking.path_s + asking.slo.rank * AGEING_S
