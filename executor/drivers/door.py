@@ -23,12 +23,14 @@ from executor.drivers.kv_telling import follow_kv_events
 from executor.drivers.live_state import LiveState
 from executor.drivers.passing import Passing, Sink, read_all
 from executor.drivers.tasks import Tasks
+from executor.drivers.token_meter import TokenMeter
 from executor.drivers.watch import EngineWatch
 from executor.engines.openai_wire import failure_from
 from executor.engines.port import Engine, EngineFailed, EngineHealth, Failure, FailureClass, Usage
 from executor.engines.rungs import Rung
 from executor.engines.upstream import Reply, Upstream, UpstreamRequest
 from executor.events import EngineBack, EngineLost, Event, RungFound, WakeUp
+from executor.store.port import Served
 from kvstore.program_state import ProgramState, ProgramStates, StateUnavailable
 from planner.ir.ids import EngineId, ProgramId
 from planner.ir.values import Json
@@ -87,6 +89,7 @@ class Door:
         self._tasks = Tasks(self._broken)
         self._hints = HintPost(upstreams, self._tasks.spawn)
         self._rungs: dict[EngineId, Rung] = {}
+        self._meter = TokenMeter()
 
     async def __aenter__(self) -> "Door":
         self._watch = EngineWatch(self._engines, self._clock, self._told, self._tasks.spawn, self._note)
@@ -118,6 +121,10 @@ class Door:
     def hints(self) -> Mapping[EngineId, HintCounts]:
         """How many hints each engine took, and how many were dropped, and why."""
         return self._hints.counts()
+
+    def served(self, seconds: float) -> Sequence[Served]:
+        """What engines answered through this door in the last so many seconds, an hour at most."""
+        return self._meter.since(self._now() - seconds)
 
     async def _answer(self, asked: Asked, passing: Passing) -> None:
         reading = read_call(asked.tenant, asked.path, asked.body, asked.headers)
@@ -157,6 +164,7 @@ class Door:
         answer = await (passing.pass_events(reply) if streams else passing.pass_whole(reply))
         said = with_answer(reading.said, answer.message, answer.token_ids)
         tools = tools_asked(answer.message)
+        self._meter.note(self._now(), order.engine, answer.usage or Usage())
         self._post(CallAnswered(self._now(), order.call, answer.usage or Usage(), said, tools))
 
     async def _refused(self, reply: Reply, order: Send, passing: Passing) -> None:

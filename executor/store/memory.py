@@ -30,6 +30,7 @@ from executor.store.port import (
     ProgramEnded,
     ResultRow,
     SavedProgram,
+    Served,
     StoredDecision,
     StoredEvent,
     ToolBegun,
@@ -37,7 +38,7 @@ from executor.store.port import (
 )
 from executor.store.records import ENDED, PENDING, countable, counted, iso_time
 from planner.cost.history import Seen
-from planner.ir.ids import JobId
+from planner.ir.ids import EngineId, JobId
 from planner.ir.values import Json
 from planner.measured import CallSpan, How, Tally
 
@@ -245,6 +246,15 @@ class MemoryStore:
             if node.engine is not None and node.times is not None
         ]
         return sorted(spans, key=lambda span: (span.begun_at, span.ended_at, span.path))
+
+    async def served(self, seconds: float) -> Sequence[Served]:
+        since, found = self._unix_time() - seconds, dict[EngineId, Served]()
+        for node in (node for job in self._jobs.values() for node in _outputs(job)):
+            if node.engine is not None and node.times is not None and node.times.ended_at >= since:
+                work = node.work
+                one = Served(node.engine, work.calls, work.prompt_tokens, work.output_tokens, work.cached_tokens)
+                found[node.engine] = found.get(node.engine, Served(node.engine)) + one
+        return [found[engine] for engine in sorted(found)]
 
     async def seen(self, workflow: str, tenant: str = "default", limit: int = 5000) -> Sequence[Seen]:
         jobs = [job for job in self._jobs.values() if (job.new.workflow, job.new.tenant) == (workflow, tenant)]

@@ -293,6 +293,30 @@ class StoredDecision:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Calls that an engine answered, and their tokens."""
+
+    engine: EngineId
+    calls: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+    def plus(self, usage: Usage) -> "Served":
+        """With one call more."""
+        return self + Served(self.engine, 1, usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
+
+    def __add__(self, other: "Served") -> "Served":
+        return Served(
+            self.engine,
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+
 class Store(Protocol):
     async def create_job(self, job: NewJob) -> JobRecord:
         """Accept a job. With a known idempotency key and equal hash: the job accepted then. `IdempotencyConflict`."""
@@ -372,6 +396,11 @@ class Store(Protocol):
 
     async def call_spans(self, job: JobId) -> Sequence[CallSpan]:
         """The calls made, in order of (begun, ended, path); those of which no time is stored are left out."""
+        ...
+
+    async def served(self, seconds: float) -> Sequence[Served]:
+        """What engines answered in the last so many seconds, for all jobs, in order of the engines' ids. When a call
+        ended is told by the clock of the process that made it."""
         ...
 
     async def seen(self, workflow: str, tenant: str = "default", limit: int = 5000) -> Sequence[Seen]:

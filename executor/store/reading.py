@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Row, case, func, literal, or_, select
 
 from executor.commands import Status
 from executor.store.port import (
@@ -17,11 +17,12 @@ from executor.store.port import (
     JobStatus,
     JobUnknown,
     ResultRow,
+    Served,
     StoredDecision,
     StoredEvent,
 )
 from executor.store.records import PENDING, decode_failure, decode_page, iso_time, job_record
-from executor.store.tables import WORK_COLUMNS, decisions, events, jobs, nodes, plans, programs
+from executor.store.tables import WORK_COLUMNS, database_now, decisions, events, jobs, nodes, plans, programs
 from planner.cost.history import Seen
 from planner.ir.ids import EngineId, JobId
 from planner.measured import CallSpan, How, Tally
@@ -154,6 +155,21 @@ def call_spans(connection: Connection, job: JobId) -> Sequence[CallSpan]:
     query = select(*columns).where(nodes.c.job_id == job, nodes.c.engine.is_not(None), nodes.c.begun_at.is_not(None))
     spans = [CallSpan(path, EngineId(engine), begun, ended) for path, engine, begun, ended in connection.execute(query)]
     return sorted(spans, key=lambda span: (span.begun_at, span.ended_at, span.path))
+
+
+def served(connection: Connection, seconds: float) -> Sequence[Served]:
+    """Jobs that ended before are left out first: of them there are many, and of times there is no index."""
+    since = database_now() - seconds
+    columns = (nodes.c.calls, nodes.c.prompt_tokens, nodes.c.output_tokens, nodes.c.cached_tokens)
+    query = (
+        select(nodes.c.engine, *(func.sum(column) for column in columns))
+        .join(jobs, nodes.c.job_id == jobs.c.id)
+        .where(or_(jobs.c.ended_at.is_(None), jobs.c.ended_at >= since))
+        .where(nodes.c.engine.is_not(None), nodes.c.ended_at >= since)
+        .group_by(nodes.c.engine)
+    )
+    found = [Served(EngineId(engine), *map(int, sums)) for engine, *sums in connection.execute(query)]
+    return sorted(found, key=lambda one: one.engine)
 
 
 def seen(connection: Connection, workflow: str, tenant: str, limit: int) -> Sequence[Seen]:

@@ -17,6 +17,7 @@ from executor.store.port import (
     NewJob,
     ResultRow,
     SavedProgram,
+    Served,
     StoredDecision,
     StoredEvent,
     Write,
@@ -123,6 +124,9 @@ class SqlStore:
 
     async def call_spans(self, job: JobId) -> Sequence[CallSpan]:
         return await self._database.read(reading.call_spans, job)
+
+    async def served(self, seconds: float) -> Sequence[Served]:
+        return await self._database.read(reading.served, seconds)
 
     async def seen(self, workflow: str, tenant: str = "default", limit: int = 5000) -> Sequence[Seen]:
         return await self._database.read(reading.seen, workflow, tenant, limit)

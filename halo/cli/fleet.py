@@ -247,7 +247,8 @@ def signals(
 ) -> None:
     """Tell an autoscaler what is asked for and what is possible, in tokens a second, and how many engines to have.
 
-    For each model: prompt tokens to be read and tokens to be written.
+    For each model: prompt tokens to be read and tokens to be written. A service tells the same of what its engines
+    were asked lately at GET /v1/fleet/signals.
     """
     from halo.fleet.told import SIGNAL_COLUMNS, notes, signal_json, signal_rows
     from planner.fleet.signals import signals as find_signals

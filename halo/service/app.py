@@ -8,7 +8,7 @@ from fastapi.security import HTTPBearer
 from halo.distribution import installed_version
 from halo.service.parts import Parts
 from halo.service.problems import MEDIA_TYPE, add_problems
-from halo.service.routes import analyses, catalog, health, openai, plans, runs
+from halo.service.routes import analyses, catalog, fleet, health, openai, plans, runs
 from halo.service.schemas import OpenAIErrorDocument, ProblemDocument
 from halo.service.wire import Wire
 
@@ -25,7 +25,7 @@ def make_app(parts: Parts) -> FastAPI:
     add_problems(app)
     app.add_middleware(Wire, body_bytes=parts.bounds.body_bytes)
     keys = [Security(HTTPBearer(auto_error=False, description="an API key"))] if parts.tenants else []
-    for routes in (runs, analyses, plans, catalog):
+    for routes in (runs, analyses, plans, catalog, fleet):
         app.include_router(routes.router, dependencies=keys, responses=_REFUSALS)
     app.include_router(openai.router, dependencies=keys, responses=_OPENAI_REFUSALS)
     app.include_router(health.router, responses=_REFUSALS)

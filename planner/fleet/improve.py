@@ -1,7 +1,7 @@
 """A mix made cheaper by moving parts of classes between kinds, each kind with as few engines as its queues allow."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.fleet.capacity import Capacities
 from planner.fleet.kinds import EngineKind
@@ -16,14 +16,18 @@ _TARGETS = 6
 #: A search of so many moves tried takes about a second.
 _MOST_TRIED = 600
 _NOTHING = 1e-9
+#: Where so many would not do, classes are in each other's way however few come.
+_MOST_ENGINES = 1 << 20
+
+
+_Part = tuple[EngineKind, CallClass, float]
 
 
 @dataclass(frozen=True, slots=True)
 class _Move:
-    """So many calls of the class in a second, of each of those that have them, to another kind."""
+    """So many calls of a class in a second from a kind that has them, each of these to one other kind."""
 
-    call: CallClass
-    taken: Mapping[EngineKind, float]
+    parts: tuple[_Part, ...]
     target: EngineKind
 
 
@@ -53,32 +57,38 @@ def _better(
 
 
 def _moves(mix: Mix, kinds: Sequence[EngineKind], capacities: Capacities) -> Iterator[_Move]:
-    """All of a class to one kind, or a part of what one kind has of it."""
-    for call in dict.fromkeys(call for rates in mix.rates.values() for call in rates):
+    """All of a class to one kind, or a part of what one kind has of it; then all that one kind has to another."""
+    calls = dict.fromkeys(call for rates in mix.rates.values() for call in rates)
+    targets = {call: _targets(call, kinds, capacities) for call in calls}
+    for call in calls:
         having = {kind: rates[call] for kind, rates in mix.rates.items() if call in rates}
-        for target in _targets(call, kinds, capacities):
+        for target in (one for kind in targets[call] for one in (kind, replace(kind, only=call))):
             others = {kind: rate for kind, rate in having.items() if kind != target}
             if len(others) > 1:
-                yield _Move(call, others, target)
+                yield _Move(tuple((kind, call, rate) for kind, rate in others.items()), target)
             for kind, rate in others.items():
-                yield from (_Move(call, {kind: rate * part}, target) for part in _PARTS)
+                yield from (_Move(((kind, call, rate * part),), target) for part in _PARTS)
+    for source, rates in mix.rates.items():
+        for target in kinds:
+            if target != source and all(target in targets[call] for call in rates):
+                yield _Move(tuple((source, call, rate) for call, rate in rates.items()), target)
 
 
 def _targets(call: CallClass, kinds: Sequence[EngineKind], capacities: Capacities) -> Sequence[EngineKind]:
-    able = [kind for kind in kinds if kind.only is None and capacities.calls_per_s(kind, call) > 0]
+    able = [kind for kind in kinds if capacities.calls_per_s(kind, call) > 0]
     return sorted(able, key=lambda kind: kind.usd_per_hour / capacities.calls_per_s(kind, call))[:_TARGETS]
 
 
 def _after(mix: Mix, move: _Move, capacities: Capacities) -> Mix:
     rates: Given = {kind: dict(of_kind) for kind, of_kind in mix.rates.items()}
-    for kind, rate in move.taken.items():
-        rates[kind][move.call] -= rate
-        if rates[kind][move.call] <= _NOTHING:
-            del rates[kind][move.call]
     target = rates.setdefault(move.target, {})
-    target[move.call] = target.get(move.call, 0.0) + sum(move.taken.values())
+    for source, call, rate in move.parts:
+        rates[source][call] -= rate
+        if rates[source][call] <= _NOTHING:
+            del rates[source][call]
+        target[call] = target.get(call, 0.0) + rate
     engines = dict(mix.engines)
-    for kind in (*move.taken, move.target):
+    for kind in dict.fromkeys((*(source for source, _, _ in move.parts), move.target)):
         engines[kind] = fewest(kind, rates[kind], capacities, engines.get(kind, 1)) if rates[kind] else 0
     return Mix(
         {kind: count for kind, count in engines.items() if count}, {kind: of for kind, of in rates.items() if of}
@@ -86,13 +96,13 @@ def _after(mix: Mix, move: _Move, capacities: Capacities) -> Mix:
 
 
 def fewest(kind: EngineKind, rates: Mapping[CallClass, float], capacities: Capacities, guess: int = 1) -> int:
-    """Engines of the kind, each with an equal part of the rates, that keep the bounds. The kind can do each class."""
+    """Engines of the kind, each with an equal part of the rates, that keep the bounds; absurdly many where none do."""
 
     def keeps(engines: int) -> bool:
         return capacities.keeps(kind, {call: rate / engines for call, rate in rates.items()})
 
     low, high = 0, max(1, guess)
-    while not keeps(high):
+    while not keeps(high) and high < _MOST_ENGINES:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2 if low else high - 1

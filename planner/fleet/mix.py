@@ -16,7 +16,7 @@ from math import inf
 
 from planner.errors import FleetImpossible, Problem
 from planner.fleet.capacity import Capacities, bounds_of_classes
-from planner.fleet.improve import improved
+from planner.fleet.improve import fewest, improved
 from planner.fleet.kinds import EngineKind
 from planner.fleet.mix_values import Mix
 from planner.fleet.workload import CallClass, Slo, Workload
@@ -45,11 +45,21 @@ def cheapest_mix(
         {kind: _credit_of_all(workload, kind, capacities) for kind in worth} | dict.fromkeys(apart, 1.0),
     )
     found = [list(_kept(workload, capacities, limits, credits)) for credits in starts]
+    found.append([mix for kind in worth if (mix := _alone(workload, kind, capacities, limits)) is not None])
     if not any(found):
         fix = "allow more GPUs, other kinds or looser bounds"
         raise FleetImpossible((Problem("the GPUs allowed", "they cannot do it within the bounds", fix),))
     best = [min(mixes, key=_usd_per_hour) for mixes in found if mixes]
     return min((improved(mix, worth, capacities, limits) for mix in best), key=_usd_per_hour)
+
+
+def _alone(workload: Workload, kind: EngineKind, capacities: Capacities, at_most: Mapping[str, int]) -> Mix | None:
+    """All calls on engines of one kind; `None` where it cannot do some, or not with so few."""
+    if any(capacities.calls_per_s(kind, call) == 0 for call in workload.calls):
+        return None
+    rates = {call: workload.rate(call) for call in workload.calls}
+    engines = fewest(kind, rates, capacities)
+    return Mix({kind: engines}, {kind: rates}) if engines <= _most(kind, at_most) else None
 
 
 def _usd_per_hour(mix: Mix) -> float:

@@ -1,6 +1,7 @@
 """What every body of the store promises."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from executor.store.port import (
     ProgramEnded,
     ResultRow,
     SavedProgram,
+    Served,
     Store,
     Times,
     ToolBegun,
@@ -440,6 +442,22 @@ async def test_what_nodes_took_is_told_path_by_path_apart_for_those_that_shared(
         Tally("join", How.MADE, 1),
     ]
     assert await store.call_spans(claim.job) == [CallSpan("a", engine, 11.5, 14.0), CallSpan("a", engine, 14.0, 15.0)]
+
+
+async def test_what_engines_answered_lately_is_summed_by_engine(store: Store) -> None:
+    claim, now = await running(store), time.time()
+    lately, before = Times(now - 3, now - 2, now - 1), Times(now - 900, now - 800, now - 700)
+    a, b, call = EngineId("a"), EngineId("b"), Work(1, 0, 100, 20, 50)
+    made = [
+        replace(output(0, "x", work=call, times=lately), engine=b),
+        replace(output(0, "y", work=call, times=lately), engine=a),
+        replace(output(1, "x", work=call, times=before), engine=a),
+        replace(output(1, "tool", work=Work(0, 1), times=lately)),
+    ]
+    await store.write(claim, made)
+    assert await store.served(60) == [Served(a, 1, 100, 20, 50), Served(b, 1, 100, 20, 50)]
+    assert await store.served(1000) == [Served(a, 2, 200, 40, 100), Served(b, 1, 100, 20, 50)]
+    assert await store.served(0.5) == []
 
 
 async def test_what_a_workflow_took_before_is_seen_newest_jobs_first_and_only_what_was_done(store: Store) -> None:

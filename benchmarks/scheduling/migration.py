@@ -1,0 +1,169 @@
+"""Migration as a routing choice: programs whose next turn may leave the engine that has its KV.
+
+    python -m benchmarks.scheduling.migration [--programs 8] [--context 6000] [--turns 6] [--rounds 5] [--out FILE.json]
+
+Two real CPU engines, one core each, share a KV tier. Programs with long contexts come to them through Halo's door; each
+makes several turns with tools between. `skewed`: every other program is long and the rest are short, so that sessions
+dealt out by turns leave all long ones on one engine, as can happen to any rule that binds sessions when they begin.
+`balanced`: all programs are alike.
+
+| arm | rule |
+|---|---|
+| `sticky` | sessions are dealt out by turns and stay: each engine behind a door of its own |
+| `unaware` | Halo's routing without knowing of the tier: to move is to read the prompt anew |
+| `migration` | Halo's routing with the tier: waiting + loading + answering, and a move must gain its cost once more |
+
+All arms run on the same engines with the same tier; only what is believed of it differs. Each round runs all arms with
+the same programs, under a salt of their own, in an order that is turned around every round. How fast the tier loads is
+measured first. Goals: mean completion of `sticky` to `migration` >= 1.3 skewed, and >= 0.98 balanced.
+
+Needs `make engine` and a quiet machine.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.arguments import some_of
+from benchmarks.intervals import ratio_interval
+from benchmarks.scheduling.migration_lab import (
+    AgentProgram,
+    Ran,
+    Turn,
+    doors_on,
+    engines_with_tier,
+    run_load,
+    tier_gb_per_s,
+)
+from executor.core.tiers import kv_bytes_per_token
+from executor.drivers.door import Door
+from executor.engines.port import EngineSpec
+
+LOADS = ("skewed", "balanced")
+ARMS = ("sticky", "unaware", "migration")
+GOALS = {"skewed": 1.3, "balanced": 0.98}
+SHARED_MEMORY = Path("/dev/shm")
+ANSWER_TOKENS, NEW_TOKENS, TOOL_S, GAP_S = 120, 300, 0.3, 0.2
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    asked = _arguments()
+    report = asyncio.run(measure(asked))
+    print("\n".join(table(report)))
+    if asked.out:
+        asked.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+async def measure(asked: argparse.Namespace) -> Row:
+    with tempfile.TemporaryDirectory(prefix="halo-kv-", dir=SHARED_MEMORY) as folder:
+        async with engines_with_tier(Path(folder), (0, 1)) as specs:
+            speed = await tier_gb_per_s(specs, kv_bytes_per_token(specs[0]))
+            told = [replace(spec, kv_tier_gb_per_s=speed) for spec in specs]
+            rows = [row for load in asked.loads for row in await _rounds(load, told, asked)]
+    return {"tier_gb_per_s": speed, "rounds": rows, "loads": [summary(load, rows) for load in asked.loads]}
+
+
+async def _rounds(load: str, specs: Sequence[EngineSpec], asked: argparse.Namespace) -> list[Row]:
+    rows = []
+    for number in range(asked.rounds):
+        programs = make_load(load, asked.programs, asked.context, asked.turns, f"{load} {number}")
+        for arm in asked.arms if number % 2 == 0 else reversed(asked.arms):
+            async with _doors(arm, specs) as doors:
+                ran = await run_load(programs, doors, f"{load} {number} {arm}")
+            rows.append(
+                {"load": load, "round": number, "arm": arm, "programs": [asdict(one) for one in ran], **_means(ran)}
+            )
+    return rows
+
+
+@asynccontextmanager
+async def _doors(arm: str, specs: Sequence[EngineSpec]) -> AsyncIterator[list[Door]]:
+    unaware = [replace(spec, kv_tier="") for spec in specs]
+    fleets = {"sticky": [[spec] for spec in specs], "unaware": [unaware], "migration": [specs]}
+    async with doors_on(fleets[arm]) as doors:
+        yield doors
+
+
+def make_load(load: str, programs: int, context: int, turns: int, seed: str) -> list[AgentProgram]:
+    """Skewed: the first, third, ... are long; the others have a tenth of their context and two turns."""
+    return [
+        _program(f"{seed} {number}", number * GAP_S, context, turns)
+        if load == "balanced" or number % 2 == 0
+        else _program(f"{seed} {number}", number * GAP_S, context // 10, 2)
+        for number in range(programs)
+    ]
+
+
+def _program(name: str, arrives_s: float, context: int, turns: int) -> AgentProgram:
+    first = Turn(context, ANSWER_TOKENS, TOOL_S)
+    return AgentProgram(name, arrives_s, (first, *(Turn(NEW_TOKENS, ANSWER_TOKENS, TOOL_S) for _ in range(turns - 1))))
+
+
+def _means(ran: Sequence[Ran]) -> Row:
+    return {
+        "mean_s": fmean(one.seconds for one in ran),
+        "slowest_s": max(one.seconds for one in ran),
+        "moves": sum(one.moves for one in ran),
+        "cached_share": sum(one.cached_tokens for one in ran) / sum(one.prompt_tokens for one in ran),
+    }
+
+
+def summary(load: str, rows: Sequence[Row]) -> Row:
+    """Each arm's means over the rounds, and what `sticky` takes to what it does, round by round."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["load"] == load:
+            found.setdefault(row["arm"], []).append(row)
+    sticky = {row["round"]: row["mean_s"] for row in found.get("sticky", [])}
+    arms = {}
+    for arm, of_arm in found.items():
+        pairs = [(sticky[row["round"]], row["mean_s"]) for row in of_arm if row["round"] in sticky]
+        figures = {
+            name: fmean(row[name] for row in of_arm) for name in ("mean_s", "slowest_s", "moves", "cached_share")
+        }
+        arms[arm] = figures | {"sticky_to_it": ratio_interval(pairs) if pairs else None}
+    return {"load": load, "goal": GOALS[load], "arms": arms}
+
+
+def table(report: Row) -> list[str]:
+    lines = [f"the tier loads {report['tier_gb_per_s']:.2f} GB/s"]
+    for load in report["loads"]:
+        lines += ["", f"{load['load']:10} mean, s  slowest, s  moves  cached  sticky to it  95 %"]
+        lines += [_line(arm, figures) for arm, figures in load["arms"].items()]
+        ratio = (load["arms"].get("migration") or {}).get("sticky_to_it")
+        if ratio:
+            verdict = "reached" if ratio[0] >= load["goal"] else "missed"
+            lines.append(f"goal {load['goal']}: {verdict}")
+    return lines
+
+
+def _line(arm: str, figures: Row) -> str:
+    ratio = figures["sticky_to_it"]
+    compared = f"{ratio[0]:11.2f}x  {ratio[1]:.2f} .. {ratio[2]:.2f}" if ratio else ""
+    times = f"{figures['mean_s']:7.2f}  {figures['slowest_s']:10.2f}  {figures['moves']:5.1f}"
+    return f"{arm:10} {times}  {figures['cached_share']:6.0%}  {compared}"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--programs", type=int, default=8)
+    parser.add_argument("--context", type=int, default=6000, help="tokens of a long program's first prompt")
+    parser.add_argument("--turns", type=int, default=6, help="of a long program")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--loads", type=some_of(LOADS), default=list(LOADS))
+    parser.add_argument("--arms", type=some_of(ARMS), default=list(ARMS))
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
