@@ -25,8 +25,8 @@ def unless_it_stays(offers: Sequence[Offer]) -> Sequence[Offer]:
 
 def worth_leaving_for(offers: Sequence[Offer], done_s: Mapping[EngineId, float]) -> Sequence[Offer]:
     """The offer of the engine that has most of the prompt warm, and those that are worth a move; all where none would
-    load from a tier. `done_s` says when the call would be done on each. Leave out who has no room now: where that is the
-    engine with its KV, the call goes where it would be done first.
+    load from a tier. `done_s` says when the call would be done on each. Leave out who has no room now: where that is
+    the engine with its KV, the call goes where it would be done first.
     """
     if len(offers) < 2 or not any(offer.tier_tokens for offer in offers):
         return offers
