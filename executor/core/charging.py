@@ -16,7 +16,7 @@ def program_ends(state: State, program: Program, *, succeeded: bool) -> None:
     state.running_of[program.tenant] -= 1
     if not state.running_of[program.tenant]:
         del state.running_of[program.tenant]
-    state.entering.shares.charge(program.account, program.engine_s - program.charged_s)
+    state.entering.shares.settle(program.account, program.charged_s, program.engine_s)
     if succeeded:
         state.costs.learn(program.plan.name, program.engine_s, state.now - program.began_s)
 
@@ -26,7 +26,12 @@ def call_sent(state: State, work: Work) -> None:
 
 
 def call_answered(state: State, work: Work, usage: Usage) -> None:
-    """Before the call leaves its engine. What it was sent for stands where it fails."""
+    """Before the call leaves its engine."""
     took_s = state.fleet.took_s(work, usage)
     work.program.engine_s += took_s
-    state.turns.charge(work.program.account, took_s - work.load_s)
+    state.turns.settle(work.program.account, work.load_s, took_s)
+
+
+def call_failed(state: State, work: Work) -> None:
+    """It left its engine without an answer: what it was sent for stands."""
+    state.turns.settle(work.program.account, work.load_s, work.load_s)

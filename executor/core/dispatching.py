@@ -79,8 +79,10 @@ def _by_turns(state: State) -> None:
 def _waiting(state: State, model: str) -> list[Account]:
     """Whose calls wait, where that makes a difference."""
     waiting = list(dict.fromkeys((*state.lines_of(model).accounts(), *state.calls_of(model).accounts())))
-    differ = len({(account.tenant, account.slo is SloClass.BACKGROUND) for account in waiting}) > 1
-    return waiting if differ else []
+    if len({(account.tenant, account.slo is SloClass.BACKGROUND) for account in waiting}) > 1:
+        return waiting
+    state.turns.order(waiting, model)
+    return []
 
 
 def _send_of(state: State, model: str, accounts: Collection[Account]) -> bool:

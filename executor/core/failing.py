@@ -4,6 +4,7 @@ from executor.commands import Abort, CallMeAt, FinishProgram, HandOver, Status, 
 from executor.core import hinting
 from executor.core.admitting import leave
 from executor.core.binding import rebind
+from executor.core.charging import call_failed
 from executor.core.life import Life
 from executor.core.progress import enqueue, finish, program_ended, restart, share
 from executor.core.state import Job, State
@@ -106,6 +107,7 @@ def free_slot(state: State, work: Work) -> None:
     if work.role is Role.TOOL:
         state.tools.leave(work)
     else:
+        call_failed(state, work)
         state.fleet.leave(work)
 
 

@@ -2,8 +2,8 @@
 
 Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) in seconds of engines' time: each tenant has a virtual
 time that grows by what it is given over its weight, and the least goes first. Who comes back after a pause goes on from
-where the others are: no more than a quantum of time that was not used is saved up. A tenant's turn lasts until it is a
-quantum ahead, so that calls with one prompt prefix stay together (as the deficits of arXiv 2501.14312 do).
+where the others are: time that was not used is not saved up. A tenant's turn lasts until it is a quantum ahead, so that
+calls with one prompt prefix stay together (as the deficits of arXiv 2501.14312 do).
 """
 
 from collections.abc import Collection, Mapping
@@ -16,6 +16,9 @@ from executor.slo import SloClass
 QUANTUM_S = 1.0
 #: How far with its interactive calls: somebody waits for each of them.
 LEAD_S = 5.0
+#: How far a tenant that always has something in engines, and asks for less than its share, may fall behind others: so
+#: much it may have at once when it asks for more.
+CREDIT_S = 15.0
 #: More tenants than this are not told apart once they have no more than others.
 _MOST_KEPT = 4096
 
@@ -41,13 +44,16 @@ class Account(NamedTuple):
     slo: SloClass
 
 
+_ROUNDING_S = 1e-6
+
 _Key = tuple[str, bool]
 _Queue = tuple[str, bool]
 
 
 @dataclass(slots=True)
 class FairShares:
-    """The virtual times of tenants. `order` says who goes first of those that wait; `charge` what they were given.
+    """The virtual times of tenants. `order` says who goes first of those that wait. What they are given is charged by a
+    guess when it begins, and settled when it ends.
 
     While two tenants wait, what they were given over their weights grows apart by no more than a quantum, or the lead
     where interactive work is concerned, and what one call of each takes.
@@ -57,9 +63,11 @@ class FairShares:
     others: TenantShare = TenantShare()
     quantum_s: float = QUANTUM_S
     lead_s: float = LEAD_S
+    credit_s: float = CREDIT_S
     _turn: dict[_Queue, str] = field(default_factory=dict)
-    _virtual_s: dict[_Key, float] = field(default_factory=dict)
-    _floor_s: dict[_Queue, float] = field(default_factory=dict)
+    _virtual_s: dict[_Key, float] = field(default_factory=dict)  # with guesses; those not settled yet are open
+    _open_s: dict[_Key, float] = field(default_factory=dict)
+    _level_s: dict[_Queue, float] = field(default_factory=dict)  # where who comes begins
 
     def share(self, tenant: str) -> TenantShare:
         return self.shares.get(tenant, self.others)
@@ -73,16 +81,25 @@ class FairShares:
         """Groups of accounts, the first to be served first: whose turn it is, those that are no quantum behind it, then
         the others one by one; all background work after all other.
 
-        `waiting` has every account that waits in the queue: one for each model, since no engine serves both.
+        `waiting` has every account that waits in the queue: one for each model, since no engine serves both. It is
+        asked also where there is but one, so that who comes later begins where that one is.
         """
         front = [account for account in waiting if account.slo is not SloClass.BACKGROUND]
         rest = [account for account in waiting if account.slo is SloClass.BACKGROUND]
         return [*self._by_turn(front, (queue, False)), *self._by_turn(rest, (queue, True))]
 
-    def charge(self, account: Account, engine_s: float) -> None:
-        """The tenant was given so many seconds of an engine's time; less than none where a guess was too high."""
-        key = _key(account)
-        self._virtual_s[key] = self._virtual_s.get(key, 0.0) + engine_s / self.share(account.tenant).weight
+    def charge(self, account: Account, guess_s: float) -> None:
+        """The tenant is given about so many seconds of an engine's time."""
+        key, weight = _key(account), self.share(account.tenant).weight
+        self._virtual_s[key] = self._virtual_s.get(key, 0.0) + guess_s / weight
+        self._open_s[key] = self._open_s.get(key, 0.0) + guess_s / weight
+
+    def settle(self, account: Account, guess_s: float, took_s: float) -> None:
+        """What was charged by a guess is over."""
+        key, weight = _key(account), self.share(account.tenant).weight
+        self._virtual_s[key] = self._virtual_s.get(key, 0.0) + (took_s - guess_s) / weight
+        open_s = self._open_s.get(key, 0.0) - guess_s / weight
+        self._open_s[key] = open_s if open_s > _ROUNDING_S else 0.0
 
     def _by_turn(self, waiting: list[Account], queue: _Queue) -> list[list[Account]]:
         if not waiting:
@@ -113,19 +130,25 @@ class FairShares:
         return self._turn[queue]
 
     def _catch_up(self, waiting: list[Account], queue: _Queue) -> None:
-        """Who was away goes on from where those are that waited meanwhile; who is new begins there."""
-        floor_s = self._floor_s.get(queue, 0.0)
-        for account in waiting:
-            key = _key(account)
-            self._virtual_s[key] = max(self._virtual_s.get(key, floor_s), floor_s - self.quantum_s)
-        self._floor_s[queue] = max(floor_s, min(self._virtual_s[_key(account)] for account in waiting))
+        """Who has nothing in engines goes on from where the others are. Only what is settled counts in this: what
+        guesses are too high by is nobody's."""
+        keys, level_s = [_key(account) for account in waiting], self._level_s.get(queue, 0.0)
+        settled_s = {key: self._virtual_s.get(key, level_s) - self._open_s.get(key, 0.0) for key in keys}
+        most_s = max(settled_s.values())
+        for key in keys:
+            open_s = self._open_s.get(key, 0.0)
+            settled_s[key] = max(settled_s[key], most_s - self.credit_s if open_s else level_s)
+            self._virtual_s[key] = settled_s[key] + open_s
+        self._level_s[queue] = max(level_s, min(settled_s.values()) - self.quantum_s)
         if len(self._virtual_s) > _MOST_KEPT:
             self._forget_those_behind()
 
     def _forget_those_behind(self) -> None:
         """To be where the queues are says no more than to be new."""
-        least_s = min(self._floor_s.values())
-        self._virtual_s = {key: at_s for key, at_s in self._virtual_s.items() if at_s > least_s}
+        least_s = min(self._level_s.values())
+        self._open_s = {key: open_s for key, open_s in self._open_s.items() if open_s}
+        virtual_s = self._virtual_s.items()
+        self._virtual_s = {key: at_s for key, at_s in virtual_s if at_s > least_s or key in self._open_s}
 
     def _allowed_s(self, account: Account) -> float:
         return self.lead_s if account.slo is SloClass.INTERACTIVE else self.quantum_s
@@ -134,7 +157,7 @@ class FairShares:
 def fair_shares(shares: Mapping[str, TenantShare], others: TenantShare, engines: int) -> FairShares:
     """For a fleet of so many engines."""
     several = max(1, engines)
-    return FairShares(shares, others, QUANTUM_S * several, LEAD_S * several)
+    return FairShares(shares, others, QUANTUM_S * several, LEAD_S * several, CREDIT_S * several)
 
 
 def _key(account: Account) -> _Key:
