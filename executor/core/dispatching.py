@@ -56,7 +56,8 @@ def _dispatch_all(state: State) -> None:
     for model, lines in state.lines.items():
         if model in state.calls and not _send_choosy(state, model, state.calls[model].frontiers()):
             continue
-        dispatch_by_rule(state, model, lines, lines.some(lines.accounts()))
+        if lines.anything_new(state.fleet.changes):
+            dispatch_by_rule(state, model, lines, lines.some(lines.accounts()))
         if not state.fleet.serves(model):
             _wait_for_engine(state, model, lines)
     if _plans_shares(state):

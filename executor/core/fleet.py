@@ -61,6 +61,7 @@ class Fleet(Generic[CallT]):
         self._rates: dict[tuple[EngineId, str, int], LoadRates] = {}
         self.inside: dict[EngineId, dict[CallT, None]] = {spec.id: {} for spec in engines}
         self._breaker_failures = breaker_failures
+        self.changes = 0  # of any view
         self._retry_tokens = RETRY_TOKENS
         assert len(self.views) == len(engines), "two engines with one id"
 
@@ -254,6 +255,7 @@ class Fleet(Generic[CallT]):
         return rates
 
     def _put(self, view: EngineView) -> EngineView:
+        self.changes += 1
         self.views[view.spec.id] = view
         return view
 

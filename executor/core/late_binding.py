@@ -21,7 +21,7 @@ LOOK_AHEAD = 256
 
 def send_open(state: State, model: str, lines: Lines, line: Line | SomeLines) -> None:
     """Send calls of `line`, which is of those of `lines` that wait for any engine."""
-    look = _Look(state, model, line)
+    look = _Look(state, model, line, [view.spec.id for view in state.fleet.serving(model)])
     for one in line.first(LOOK_AHEAD):
         if not look.open_engines():
             return
@@ -38,12 +38,13 @@ class _Look:
     state: State
     model: str
     line: Line | SomeLines
+    serving: list[EngineId]
     closed: set[EngineId] = field(default_factory=set)
     dear: list[tuple[float, float, int, EngineId, Waiting]] = field(default_factory=list)
 
     def open_engines(self) -> list[EngineId]:
-        views = self.state.fleet.serving(self.model)
-        return [view.spec.id for view in views if has_room(view) and view.spec.id not in self.closed]
+        views = self.state.fleet.views
+        return [engine for engine in self.serving if engine not in self.closed and has_room(views[engine])]
 
     def offer(self, one: Waiting) -> None:
         """Send the call, or let the engines that keep their room for it pass."""
@@ -78,8 +79,7 @@ class _Look:
 
     def _dearness(self, one: Waiting) -> dict[EngineId, float]:
         fleet, answer = self.state.fleet, self.state.expect(one.work)
-        serving = [view.spec.id for view in fleet.serving(self.model)]
-        load_s = {engine: fleet.load_s(one.work, engine, answer, one.known) for engine in serving}
+        load_s = {engine: fleet.load_s(one.work, engine, answer, one.known) for engine in self.serving}
         return dearness(load_s, self.state.market_of(self.model).prices())
 
     def _fits(self, one: Waiting, engine: EngineId) -> bool:

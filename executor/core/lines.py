@@ -79,14 +79,24 @@ class Given:
 
 @dataclass(slots=True, eq=False)
 class Lines:
-    """The calls of one model that wait for any engine, by whose they are, and those that are bound to one."""
+    """The calls of one model that wait for any engine, by whose they are, and those that are bound to one. `came`
+    counts the former."""
 
     open: dict[Account, Line] = field(default_factory=dict)
     bound: dict[EngineId, Line] = field(default_factory=dict)
 
+    came: int = 0
+    looked: tuple[int, int] | None = None
+
     def push(self, key: float, waiting: Waiting) -> None:
         """It waits for any engine."""
+        self.came += 1
         self.open.setdefault(waiting.work.program.account, Line()).push(key, waiting)
+
+    def anything_new(self, changes: int) -> bool:
+        """Whether a call came or an engine changed since it was last asked: else there is nothing to send."""
+        before, self.looked = self.looked, (changes, self.came)
+        return before != self.looked
 
     @property
     def waiting(self) -> int:
