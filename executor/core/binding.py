@@ -65,7 +65,7 @@ def _bind(state: State, lines: Lines, waiting: Waiting, views: Sequence[EngineVi
     given.calls += 1
     given.stage_s += seat.stage_s
     waiting.load_s = seat.offer.load_s
-    lines.of(engine).push(state.rule.order(waiting.asking, seat), waiting)
+    lines.bind(engine, state.rule.order(waiting.asking, seat), waiting)
 
 
 def _send_bound(state: State, engine: EngineId, line: Line) -> None:

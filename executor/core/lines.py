@@ -80,7 +80,7 @@ class Given:
 @dataclass(slots=True, eq=False)
 class Lines:
     """The calls of one model that wait for any engine, by whose they are, and those that are bound to one. `came`
-    counts the former."""
+    counts both."""
 
     open: dict[Account, Line] = field(default_factory=dict)
     bound: dict[EngineId, Line] = field(default_factory=dict)
@@ -97,6 +97,11 @@ class Lines:
         """Whether a call came or an engine changed since it was last asked: else there is nothing to send."""
         before, self.looked = self.looked, (changes, self.came)
         return before != self.looked
+
+    def bind(self, engine: EngineId, key: float, waiting: Waiting) -> None:
+        """It waits for that engine."""
+        self.came += 1
+        self.of(engine).push(key, waiting)
 
     @property
     def waiting(self) -> int:
