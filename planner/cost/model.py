@@ -88,6 +88,21 @@ def decode_seconds(replica: Replica, context_tokens: float, running: float = 1.0
     return matrices + _kv_read_seconds(replica, running * context_tokens) + _step_s(replica, running)
 
 
+def mixed_seconds(replica: Replica, context_tokens: float, running: float, prompt_tokens: float) -> float:
+    """One step in which `running` calls write a token each and `prompt_tokens` of others are read, which look back at
+    nothing: see `look_back_seconds`."""
+    matrices = matrix_seconds(replica, running + prompt_tokens)
+    return matrices + _kv_read_seconds(replica, running * context_tokens) + _step_s(replica, running)
+
+
+def look_back_seconds(
+    replica: Replica, prompt_tokens: float, cached_tokens: float = 0.0, chunk_tokens: int = CHUNK_TOKENS
+) -> float:
+    """The part of reading a prompt in which its tokens look at those before them."""
+    new = max(1.0, prompt_tokens - cached_tokens)
+    return _look_back_seconds(replica, prompt_tokens, new, chunk_tokens)
+
+
 def call_seconds(
     replica: Replica,
     prompt_tokens: float,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from planner.cost.gpus import Gpu
-from planner.cost.model import Replica, decode_seconds, kv_tokens, prefill_seconds
+from planner.cost.model import Replica, kv_tokens, look_back_seconds, mixed_seconds, prefill_seconds
 from planner.cost.profile import Profile
 from planner.fleet.workload import CallClass
 
@@ -54,12 +54,18 @@ class EngineKind:
             return prefill_seconds(self.replica, call.prompt_tokens, call.cached_tokens)
         return _profiled_prefill_s(self.profile, call.prompt_tokens, call.prefill_tokens)
 
-    def step_s(self, running: float, context_tokens: float) -> float:
-        """One step in which each of `running` calls writes a token."""
+    def step_s(self, running: float, context_tokens: float, prompt_tokens: float = 0.0) -> float:
+        """One step in which each of `running` calls writes a token and so many of other prompts are read."""
         if self.profile is None:
-            return decode_seconds(self.replica, context_tokens, running)
+            return mixed_seconds(self.replica, context_tokens, running, prompt_tokens)
         profile, read = self.profile, running * context_tokens
-        return profile.matrix_s(running) + profile.sequence_s * running + profile.kv_read_s * read
+        return profile.matrix_s(running + prompt_tokens) + profile.sequence_s * running + profile.kv_read_s * read
+
+    def look_back_s(self, call: CallClass) -> float:
+        """What reading a prompt takes beside its tokens' share of steps."""
+        if self.profile is None:
+            return look_back_seconds(self.replica, call.prompt_tokens, call.cached_tokens)
+        return self.profile.call_s + _profiled_look_back_s(self.profile, call.prompt_tokens, call.prefill_tokens)
 
 
 def kinds_of(
@@ -76,10 +82,16 @@ def kinds_of(
 def _profiled_prefill_s(profile: Profile, prompt_tokens: float, new: float) -> float:
     """In full chunks, as `Profile.step_s` takes them; without chunks in one step."""
     chunk = profile.step_tokens if profile.chunked else max(new, 1.0)
-    steps, look_back_s = ceil(new / chunk), profile.look_back_s
     whole, rest = divmod(new, chunk)
     seconds = whole * profile.matrix_s(chunk) + (profile.matrix_s(rest) if rest else 0.0)
+    steps = ceil(new / chunk)
+    return seconds + steps * profile.sequence_s + profile.call_s + _profiled_look_back_s(profile, prompt_tokens, new)
+
+
+def _profiled_look_back_s(profile: Profile, prompt_tokens: float, new: float) -> float:
+    """Within the chunks of a prompt, and from each to what was read before."""
+    chunk = profile.step_tokens if profile.chunked else max(new, 1.0)
     within = new * min(new, chunk) / 2
     behind = new * (prompt_tokens - new) + max(0.0, new * (new - chunk) / 2)
-    look_back = profile.attend_s if look_back_s is None else look_back_s
-    return seconds + steps * profile.sequence_s + profile.call_s + profile.attend_s * within + look_back * behind
+    look_back = profile.attend_s if profile.look_back_s is None else profile.look_back_s
+    return profile.attend_s * within + look_back * behind
