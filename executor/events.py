@@ -178,6 +178,15 @@ class RungFound:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacesShared:
+    """Of the calls that the engine takes at once, so many are `for_others` than this core's."""
+
+    at: float
+    engine: EngineId
+    for_others: int
+
+
+@dataclass(frozen=True, slots=True)
 class CacheTold:
     """The engine says what its KV cache took in and gave up, one after the other. Sessions are programs' ids."""
 
@@ -228,6 +237,7 @@ Event = (
     | EngineLost
     | EngineBack
     | RungFound
+    | PlacesShared
     | CacheTold
     | CacheUntold
     | WakeUp

@@ -12,6 +12,7 @@ from executor.core.limits import Limits
 from executor.door.limits import DoorLimits
 from executor.drivers.door import CALL_S, Door
 from executor.drivers.live import LiveDriver
+from executor.drivers.places import SharedPlaces
 from executor.drivers.reasons import MOST_PROGRAMS, Reasons
 from executor.engines.open import open_engine, open_upstream
 from executor.engines.port import Engine, EngineSpec
@@ -41,6 +42,7 @@ class Runtime:
     engines: tuple[Engine, ...]
     tools: ToolRunner
     driver: LiveDriver
+    places: SharedPlaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ async def open_runtime(
         upstreams = {engine.spec.id: open_upstream(engine) for engine in opened}
         for upstream in upstreams.values():
             stack.push_async_callback(upstream.close)
+        places = SharedPlaces([engine.spec for engine in opened])
         driver = LiveDriver(
             opened,
             runner,
@@ -106,15 +109,17 @@ async def open_runtime(
             reasons,
             upstreams,
             salted=salted,
+            places=places,
         )
         await stack.enter_async_context(driver)
-        yield Runtime(store, states, tuple(opened), runner, driver)
+        yield Runtime(store, states, tuple(opened), runner, driver, places)
 
 
 def open_door(runtime: Runtime, limits: DoorLimits | None = None, *, call_s: float = CALL_S) -> Door:
     """For agents outside of Halo, on the engines of the runtime. Start it with `async with`."""
     upstreams = {engine.spec.id: open_upstream(engine) for engine in runtime.engines}
-    return Door(runtime.engines, upstreams, runtime.states, WallClock(), limits, call_s=call_s)
+    states, places = runtime.states, runtime.places
+    return Door(runtime.engines, upstreams, states, WallClock(), limits, places=places, call_s=call_s)
 
 
 def _counter(engines: Sequence[Engine]) -> PromptCounter | None:

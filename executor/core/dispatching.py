@@ -18,6 +18,7 @@ from executor.policy.fairness import Account
 from executor.policy.migration import unless_it_stays
 from executor.policy.routing import EngineView, choose_engine
 from executor.slo import SloClass
+from planner.ir.ids import EngineId
 from planner.ir.plan import Agent, Generate
 
 #: Calls that are being prepared may be better than those that are ready: a program's next one, while its prompt is
@@ -32,6 +33,13 @@ def dispatch(state: State) -> None:
     for name in state.tools.queues:
         while (work := state.tools.next(name)) is not None:
             _run_tool(state, work)
+
+
+def wanting(state: State) -> set[EngineId]:
+    """The engines without a place for calls that are ready."""
+    models = [model for model, calls in state.calls.items() if calls.frontiers()]
+    models += [model for model, lines in state.lines.items() if not lines.empty]
+    return state.fleet.full(view.spec.id for model in dict.fromkeys(models) for view in state.fleet.serving(model))
 
 
 def _let_in(state: State) -> None:

@@ -200,6 +200,18 @@ class Fleet(Generic[CallT]):
         self.caches[engine].start_anew(kv_tokens)
         self._put(replace(self.views[engine], up=True, failures=0))
 
+    def leave_room(self, engine: EngineId, for_others: int) -> None:
+        """So many of its places are for calls that are not sent from here."""
+        self._put(replace(self.views[engine], for_others=for_others))
+
+    def running(self) -> dict[EngineId, int]:
+        """How many calls are inside each engine."""
+        return {engine: view.running for engine, view in self.views.items()}
+
+    def full(self, engines: Iterable[EngineId]) -> set[EngineId]:
+        """Those of them that answer and have no place left."""
+        return {engine for engine in engines if self.views[engine].up and not has_room(self.views[engine])}
+
     def reading_s(self, engine: EngineId, model: str, tokens: int) -> float:
         """What it takes to read so many tokens in short prompts."""
         return self._rates_of(engine, model).prompt_token_s * tokens
@@ -262,7 +274,8 @@ class Fleet(Generic[CallT]):
 
 def _loaded(view: EngineView, running: int, load_s: float, slowness: float, *, exclusive: bool = False) -> EngineView:
     """`replace`, in a third of the time: it is done twice for every call."""
-    return EngineView(view.spec, view.up, running, load_s, exclusive, view.failures, view.trips, slowness)
+    failures, trips, for_others = view.failures, view.trips, view.for_others
+    return EngineView(view.spec, view.up, running, load_s, exclusive, failures, trips, slowness, for_others)
 
 
 def _by_model(engines: Sequence[EngineSpec]) -> dict[str, list[EngineId]]:

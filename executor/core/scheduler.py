@@ -6,7 +6,7 @@ from executor.commands import Command
 from executor.core import admitting, failing, hinting, progress
 from executor.core.charging import call_answered
 from executor.core.check import check_state
-from executor.core.dispatching import dispatch
+from executor.core.dispatching import dispatch, wanting
 from executor.core.knobs import Tuned
 from executor.core.life import Life
 from executor.core.limits import Limits
@@ -28,6 +28,7 @@ from executor.events import (
     Event,
     JobSubmitted,
     NodeFailed,
+    PlacesShared,
     Prepared,
     Retuned,
     RungFound,
@@ -72,6 +73,14 @@ class Scheduler:
         """Which engines are believed to answer."""
         return {engine: view.up for engine, view in self._state.fleet.views.items()}
 
+    def running(self) -> dict[EngineId, int]:
+        """How many calls each engine has."""
+        return self._state.fleet.running()
+
+    def wanting(self) -> set[EngineId]:
+        """The engines without a place for calls that are ready."""
+        return wanting(self._state)
+
     @property
     def corrections(self) -> dict[EngineId, Correction]:
         """How far each engine is from what is believed of it."""
@@ -114,6 +123,8 @@ class Scheduler:
                 failing.lose_engine(state, engine, detail)
             case EngineBack(engine=engine):
                 self._engine_back(event)
+            case PlacesShared(engine=engine, for_others=for_others):
+                state.fleet.leave_room(engine, for_others)
             case RungFound(engine=engine, rung=rung):
                 state.sets.trust(engine, itself=rung is Rung.PLUGIN)
             case CacheTold(engine=engine, events=events):

@@ -16,7 +16,7 @@ from executor.door.line import DoorCall, Line
 from executor.door.programs import Program, Programs
 from executor.engines.port import EngineSpec, Failure, FailureClass
 from executor.engines.rungs import Rung
-from executor.events import CacheTold, CacheUntold, EngineBack, EngineLost, RungFound, WakeUp
+from executor.events import CacheTold, CacheUntold, EngineBack, EngineLost, PlacesShared, RungFound, WakeUp
 from executor.policy.patience import Wait, go_or_wait
 from executor.policy.retry import GiveUp, decide_retry
 from executor.policy.routing import Choice
@@ -43,6 +43,7 @@ class DoorCore:
         self.line = Line(self._limits.most_passes)
         self.admission = DoorAdmission(self.fleet, self._limits.admission)
         self._asks_again_at: float | None = None  # whoever is held
+        self._waited_for: frozenset[EngineId] = frozenset()
         self._conversations = Conversations(self._limits.conversations, self._limits.idle_s)
         self._calls: dict[CallNumber, DoorCall] = {}
         self._resting: list[tuple[float, DoorCall]] = []  # to be tried again then
@@ -63,6 +64,8 @@ class DoorCore:
                 self._lose(event.engine, event.detail, event.at)
             case EngineBack():
                 self.fleet.back(event.engine, event.kv_tokens)
+            case PlacesShared():
+                self.fleet.leave_room(event.engine, event.for_others)
             case RungFound():
                 self.admission.sets.trust(event.engine, itself=event.rung is Rung.PLUGIN)
             case CacheTold():
@@ -269,6 +272,11 @@ class DoorCore:
                 behind += 1
             else:
                 self._send(call, choice, at)
+        self._waited_for = frozenset(waiting_s)
+
+    def wanting(self) -> set[EngineId]:
+        """The engines without a place for calls that wait for them."""
+        return self.fleet.full(self._waited_for)
 
     def _send(self, call: DoorCall, choice: Choice, at: float) -> None:
         self.line.take(call)

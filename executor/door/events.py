@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from executor.door.turns import Said
 from executor.engines.port import Failure, Usage
-from executor.events import CacheTold, CacheUntold, EngineBack, EngineLost, RungFound, WakeUp
+from executor.events import CacheTold, CacheUntold, EngineBack, EngineLost, PlacesShared, RungFound, WakeUp
 from halo_vllm.policy.tools import ToolKey
 from kvstore.prefix_index import BlockName
 from kvstore.program_state import ProgramState
@@ -76,6 +76,7 @@ DoorEvent = (
     | EngineLost
     | EngineBack
     | RungFound
+    | PlacesShared
     | CacheTold
     | CacheUntold
     | WakeUp

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -22,6 +23,7 @@ from executor.drivers.hinting import HintCounts, HintPost
 from executor.drivers.kv_telling import follow_kv_events
 from executor.drivers.live_state import LiveState
 from executor.drivers.passing import Passing, Sink, read_all
+from executor.drivers.places import SharedPlaces, Side
 from executor.drivers.tasks import Tasks
 from executor.drivers.token_meter import TokenMeter
 from executor.drivers.watch import EngineWatch
@@ -29,7 +31,8 @@ from executor.engines.openai_wire import failure_from
 from executor.engines.port import Engine, EngineFailed, EngineHealth, Failure, FailureClass, Usage
 from executor.engines.rungs import Rung
 from executor.engines.upstream import Reply, Upstream, UpstreamRequest
-from executor.events import EngineBack, EngineLost, Event, RungFound, WakeUp
+from executor.events import EngineBack, EngineLost, Event, PlacesShared, RungFound, WakeUp
+from executor.policy.places import Kind
 from executor.store.port import Served
 from kvstore.program_state import ProgramState, ProgramStates, StateUnavailable
 from planner.ir.ids import EngineId, ProgramId
@@ -64,7 +67,8 @@ class DoorRefused(Exception):
 class Door:
     """Start it with `async with`; for one event loop only. `upstreams` are closed with it, `engines` are not.
 
-    `fresh_name` gives a name nobody has; `now` is in seconds since the epoch. A call takes `call_s` at most.
+    `fresh_name` gives a name nobody has; `now` is in seconds since the epoch. A call takes `call_s` at most. In
+    `places` it shares engines with other drivers.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Door:
         clock: Clock,
         limits: DoorLimits | None = None,
         *,
+        places: SharedPlaces | None = None,
         call_s: float = CALL_S,
         fresh_name: Callable[[], str] = lambda: secrets.token_hex(12),
         now: Callable[[], float] = time.time,
@@ -89,16 +94,22 @@ class Door:
         self._tasks = Tasks(self._broken)
         self._hints = HintPost(upstreams, self._tasks.spawn)
         self._rungs: dict[EngineId, Rung] = {}
+        self._places = places or SharedPlaces([engine.spec for engine in engines])
+        self._side = Side(Kind.DOOR, self._core.fleet.running, self._core.wanting, self._leave_room)
+        self._inbox: deque[DoorEvent] = deque()
+        self._draining = False
         self._meter = TokenMeter()
 
     async def __aenter__(self) -> "Door":
         self._watch = EngineWatch(self._engines, self._clock, self._told, self._tasks.spawn, self._note)
         await self._watch.start()
+        self._places.join(self._side)
         follow_kv_events((engine.spec for engine in self._engines.values()), self._now, self._post, self._tasks.spawn)
         self._live.start(self._tasks.spawn)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._places.leave(self._side)
         await self._tasks.close()
         for upstream in self._upstreams.values():
             await upstream.close()
@@ -197,13 +208,26 @@ class Door:
             self._rungs[engine] = health.rung
             log.info("how the engine keeps the KV of programs that wait", engine=engine, by=health.rung.value)
 
+    def _leave_room(self, engine: EngineId, for_others: int) -> None:
+        self._post(PlacesShared(self._now(), engine, for_others))
+
     def _post(self, event: DoorEvent) -> None:
-        for command in self._core.handle(event):
-            self._perform(command)
+        self._inbox.append(event)
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._inbox:
+                for command in self._core.handle(self._inbox.popleft()):
+                    self._perform(command)
+        finally:
+            self._draining = False
+            self._places.changed()
 
     def _perform(self, command: DoorCommand) -> None:
         match command:
             case Send(engine=engine, program=program):
+                self._places.entered(self._side, engine)
                 self._hints.called(engine, program)
                 self._orders[command.call].put_nowait(command)
             case Refuse():

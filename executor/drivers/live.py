@@ -49,6 +49,7 @@ from executor.drivers.live_nodes import LiveNodes
 from executor.drivers.live_planning import LivePlanning
 from executor.drivers.live_state import LiveState
 from executor.drivers.outcomes import Outcomes, taken_over
+from executor.drivers.places import SharedPlaces, Side
 from executor.drivers.progress import Progress
 from executor.drivers.reasons import Reasons
 from executor.drivers.recall import Recall
@@ -63,11 +64,13 @@ from executor.events import (
     Cancelled,
     EngineBack,
     Event,
+    PlacesShared,
     Prepared,
     Retuned,
     WakeUp,
 )
 from executor.journal import EventLog
+from executor.policy.places import Kind
 from executor.policy.tuning import Setting
 from executor.store.port import (
     Claim,
@@ -94,7 +97,8 @@ class LiveDriver:
 
     Start it with `async with`. `journal` gets every event, in order. With a `cache`, fixed work that an earlier job did
     is not done again. `reasons` says which decisions are kept. Through `upstreams`, which stay open, engines are told
-    what agents do between their calls. Where calls are `salted`, tenants share no prefix cache.
+    what agents do between their calls. Where calls are `salted`, tenants share no prefix cache. In `places` it shares
+    engines with other drivers.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class LiveDriver:
         upstreams: Mapping[EngineId, Upstream] | None = None,
         *,
         salted: bool = False,
+        places: SharedPlaces | None = None,
     ) -> None:
         self._engines: Mapping[EngineId, Engine] = {engine.spec.id: engine for engine in engines}
         self._tools, self._store, self._clock, self._journal = tools, store, clock, journal
@@ -126,6 +131,8 @@ class LiveDriver:
         self._draining = False
         self._tasks = Tasks(self._broken)
         self._hints, self._salted = HintPost(upstreams or {}, self._tasks.spawn), salted
+        self._places = places or SharedPlaces(self._fleet)
+        self._side = Side(Kind.JOBS, self._core.running, self._core.wanting, self._leave_room)
         self._epoch_s = time.time() - clock.now()
         self._ledger = Ledger(self._epoch_s)
         self._reasons = reasons or Reasons()
@@ -153,6 +160,7 @@ class LiveDriver:
         )
         self._watch = EngineWatch(self._engines, self._clock, self._told, self._tasks.spawn, self._revisions.note)
         await self._watch.start()
+        self._places.join(self._side)
         follow_kv_events(self._fleet, self._clock.now, self._post, self._tasks.spawn)
         if self._recall:
             await self._recall.start(self._tasks.spawn)
@@ -213,6 +221,7 @@ class LiveDriver:
 
         A store that is away is waited for no longer than `LAST_WRITES_S`: what it did not take is done again later.
         """
+        self._places.leave(self._side)
         claims = [job.claim for job in self._jobs.values()]
         await self._tasks.close()
         try:
@@ -228,6 +237,9 @@ class LiveDriver:
     def hints(self) -> Mapping[EngineId, HintCounts]:
         """How many hints each engine took, and how many were dropped, and why."""
         return self._hints.counts()
+
+    def _leave_room(self, engine: EngineId, for_others: int) -> None:
+        self._post(PlacesShared(self._clock.now(), engine, for_others))
 
     def _told(self, event: Event) -> None:
         """Of an engine."""
@@ -245,6 +257,7 @@ class LiveDriver:
                 self._handle(self._inbox.popleft())
         finally:
             self._draining = False
+            self._places.changed()
 
     def _handle(self, event: Event) -> None:
         if self._journal is not None:
@@ -259,6 +272,7 @@ class LiveDriver:
             case Dispatch(node=node, engine=engine):
                 self._outcomes.sent(self._job_of(node), command, self._epoch_s + self._clock.now())
                 self._hints.called(engine, node.program)
+                self._places.entered(self._side, engine)
                 self._nodes.call(command)
             case SaveNode():
                 self._outcomes.save_node(self._job_of(command.node), command)

@@ -15,7 +15,8 @@ FAR_QUICKER = 0.5
 class EngineView:
     """What is believed of an engine: what runs inside it, and how many seconds of work that is.
 
-    `slowness` is how many times as long as predicted its calls have lasted lately.
+    `slowness` is how many times as long as predicted its calls have lasted lately. Of the places it has, so many are
+    `for_others`, whose calls are not counted here.
     """
 
     spec: EngineSpec
@@ -26,6 +27,7 @@ class EngineView:
     failures: int = 0  # in a row
     trips: int = 0  # times it was taken out since it last answered
     slowness: float = 1.0
+    for_others: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def has_room(view: EngineView, *, suspect: bool = False) -> bool:
     """Whether one more call may be inside; a suspect only alone."""
     if view.exclusive or (suspect and view.running > 0):
         return False
-    return view.running < view.spec.max_running
+    return view.running + view.for_others < view.spec.max_running
 
 
 def _keeping_to(planned: Collection[EngineId], offers: Sequence[Offer]) -> Sequence[Offer]:
