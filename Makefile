@@ -61,6 +61,7 @@ bench: $(VENV)/.dev ## Run the benchmarks; each prints a table and JSON
 	$(BIN)/python -m benchmarks.planner.cost_model
 	$(BIN)/python -m benchmarks.planner.placement
 	$(BIN)/python -m benchmarks.batch.throughput
+	$(BIN)/python -m benchmarks.scheduling.hexgen
 
 lock: $(VENV)/.dev ## Pin the requirements anew, with hashes
 	$(PIP) pip-tools

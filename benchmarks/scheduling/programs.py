@@ -120,6 +120,7 @@ class Programs:
 
     def ended(self) -> tuple[Ended, ...]:
         """All of them, in the order of their arrival."""
+        assert len(self._ended) == len(self._programs), "the core left requests unanswered"
         return tuple(self._ended[job] for job in self._programs)
 
     def _of(self, node: NodeRef) -> "_Program":
