@@ -10,6 +10,7 @@ from executor.core.state import State
 from executor.core.work import Work
 from executor.policy.asking import Asking, Seat
 from executor.policy.routing import Choice, EngineView, Offer, has_room
+from executor.slo import SloClass
 from planner.ir.ids import EngineId
 from planner.ir.plan import Agent, Generate
 
@@ -19,7 +20,8 @@ def goes_by_rule(state: State, work: Work) -> bool:
     all, as ever."""
     if work.avoid or work.suspect:
         return False
-    return not state.rule.groups_prefixes or work.program.deadline_s is not None
+    urgent = work.program.deadline_s is not None or work.program.slo is SloClass.INTERACTIVE
+    return urgent or not state.rule.groups_prefixes
 
 
 def line_up(state: State, work: Work) -> None:

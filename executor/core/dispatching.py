@@ -28,11 +28,21 @@ HOLD_S = 0.005
 
 def dispatch(state: State) -> None:
     _let_in(state)
+    _line_up_again(state)
     if not _holds(state):
         _dispatch_all(state)
+        _line_up_again(state)
     for name in state.tools.queues:
         while (work := state.tools.next(name)) is not None:
             _run_tool(state, work)
+
+
+def _line_up_again(state: State) -> None:
+    """Those that left an engine unanswered."""
+    returned, state.sent_back = state.sent_back, []
+    for work in returned:
+        if work.life is Life.HELD:
+            line_up(state, work)
 
 
 def wanting(state: State) -> set[EngineId]:

@@ -104,6 +104,19 @@ class Fleet(Generic[CallT]):
             found = known[engine] = KnownLoad(changes, output_tokens, load_s)
         return found.load_s
 
+    def not_begun(self, engine: EngineId) -> list[CallT]:
+        """The calls inside that surely wait there for KV, where its room is known: those sent last, the last one first.
+        What calls share is not looked at, so there may be more."""
+        cache = self.caches[engine]
+        spare = cache.in_flight_tokens - cache.kv_tokens if cache.kv_tokens else 0.0
+        waiting: list[CallT] = []
+        for work in reversed(self.inside[engine]):
+            if spare <= 0:
+                break
+            spare -= work.own_kv_tokens + len(work.prefix) * BLOCK_TOKENS * cache.scale
+            waiting.append(work)
+        return waiting
+
     def kinds(self, model: str) -> list[list[EngineView]]:
         """The engines that answer and serve the model, those together that are as fast and as large."""
         found: dict[tuple[object, ...], list[EngineView]] = {}

@@ -10,22 +10,30 @@ from dataclasses import dataclass, field
 
 from executor.core.lines import Line, Lines, SomeLines, Waiting
 from executor.core.sending import send
+from executor.core.sending_back import inside, send_back
 from executor.core.state import State
 from executor.policy.dearness import dearness
+from executor.policy.giving_way import slower, who_gives_way
 from executor.policy.routing import Choice, has_room
+from executor.slo import SloClass
 from planner.ir.ids import EngineId
 
 #: Among how many calls, the first in the rule's order, an engine finds the next one.
 LOOK_AHEAD = 256
+#: So many calls at most give way to one.
+MOST_FOR_ONE = 4
 
 
 def send_open(state: State, model: str, lines: Lines, line: Line | SomeLines) -> None:
     """Send calls of `line`, which is of those of `lines` that wait for any engine."""
-    look = _Look(state, model, line, [view.spec.id for view in state.fleet.serving(model)])
+    slowness = {view.spec.id: view.slowness for view in state.fleet.serving(model)}
+    if not slowness:
+        return
+    look = _Look(state, model, line, list(slowness), slower(slowness))
     for one in line.first(LOOK_AHEAD):
-        if not look.open_engines():
-            return
-        look.offer(one)
+        if look.open_engines() or one.asking.slo is SloClass.INTERACTIVE:
+            look.offer(one)
+    look.make_room()
     if state.rule.margin is not None:
         look.take_dear(state.rule.margin.at(lines.waiting / max(1, len(state.fleet.serving(model)))))
 
@@ -39,7 +47,9 @@ class _Look:
     model: str
     line: Line | SomeLines
     serving: list[EngineId]
+    slow: dict[EngineId, float]
     closed: set[EngineId] = field(default_factory=set)
+    urgent: list[tuple[Waiting, set[EngineId]]] = field(default_factory=list)
     dear: list[tuple[float, float, int, EngineId, Waiting]] = field(default_factory=list)
 
     def open_engines(self) -> list[EngineId]:
@@ -59,6 +69,22 @@ class _Look:
         for engine in engines:
             if engine not in self.closed:
                 self.dear.append((costs[engine], one.key, one.number, engine, one))
+        if one.asking.slo is SloClass.INTERACTIVE and self.state.rule.makes_room:
+            self.urgent.append((one, {engine for engine, cost in costs.items() if cost <= self._cheap}))
+
+    def make_room(self) -> None:
+        """Calls of batches give way to those that somebody waits for, where these had better run."""
+        for one, engines in self.urgent:
+            for _ in range(MOST_FOR_ONE):
+                works = [work for engine in engines for work in self.state.fleet.inside[engine]]
+                index = who_gives_way(one.asking.slo, [inside(work) for work in works], engines)
+                if index is None or not one.waits:
+                    break
+                engine = works[index].engine
+                assert engine is not None
+                send_back(self.state, works[index])
+                if has_room(self.state.fleet.views[engine]) and self._fits(one, engine):
+                    self._send(one, [engine], "a call of a batch gave way")
 
     def take_dear(self, margin: float) -> None:
         """Each engine that is left with room takes one call, the least dear of all; others follow when it ends."""
@@ -80,7 +106,7 @@ class _Look:
     def _dearness(self, one: Waiting) -> dict[EngineId, float]:
         fleet, answer = self.state.fleet, self.state.expect(one.work)
         load_s = {engine: fleet.load_s(one.work, engine, answer, one.known) for engine in self.serving}
-        return dearness(load_s, self.state.market_of(self.model).prices())
+        return dearness(load_s, self.state.market_of(self.model).prices(), self.slow)
 
     def _fits(self, one: Waiting, engine: EngineId) -> bool:
         cache, work = self.state.fleet.caches[engine], one.work

@@ -11,6 +11,7 @@ from executor.core.knobs import Tuned
 from executor.core.life import Life
 from executor.core.limits import Limits
 from executor.core.resuming import believe
+from executor.core.sending_back import leave_slow
 from executor.core.state import State
 from executor.core.waiting import Doing, doings
 from executor.core.work import Role, Work
@@ -181,7 +182,8 @@ class Scheduler:
         if work is None:
             return
         assert work.role is Role.CALL
-        program, usage = work.program, event.usage
+        program, usage, engine = work.program, event.usage, work.engine
+        assert engine is not None
         program.engine, program.context_tokens = work.engine, usage.prompt_tokens + usage.output_tokens
         hinting.turn_answered(work)
         call_answered(state, work, usage)
@@ -192,6 +194,7 @@ class Scheduler:
         state.lengths.learn(work.stage, usage.output_tokens)
         state.stages.learn(work.stage, usage)
         state.remaining.call_took(work.stage, event.at - work.sent_at)
+        leave_slow(state, engine, work.model)
         program.turns += 1
         program.attained_tokens += usage.prompt_tokens + usage.output_tokens
         progress.finish(state, work, event.tools)

@@ -114,6 +114,7 @@ class State:
         self.asks_again_at: float | None = None  # whoever is held for want of KV
         self.lengths = AnswerLengths()
         self.remaining = Remaining()
+        self.sent_back: list[Work] = []  # calls that left an engine within the event in hand
         self.stages = StageMeans()
         self.calls: dict[str, ReadyCalls] = {}
         self.lines: dict[str, Lines] = {}  # of those whose engine the rule chooses

@@ -24,8 +24,11 @@ class Margin:
         return self.least + (self.most - self.least) * min(1.0, waiting / self.backlog)
 
 
-def dearness(load_s: Mapping[EngineId, float], prices: Mapping[EngineId, float]) -> dict[EngineId, float]:
-    """Of a call that takes so many seconds of each engine: its cost there over its least cost anywhere, 1 or more."""
-    cost = {engine: seconds * prices.get(engine, 1.0) for engine, seconds in load_s.items()}
+def dearness(
+    load_s: Mapping[EngineId, float], prices: Mapping[EngineId, float], slow: Mapping[EngineId, float]
+) -> dict[EngineId, float]:
+    """Of a call that takes so many seconds of each engine, times what that is slower by than usual: its cost there over
+    its least cost anywhere, 1 or more."""
+    cost = {engine: seconds * prices.get(engine, 1.0) * slow[engine] for engine, seconds in load_s.items()}
     least = min(cost.values())
     return {engine: one / least for engine, one in cost.items()}

@@ -50,7 +50,8 @@ def test_each_stage_is_cheapest_where_its_advantage_is_greatest() -> None:
     """The second kind is slower at both, at the second stage only a little."""
     stages = [MixedStage(1.0, [1.0, 4.0]), MixedStage(1.0, [1.0, 1.2])]
     prices = dict(zip(("one", "two"), prices_of([1, 1], stages), strict=True))
-    costs = [dearness(dict(zip(prices, stage.load_s, strict=True)), prices) for stage in stages]
+    usual = dict.fromkeys(prices, 1.0)
+    costs = [dearness(dict(zip(prices, stage.load_s, strict=True)), prices, usual) for stage in stages]
     assert costs[0]["one"] == 1.0
     assert costs[0]["two"] > 3
     assert costs[1]["two"] == 1.0
