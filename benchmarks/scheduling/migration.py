@@ -23,6 +23,7 @@ Needs `make engine` and a quiet machine.
 import argparse
 import asyncio
 import json
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -79,9 +80,9 @@ async def _rounds(load: str, specs: Sequence[EngineSpec], asked: argparse.Namesp
         for arm in asked.arms if number % 2 == 0 else reversed(asked.arms):
             async with _doors(arm, specs) as doors:
                 ran = await run_load(programs, doors, f"{load} {number} {arm}")
-            rows.append(
-                {"load": load, "round": number, "arm": arm, "programs": [asdict(one) for one in ran], **_means(ran)}
-            )
+            row = {"load": load, "round": number, "arm": arm, "programs": [asdict(one) for one in ran], **_means(ran)}
+            print(f"{load}, round {number + 1}, {arm}: {row['mean_s']:.2f} s", file=sys.stderr)
+            rows.append(row)
     return rows
 
 

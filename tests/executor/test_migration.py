@@ -7,12 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.core.tiers import BUS_SHARE, LOOK_UP_S, Tiers, kv_bytes_per_token
-from executor.engines.port import EngineSpec
+from executor.door.commands import Send
+from executor.door.core import DoorCore
+from executor.door.events import CallAnswered, CallArrived
+from executor.engines.port import EngineSpec, Usage
+from executor.events import EngineLost
 from executor.policy.migration import unless_it_stays, worth_leaving_for
 from executor.policy.patience import Wait, go_or_wait
 from executor.policy.routing import Choice, EngineView, Offer
 from planner.cost.gpus import A100_80
-from planner.ir.ids import EngineId
+from planner.ir.ids import EngineId, ProgramId
 
 HOME, AWAY = EngineId("home"), EngineId("away")
 
@@ -125,3 +129,49 @@ def test_loading_takes_as_long_as_was_measured_or_half_of_the_bus() -> None:
     bytes_per_s = BUS_SHARE * A100_80.host_gb_per_s * 1e9
     assert tiers.load_s(HOME, 1000) == pytest.approx(LOOK_UP_S + 1000 * kv_bytes_per_token(spec(HOME)) / bytes_per_s)
     assert tiers.load_s(HOME, 0) == 0.0
+
+
+# Through the door
+
+
+class Story:
+    """Calls of programs through a door to two engines, with a tier or without."""
+
+    def __init__(self, tier: str) -> None:
+        self.core = DoorCore([spec(HOME, tier), spec(AWAY, tier)])
+        self.now, self.calls = 1000.0, 0
+
+    def arrives(self, program: str, blocks: range) -> Send:
+        self.now, self.calls = self.now + 0.001, self.calls + 1
+        named, tokens = ProgramId(f"team/{program}"), 32 * len(blocks)
+        event = CallArrived(
+            self.now, self.calls, "team", "Llama-3-8B", named, named, None, tuple(blocks), tokens, answer_tokens=200
+        )
+        (sent,) = [command for command in self.core.handle(event) if isinstance(command, Send)]
+        return sent
+
+    def answered(self, sent: Send, prompt_tokens: int) -> None:
+        self.now += 3.35  # as predicted: engines are as fast as believed
+        self.core.handle(CallAnswered(self.now, sent.call, Usage(prompt_tokens, 200)))
+
+
+@pytest.mark.parametrize(("tier", "engine"), [("host", HOME), ("", AWAY)])
+def test_a_long_program_leaves_a_busier_engine_only_where_its_kv_can_be_loaded(tier: str, engine: EngineId) -> None:
+    """Reading its 8,000 tokens anew would take 0.7 s; loading them takes a tenth of that."""
+    story = Story(tier)
+    first = story.arrives("ada", range(250))
+    assert first.engine == AWAY  # of equals the one whose name comes first
+    story.answered(first, 8000)
+    assert story.arrives("bob", range(1000, 1150)).engine == AWAY
+    again = story.arrives("ada", range(260))
+    assert again.engine == engine
+    assert ("from the tier" in again.reason) == bool(tier)
+
+
+def test_programs_leave_an_engine_that_is_lost_and_load_their_kv_elsewhere() -> None:
+    story = Story("host")
+    first = story.arrives("ada", range(250))
+    story.answered(first, 8000)
+    story.core.handle(EngineLost(story.now, first.engine, "gone"))
+    again = story.arrives("ada", range(260))
+    assert (again.engine, "8,000 from the tier" in again.reason) == (HOME, True)
