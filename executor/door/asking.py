@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from executor.commands import Hint
+from executor.door.kv_hints import hints_of
 from executor.engines.names import engine_name, salted
 from executor.engines.port import EngineSpec
 from halo_vllm.policy.hints import CLASSES, PROGRAM, TOOL, Clamps
@@ -25,7 +26,8 @@ def engine_body(
         return asked
     asked.pop("session_id", None)  # it would come before the header
     name = engine_name(program)
-    asked["vllm_xargs"] = {**(body.get("vllm_xargs") or {}), "session_id": name, PROGRAM: name}
+    said = {**hints_of(body.get("kv_hints")), **(body.get("vllm_xargs") or {})}
+    asked["vllm_xargs"] = {**said, "session_id": name, PROGRAM: name}
     if salt is not None:
         asked["cache_salt"] = cache_salt(body, salt)
     if spec.options.get("priority_scheduling"):
