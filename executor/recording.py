@@ -68,6 +68,12 @@ class Recording:
     def calls(self) -> int:
         return len(self.answers)
 
+    @property
+    def seconds(self) -> float:
+        """From the first job's coming in to the last program's end."""
+        ended_s = [max(job.ended_s.values()) for job in self.jobs]
+        return max(ended_s) - self.jobs[0].submitted.at if ended_s else 0.0
+
     def prepared_for(self, node: NodeRef) -> Prepared | None:
         """What was prepared for the node, or for one that did the same work for it."""
         return self._found(self.prepared, node)

@@ -73,6 +73,15 @@ class Bounds(BaseModel):
     cache_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
 
 
+class Tuning(BaseModel):
+    """Whether the scheduler tunes itself: a look at the newest `events` every `every_s` seconds; 0 is never."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 0.0
+    events: Annotated[int, Field(ge=1000, le=1_000_000)] = 50_000
+
+
 class Settings(BaseSettings):
     """One object for `halo serve` and workers. Read it with `read_settings`.
 
@@ -97,6 +106,7 @@ class Settings(BaseSettings):
     journal: Path | None = None
     result_cache: bool = True
     limits: Bounds = Bounds()
+    tuning: Tuning = Tuning()
 
     @field_validator("workflows", "api_keys", mode="before")
     @classmethod
@@ -213,11 +223,14 @@ def _what(detail: Any) -> str:
     return str(detail["msg"]).lower()
 
 
+#: Settings that have settings of their own.
+_PARTS: Mapping[str, type[BaseModel]] = {"limits": Bounds, "tuning": Tuning}
+
+
 def _fix(detail: Any, where: str) -> str:
     name = where.rpartition(".")[2]
     if detail["type"] == "extra_forbidden":
-        fields = Bounds.model_fields if where.startswith("limits.") else Settings.model_fields
-        return _advice(name, sorted(fields))
+        return _advice(name, sorted(_PARTS.get(where.partition(".")[0], Settings).model_fields))
     if detail["type"] == "string_pattern_mismatch":
         return "write the tenant's name, a colon, and the SHA-256 of the key in hex"
     return f"change it, or leave it out ({PREFIX}{where.upper().replace('.', NESTED)})"

@@ -16,7 +16,7 @@ from executor.drivers.places import SharedPlaces
 from executor.drivers.reasons import MOST_PROGRAMS, Reasons
 from executor.engines.open import open_engine, open_upstream
 from executor.engines.port import Engine, EngineSpec
-from executor.journal import Journal
+from executor.journal import Journal, RecentEvents
 from executor.store.memory import MemoryStore
 from executor.store.port import Store, StoreRefused, StoreUnavailable
 from executor.store.result_cache import CacheBounds, CachingStore, ResultCache
@@ -43,6 +43,7 @@ class Runtime:
     tools: ToolRunner
     driver: LiveDriver
     places: SharedPlaces
+    window: RecentEvents
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,14 @@ async def open_runtime(
     salted: bool = False,
     cache: CacheChoice | None = None,
     decisions: int = MOST_PROGRAMS,
+    window: int = 0,
 ) -> AsyncIterator[Runtime]:
     """Open everything, run the driver while the block lasts, close everything in the reverse order.
 
     Engines that name no models are asked which they serve; one that does not answer then serves none until it does.
     Where calls are `salted`, tenants share no prefix cache.
     With a `cache`, results are kept for later jobs; one that cannot be opened is done without. Of so many programs of a
-    job the scheduler's `decisions` are kept.
+    job the scheduler's `decisions` are kept. The newest `window` events are kept in memory.
     Raises `NotTokenized` where a tokenizer that an engine's options name cannot be opened.
     """
     clock = clock or WallClock()
@@ -89,6 +91,7 @@ async def open_runtime(
         events = Journal(journal) if journal else None
         if events:
             stack.callback(events.close)
+        recent = RecentEvents(window, events)
         results = await _open_cache(cache, store, stack) if cache else None
         bounds, counter, reasons = cache.bounds if cache else None, _counter(opened), Reasons(decisions)
         upstreams = {engine.spec.id: open_upstream(engine) for engine in opened}
@@ -102,7 +105,7 @@ async def open_runtime(
             states,
             clock,
             limits,
-            events,
+            recent if window else events,
             results,
             bounds,
             counter,
@@ -112,7 +115,7 @@ async def open_runtime(
             places=places,
         )
         await stack.enter_async_context(driver)
-        yield Runtime(store, states, tuple(opened), runner, driver, places)
+        yield Runtime(store, states, tuple(opened), runner, driver, places, recent)
 
 
 def open_door(runtime: Runtime, limits: DoorLimits | None = None, *, call_s: float = CALL_S) -> Door:

@@ -1,6 +1,6 @@
 """What orchestration costs: calls a second with durable results, and CPU a call, on an engine that answers at once.
 
-    python -m benchmarks.batch.throughput [--calls 20000] [--rounds 3] [--out FILE.json]
+    python -m benchmarks.batch.throughput [--calls 20000] [--rounds 3] [--case NAME] [--decisions 256] [--out FILE.json]
 
 Each case runs as `halo batch run` does, in a process of its own: rows from a file, every node and result committed to
 SQLite (write-ahead log, synchronous=FULL), files written at the end. `calls/s` counts the seconds in which the job ran,
@@ -20,7 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,9 @@ CASES = (
 
 def main() -> None:
     arguments = _arguments()
-    points = [_median([_apart(case, arguments.calls) for _ in range(arguments.rounds)]) for case in CASES]
+    points = [_rounds(case, arguments) for case in CASES if arguments.case in (None, case.name)]
     print(_table(points))
-    target = next(point for point in points if point["case"] == TARGET_CASE)
-    met = target["calls_per_s"] >= TARGET_CALLS_PER_S
+    met = all(point["calls_per_s"] >= TARGET_CALLS_PER_S for point in points if point["case"] == TARGET_CASE)
     print(f"target: {TARGET_CASE} at {TARGET_CALLS_PER_S:,.0f} calls/s: {'met' if met else 'MISSED'}")
     print(json.dumps({"cores": os.cpu_count(), "rounds": arguments.rounds, "cases": points}))
     if arguments.out:
@@ -86,23 +85,29 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=20_000, help="calls in each case, as written")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--case", choices=[case.name for case in CASES], help="only this one")
+    parser.add_argument("--decisions", type=int, default=256, help="of how many rows decisions are kept, for halo why")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--profile", action="store_true", help="also print where the time goes in the target's case")
     return parser.parse_args()
 
 
-def _apart(case: Case, calls: int) -> Point:
+def _rounds(case: Case, arguments: argparse.Namespace) -> Point:
+    return _median([_apart(case, arguments.calls, arguments.decisions) for _ in range(arguments.rounds)])
+
+
+def _apart(case: Case, calls: int, decisions: int) -> Point:
     """In a fresh process, so that cases do not warm each other up."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return pool.apply(run_case, (case.name, calls))
+        return pool.apply(run_case, (case.name, calls, decisions))
 
 
-def run_case(name: str, calls: int) -> Point:
+def run_case(name: str, calls: int, decisions: int = 256) -> Point:
     case = next(case for case in CASES if case.name == name)
     rows = calls // case.calls_a_row
     with tempfile.TemporaryDirectory() as folder:
-        batch = _batch(case, rows, Path(folder))
+        batch = replace(_batch(case, rows, Path(folder)), decisions=decisions)
         ran: list[float] = []
         began, before = time.perf_counter(), _cpu_s()
         summary = run_process(run_batch(batch, watch=_timed(ran)))

@@ -99,7 +99,7 @@ class _Over:
     """A call's answer is back, or a tool is done."""
 
     running: _Running
-    event: Event
+    event: CallFinished | ToolFinished | NodeFailed
 
 
 _Due = Event | EngineId | RecordedJob | _Over
@@ -222,7 +222,6 @@ class _Replay:
         if self._running.get((running.node, running.attempt)) is not running:
             return
         del self._running[running.node, running.attempt]
-        assert not isinstance(over.event, RecordedJob)
         self._inbox.append(replace(over.event, node=running.node, attempt=running.attempt))
 
     def _ring(self, engine: _Engine) -> None:

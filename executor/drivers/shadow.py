@@ -7,21 +7,21 @@ from random import Random
 from executor.core.knobs import Tuned, knobs_of, setting_of, with_setting
 from executor.drivers.replaying import ReplayedProgram, replay
 from executor.engines.port import EngineSpec
-from executor.policy.tuning import Comparison, Guard, Setting, compare, cost_of, is_better, joined, neighbours
+from executor.policy.tuning import Comparison, Guard, Knob, Setting, compare, cost_of, is_better, joined, turned
 from executor.recording import RecordedJob, Recording, before, latest, part_of
 from planner.ir.ids import JobId
 
 #: Of the window, the newest part is kept aside: what was chosen on the older part must hold there.
 NEWEST = 1 / 3
-#: With fewer programs in either part nothing is tried.
+#: With fewer programs in either part they are no part of their own.
 FEWEST_PROGRAMS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is tried: steps from the setting in force, half samples for choosing, and for the last comparison."""
+    """How much is tried: turns of all knobs, half samples for choosing, and for the last comparison."""
 
-    steps: int = 3
+    turns: int = 2
     samples: int = 3
     last_samples: int = 6
 
@@ -64,7 +64,12 @@ def simulated_cost(recording: Recording, fleet: Sequence[EngineSpec], tuned: Tun
 
 def recorded_cost(recording: Recording) -> float:
     """What it really cost."""
-    return _cost([_as_recorded(job, row) for job in recording.jobs for row in job.ended_s])
+    return _cost(recorded_programs(recording))
+
+
+def recorded_programs(recording: Recording) -> Sequence[ReplayedProgram]:
+    """How its programs really went."""
+    return [_as_recorded(job, row) for job in recording.jobs for row in job.ended_s]
 
 
 class _Search:
@@ -74,25 +79,24 @@ class _Search:
         self._trials: list[Trial] = []
 
     def run(self, recording: Recording) -> Tuning:
-        newer = latest(recording, NEWEST)
-        older = before(recording, newer)
-        if min(older.programs, newer.programs) < FEWEST_PROGRAMS:
-            counts = f"{older.programs} older and {newer.programs} newer programs"
-            why = f"too little traffic: {counts}, {FEWEST_PROGRAMS} of each are needed"
+        if recording.programs < 2 * FEWEST_PROGRAMS:
+            why = f"too little traffic: {recording.programs} programs, {2 * FEWEST_PROGRAMS} are needed"
             return Tuning(self._current, self._current, (), None, False, why)
+        older, newer = _parts(recording, self._seed)
         chosen = self._choose(_halves(older, self._effort.samples, self._seed))
         if chosen == self._current:
             return Tuning(self._current, chosen, self._trials, None, False, "no other setting is better")
         return self._hold_against(newer, chosen)
 
     def _choose(self, samples: Sequence[Recording]) -> Setting:
-        """Step by step, each from the best so far, and all the steps that helped at once."""
+        """Turn by turn, each from the best so far: of each knob the best step, and all that helped at once."""
         at = self._costs(self._current, samples)
         best, best_costs = self._current, at
-        for _ in range(self._effort.steps):
-            tried = [(one, self._costs(one, samples)) for one in neighbours(best, knobs_of(self._tuned))]
-            helped = sorted(((sum(costs), one) for one, costs in tried if sum(costs) < sum(best_costs)))
+        for _ in range(self._effort.turns):
+            steps = [self._best_step(best, best_costs[0], knob, samples[0]) for knob in knobs_of(self._tuned)]
+            tried = [(one, self._costs(one, samples)) for one in steps if one is not None]
             self._trials += [Trial(one, compare(at, costs, self._guard.confidence)) for one, costs in tried]
+            helped = sorted((sum(costs), one) for one, costs in tried if sum(costs) < sum(best_costs))
             if not helped:
                 break
             together = joined(best, [one for _, one in helped])
@@ -100,10 +104,15 @@ class _Search:
             best, best_costs = min(tried, key=lambda one: (sum(one[1]), one[0]))
         return best
 
+    def _best_step(self, best: Setting, cost: float, knob: Knob, sample: Recording) -> Setting | None:
+        """By one sample, which costs little; None where no step helps there."""
+        costs = [(self._costs(one, [sample])[0], one) for one in turned(best, knob)]
+        found = min(costs, default=(cost, best))
+        return found[1] if found[0] < cost else None
+
     def _hold_against(self, newer: Recording, chosen: Setting) -> Tuning:
         samples = _halves(newer, self._effort.last_samples, self._seed + 1)
-        costs = [self._costs(setting, samples) for setting in (self._current, chosen)]
-        last = compare(*costs, self._guard.confidence)
+        last = compare(self._costs(self._current, samples), self._costs(chosen, samples), self._guard.confidence)
         better = is_better(last, self._guard)
         noise = f"costs {last.ratio:.3f} ({last.low:.3f} to {last.high:.3f}) of the setting in force"
         why = f"{'better by more than' if better else 'not better by more than'} the noise: {noise}"
@@ -114,15 +123,34 @@ class _Search:
         return [_cost(replay(sample, self._fleet, tuned.limits, tuned.rule)) for sample in samples]
 
 
+def _parts(recording: Recording, seed: int) -> tuple[Recording, Recording]:
+    """An older part to choose on and a newer one to hold the choice against; where one large job leaves no two, its
+    programs are parted by chance."""
+    newer = latest(recording, NEWEST)
+    older = before(recording, newer)
+    if min(older.programs, newer.programs) >= FEWEST_PROGRAMS:
+        return older, newer
+    programs = _programs(recording)
+    Random(seed).shuffle(programs)
+    middle = len(programs) // 2
+    return _only(recording, programs[:middle]), _only(recording, programs[middle:])
+
+
 def _halves(recording: Recording, count: int, seed: int) -> list[Recording]:
     """Half of the programs each, drawn anew, coming in as densely as all do."""
-    programs = [(job.id, row) for job in recording.jobs for row in job.ended_s]
-    return [_half(recording, programs, Random(f"{seed} {place}")) for place in range(count)]
+    programs = _programs(recording)
+    halves = (Random(f"{seed} {place}").sample(programs, len(programs) // 2) for place in range(count))
+    return [_only(recording, half) for half in halves]
 
 
-def _half(recording: Recording, programs: Sequence[tuple[JobId, int]], random: Random) -> Recording:
+def _programs(recording: Recording) -> list[tuple[JobId, int]]:
+    return [(job.id, row) for job in recording.jobs for row in job.ended_s]
+
+
+def _only(recording: Recording, programs: Sequence[tuple[JobId, int]]) -> Recording:
+    """Half of the programs of the recording."""
     kept: dict[JobId, list[int]] = {}
-    for job, row in random.sample(programs, len(programs) // 2):
+    for job, row in programs:
         kept.setdefault(job, []).append(row)
     return part_of(recording, kept, pace=2.0)
 

@@ -5,7 +5,7 @@ both cost on one sample are paired, so that what one sample has more of than ano
 vary as the estimate of the whole window does (delete-half jackknife; Shao and Wu 1989), which gives their interval.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log, pi, sqrt, tan
 from statistics import NormalDist, fmean, stdev
@@ -54,14 +54,11 @@ def cost_of(seconds: Sequence[float], missed: int) -> float:
     return fmean(seconds) * (1 + MISS_COSTS * missed / len(seconds))
 
 
-def neighbours(current: Setting, knobs: Sequence[Knob]) -> Iterator[Setting]:
-    """The settings that differ from the current one by a step of one knob."""
-    for knob in knobs:
-        value = dict(current)[knob.name]
-        below = [step for step in knob.ladder if step < value]
-        above = [step for step in knob.ladder if step > value]
-        for step in (*below[-1:], *above[:1]):
-            yield changed(current, {knob.name: step})
+def turned(current: Setting, knob: Knob) -> Sequence[Setting]:
+    """The settings that differ from the current one by this knob alone. All of its ladder, for it may have to be turned
+    far before anything changes."""
+    value = dict(current)[knob.name]
+    return [changed(current, {knob.name: step}) for step in knob.ladder if step != value]
 
 
 def changed(setting: Setting, values: Mapping[str, float]) -> Setting:

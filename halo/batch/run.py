@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from executor.core.limits import Limits
+from executor.drivers.reasons import MOST_PROGRAMS
 from executor.engines.port import EngineSpec
 from executor.store.port import Claim, JobRecord, NewJob, Store
 from halo.analysis import FLEET, analyze_job, fleet_as_json
@@ -40,7 +41,7 @@ class Batch:
     """What is to be run. `limit` takes only so many rows of the file; `journal` gets every event of the scheduler.
 
     With `analyze`, what was predicted and what became of it is written beside the summary. `cache` is where results are
-    kept for later batches, and taken from; None is nowhere.
+    kept for later batches, and taken from; None is nowhere. Of so many rows the scheduler's `decisions` are kept.
     """
 
     workflow: Workflow[..., Any]
@@ -53,6 +54,7 @@ class Batch:
     journal: Path | None = None
     analyze: bool = False
     cache: CacheChoice | None = None
+    decisions: int = MOST_PROGRAMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class _Run:
             limits=batch.limits,
             journal=batch.journal,
             cache=batch.cache,
+            decisions=batch.decisions,
         ) as runtime:
             record = await _known_job(runtime.store, batch, identity)
             await check_models(batch.workflow.plan, runtime.engines)

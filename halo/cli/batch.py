@@ -52,6 +52,11 @@ _Cache = Annotated[
 ]
 
 
+_Decisions = Annotated[
+    int, typer.Option(min=0, help="Of how many rows `halo why` can tell where calls went; 0 keeps nothing.")
+]
+
+
 def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Run a workflow over a file of rows.")
     group.command("run", epilog=_EXAMPLES)(run)
@@ -71,6 +76,7 @@ def run(
     journal: _Journal = None,
     explain: _Explain = False,
     cache: _Cache = True,
+    decisions: _Decisions = 256,
     as_json: AsJson = False,
 ) -> None:
     """Run a workflow on every row of a file.
@@ -93,7 +99,7 @@ def run(
         with prints_aside():
             found = find_workflow(workflow)
             engines = engines_for(found, engine, model, fleet)
-            batch = Batch(found, rows, out, engines, resume, limit, limits, journal, explain, results)
+            batch = Batch(found, rows, out, engines, resume, limit, limits, journal, explain, results, decisions)
             summary = run_process(_run(batch))
     except BatchStopped as stopped:
         say(f"{stopped}; to go on:\n  {resume_command(sys.argv)}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from halo.cli import batch, cache, database, doctor, engines, explain, fleet, run, serve, version, why
+from halo.cli import batch, cache, database, doctor, engines, explain, fleet, replay, run, serve, version, why
 from halo.cli.console import warn
 from halo.cli.failures import FailuresTold
 
@@ -31,7 +31,7 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
         callback=_root,
     )
-    for module in (run, explain, batch, cache, engines, fleet, doctor, database, serve, why, version):
+    for module in (run, explain, batch, cache, engines, fleet, replay, doctor, database, serve, why, version):
         module.register(app)
     return app
 

@@ -19,6 +19,7 @@ from halo.service.endings import Endings
 from halo.service.fleet import FleetView
 from halo.service.problems import HostRefused, KeyMissing
 from halo.settings import Bounds, is_loopback
+from halo.tuning import TuningState
 from kvstore.program_state import ProgramStates
 from planner.ir.ids import JobId
 
@@ -30,7 +31,7 @@ class Parts:
     """`tenants` has who a key belongs to, by the key's SHA-256; without any there is one tenant, and only this machine
     is answered. `cancel`, `progress` and `doings` are the driver's, for runs of this process; calls of agents outside
     of Halo go through `door`. `state_is` says in words where live state is kept. `prices` are dollars for an hour of a
-    GPU, for forecasts.
+    GPU, for forecasts. `tuning` tells how far the scheduler is tuned, where it is.
     """
 
     store: Store
@@ -43,6 +44,7 @@ class Parts:
     cancel: Callable[[JobId], None]
     progress: Callable[[JobId], Progress | None]
     doings: Callable[[JobId], Sequence[Doing]]
+    tuning: Callable[[], TuningState | None] = lambda: None
     bounds: Bounds = field(default_factory=Bounds)
     tenants: Mapping[str, str] = field(default_factory=dict)
     state_is: str = "in-process: one process"

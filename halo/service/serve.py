@@ -29,6 +29,7 @@ from halo.service.endings import Endings
 from halo.service.fleet import FleetView
 from halo.service.parts import Parts
 from halo.settings import Settings, SettingsInvalid, tenants_by_hash
+from halo.tuning import Tuner, looks_aside
 from halo.wiring import MEMORY, CacheChoice, Runtime, open_any_store, open_door, open_runtime
 from halo.worker import Pace, Worker, owner_name
 from planner.errors import Problem
@@ -102,19 +103,45 @@ async def _serve(
         cache=_cache(settings),
         salted=bool(tenants_by_hash(settings)),
         decisions=settings.limits.decisions,
+        window=settings.tuning.events if settings.tuning.every_s else 0,
     ) as runtime:
         owner, endings = owner_name(), Endings()
         bounds = settings.limits
         doors = open_door(runtime, DoorLimits(waiting=bounds.calls_waiting), call_s=bounds.call_s)
-        async with _leases(settings, owner) as lease_s, doors as door:
+        tuning = _tuning(settings, runtime)
+        async with _leases(settings, owner) as lease_s, doors as door, tuning as tuner:
             pace = Pace(jobs=settings.limits.jobs, lease_s=lease_s)
             worker = Worker(runtime.store, runtime.states, runtime.driver, owner, pace, endings.tell)
-            parts = _parts(settings, catalog, runtime, door, endings)
+            parts = _parts(settings, catalog, runtime, door, endings, tuner)
             server = _Server(_config(parts), endings)
             for line in _greeting(settings, parts, engines, listening):
                 tell(line)
             _listen_to_signals(server, tell)
             return await _until_stopped(server, worker, listening)
+
+
+@asynccontextmanager
+async def _tuning(settings: Settings, runtime: Runtime) -> AsyncIterator[Tuner | None]:
+    """The scheduler is tuned while the block lasts, where the settings ask for it."""
+    every_s = settings.tuning.every_s
+    if not every_s:
+        yield None
+        return
+    fleet = [engine.spec for engine in runtime.engines]
+    async with looks_aside() as look_at:
+        tuner = Tuner(runtime.driver, runtime.window, fleet, WallClock(), look_at, every_s)
+        tuning = asyncio.create_task(tuner.run())
+        tuning.add_done_callback(_say_why_tuning_ended)
+        try:
+            yield tuner
+        finally:
+            tuning.cancel()
+
+
+def _say_why_tuning_ended(tuning: "asyncio.Task[None]") -> None:
+    """Whatever it found so far stays in force."""
+    if not tuning.cancelled() and (error := tuning.exception()) is not None:
+        log.error("tuning ended", exc_info=error)
 
 
 def _cache(settings: Settings) -> CacheChoice | None:
@@ -135,7 +162,9 @@ async def _leases(settings: Settings, owner: str) -> AsyncIterator[float]:
         yield lease_s
 
 
-def _parts(settings: Settings, catalog: Catalog, runtime: Runtime, door: Door, endings: Endings) -> Parts:
+def _parts(
+    settings: Settings, catalog: Catalog, runtime: Runtime, door: Door, endings: Endings, tuner: Tuner | None
+) -> Parts:
     return Parts(
         store=runtime.store,
         states=runtime.states,
@@ -147,6 +176,7 @@ def _parts(settings: Settings, catalog: Catalog, runtime: Runtime, door: Door, e
         cancel=runtime.driver.cancel,
         progress=runtime.driver.progress,
         doings=runtime.driver.doings,
+        tuning=lambda: tuner.state if tuner else None,
         bounds=settings.limits,
         tenants=tenants_by_hash(settings),
         prices=read_prices(os.environ),

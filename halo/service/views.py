@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import asdict
 from urllib.parse import quote
 
 from executor.core import waiting
@@ -25,9 +26,12 @@ from halo.service.schemas import (
     RunError,
     RunEvent,
     RunSummary,
+    Tuning,
+    TuningFound,
     WorkflowDetails,
     WorkflowSummary,
 )
+from halo.tuning import TuningState
 from kvstore.program_state import ProgramState
 from planner.analysis import Analysis
 from planner.explanation import Explanation
@@ -70,6 +74,14 @@ def doing(state: ProgramState) -> Doing:
         turns=state.turns,
         attained_tokens=state.attained_tokens,
     )
+
+
+def tuning(state: TuningState | None) -> Tuning:
+    if state is None:
+        return Tuning(on=False)
+    found = None if state.found is None else TuningFound(**asdict(state.found))
+    told = {name: getattr(state, name) for name in ("looks", "changes", "rollbacks", "why", "watching")}
+    return Tuning(on=True, setting=dict(state.setting), began=dict(state.began), found=found, **told)
 
 
 def event(stored: StoredEvent) -> RunEvent:

@@ -1,4 +1,4 @@
-"""/v1/workflows and /v1/engines: what is here."""
+"""/v1/workflows, /v1/engines and /v1/tuning: what is here, and how it is set."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 from halo.service import views
 from halo.service.parts import TheParts, TheTenant
 from halo.service.problems import WorkflowUnknown
-from halo.service.schemas import EngineList, WorkflowDetails, WorkflowList
+from halo.service.schemas import EngineList, Tuning, WorkflowDetails, WorkflowList
 
 router = APIRouter(prefix="/v1", tags=["catalog"])
 
@@ -35,3 +35,9 @@ async def list_engines(parts: TheParts, tenant: TheTenant) -> EngineList:
     """The engines and what they say of themselves."""
     told, found = parts.door.hints(), await parts.fleet.look()
     return EngineList(engines=[views.engine_state(spec, health, told[spec.id].values()) for spec, health in found])
+
+
+@router.get("/tuning")
+async def get_tuning(parts: TheParts, tenant: TheTenant) -> Tuning:
+    """How the scheduler's knobs stand in this process, what was found last, and whether a change is still watched."""
+    return views.tuning(parts.tuning())

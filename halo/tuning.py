@@ -1,0 +1,169 @@
+"""The scheduler's knobs turned while a service runs: found by shadow runs on recent traffic, guarded, taken back."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from typing import Any, Protocol
+
+import structlog
+
+from executor.clock import Clock
+from executor.core.knobs import Tuned, setting_of
+from executor.drivers.shadow import FEWEST_PROGRAMS, Tuning, recorded_cost, simulated_cost, tune
+from executor.engines.port import EngineSpec
+from executor.events import Event
+from executor.journal import RecentEvents
+from executor.policy.tuning import Comparison, Guard, Setting, is_worse_than_told
+from executor.recording import record
+
+#: A shadow run takes a core for so long as it takes, and leaves it to whoever else wants it.
+NICE = 15
+
+log = structlog.get_logger(__name__)
+
+
+class Tunable(Protocol):
+    """What is tuned: a driver."""
+
+    @property
+    def tuned(self) -> Tuned: ...
+
+    def retune(self, setting: Setting) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a shadow run found in a window of so many `programs`. `reality` is what they really cost over what the
+    simulation says that they cost under the setting in force; None where there were too few."""
+
+    tuning: Tuning
+    programs: int
+    reality: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TuningState:
+    """`setting` is in force, and `began` was when the process began. `why` is what the newest look said; `found` is how
+    the newest candidate did on the newest traffic. While `watching`, a change can still be taken back."""
+
+    setting: Setting
+    began: Setting
+    looks: int = 0
+    changes: int = 0
+    rollbacks: int = 0
+    why: str = "nothing was looked at yet"
+    found: Comparison | None = None
+    watching: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What was in force before, what came, and how reality stood to the simulation."""
+
+    before: Setting
+    after: Setting
+    reality: float
+
+
+LookAt = Callable[[Sequence[Event], Sequence[EngineSpec], Tuned, Guard], Awaitable[Look]]
+
+
+class Tuner:
+    """Looks every `every_s` at what came in since the last change, and changes the setting where another is better by
+    more than the noise. If reality then costs more than the simulation says, by more than before, it is taken back, and
+    not tried again."""
+
+    def __init__(
+        self,
+        driver: Tunable,
+        window: RecentEvents,
+        fleet: Sequence[EngineSpec],
+        clock: Clock,
+        look_at: LookAt,
+        every_s: float,
+        guard: Guard | None = None,
+    ) -> None:
+        self._driver, self._window, self._fleet, self._clock = driver, window, fleet, clock
+        self._look_at, self._every_s, self._guard = look_at, every_s, guard or Guard()
+        self._since = 0.0
+        self._watched: _Change | None = None
+        self._rejected: set[Setting] = set()
+        began = setting_of(driver.tuned)
+        self.state = TuningState(began, began)
+
+    async def run(self) -> None:
+        while True:
+            await self._clock.sleep(self._every_s)
+            await self.step()
+
+    async def step(self) -> None:
+        """Look once, and do what that asks for."""
+        look = await self._look_at(self._window.since(self._since), self._fleet, self._driver.tuned, self._guard)
+        self.state = replace(self.state, looks=self.state.looks + 1, why=look.tuning.why, found=look.tuning.last)
+        if look.reality is None:
+            return
+        if self._watched is not None and is_worse_than_told(self._watched.reality, look.reality, self._guard):
+            self._take_back(self._watched, look.reality)
+            return
+        self._watched = None
+        if look.tuning.better and look.tuning.chosen not in self._rejected:
+            self._change(look.tuning, look.reality)
+        self.state = replace(self.state, watching=self._watched is not None)
+
+    def _change(self, found: Tuning, reality: float) -> None:
+        log.info("scheduler tuned", why=found.why, **_steps(found.current, found.chosen))
+        self._watched = _Change(found.current, found.chosen, reality)
+        self._turn(found.chosen)
+        self.state = replace(self.state, changes=self.state.changes + 1)
+
+    def _take_back(self, change: _Change, reality: float) -> None:
+        why = f"taken back: reality cost {reality:.2f} times what was simulated, before the change {change.reality:.2f}"
+        log.warning("tuning taken back", why=why, **_steps(change.after, change.before))
+        self._rejected.add(change.after)
+        self._watched = None
+        self._turn(change.before)
+        self.state = replace(self.state, rollbacks=self.state.rollbacks + 1, why=why, watching=False)
+
+    def _turn(self, setting: Setting) -> None:
+        """What came in before says nothing of the new setting."""
+        self._driver.retune(setting)
+        self._since = self._clock.now()
+        self.state = replace(self.state, setting=setting)
+
+
+def look(events: Sequence[Event], fleet: Sequence[EngineSpec], tuned: Tuned, guard: Guard) -> Look:
+    """One look at a window. Takes seconds to minutes of a core."""
+    recording = record(events)
+    tuning = tune(recording, fleet, tuned, guard)
+    if recording.programs < FEWEST_PROGRAMS:
+        return Look(tuning, recording.programs, None)
+    return Look(tuning, recording.programs, recorded_cost(recording) / simulated_cost(recording, fleet, tuned))
+
+
+@asynccontextmanager
+async def looks_aside(nice: int = NICE) -> AsyncIterator[LookAt]:
+    """Looks are taken in a process of their own, behind everybody else. It ends with the block, whatever it is at."""
+    loop = asyncio.get_running_loop()
+    with get_context("spawn").Pool(1, initializer=os.nice, initargs=(nice,)) as pool:
+
+        async def look_at(events: Sequence[Event], fleet: Sequence[EngineSpec], tuned: Tuned, guard: Guard) -> Look:
+            found: asyncio.Future[Look] = loop.create_future()
+            told, failed = partial(_tell, loop, found.set_result), partial(_tell, loop, found.set_exception)
+            await asyncio.to_thread(pool.apply_async, look, (events, fleet, tuned, guard), {}, told, failed)
+            return await found
+
+        yield look_at
+
+
+def _tell(loop: asyncio.AbstractEventLoop, tell: Callable[[Any], None], found: object) -> None:
+    """From the thread that hears of it."""
+    loop.call_soon_threadsafe(tell, found)
+
+
+def _steps(before: Setting, after: Setting) -> dict[str, str]:
+    was = dict(before)
+    return {name: f"{was[name]:g} -> {value:g}" for name, value in after if was.get(name) != value}
