@@ -1,7 +1,7 @@
 """Jobs with programs that have not begun, by whose they are: whose program enters next."""
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from executor.policy.fairness import Account, FairShares
@@ -32,6 +32,11 @@ class Entering(Generic[JobT]):
         self._waiting: dict[Account, list[Entry[JobT]]] = {}
         self._since_s: dict[Account, float] = {}  # since when none of it began
         self._turn: Account | None = None
+
+    @property
+    def accounts(self) -> Collection[Account]:
+        """Of those with programs that have not begun."""
+        return self._waiting.keys()
 
     def __bool__(self) -> bool:
         return bool(self._waiting)

@@ -1,12 +1,12 @@
 """What each program of a job does now, and why what waits does: asked of the core when somebody wants to know."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from executor.core.life import Life
 from executor.core.state import Job, State
-from executor.core.work import Role, Work
+from executor.core.work import Program, Role, Work
 from planner.ir.ids import EngineId, JobId
 
 
@@ -82,15 +82,26 @@ def _why_queued(state: State, work: Work) -> str:
         return "engines died with it twice: it waits for one that is empty"
     if not state.fleet.with_room(model):
         running = sum(view.running for view in serving)
-        return f"all {len(serving)} engines that serve {model} are full ({running} calls)"
+        waiting = {program.tenant for program in state.programs.values() if _has_queued(program)}
+        return f"all {len(serving)} engines that serve {model} are full ({running} calls){_turns(waiting)}"
     return "other calls go first, or another engine will be done with it earlier"
 
 
+def _has_queued(program: Program) -> bool:
+    return any(work.life is Life.QUEUED for work in program.live.values())
+
+
 def _why_not_begun(state: State, job: Job) -> str:
-    most = state.limits.active_programs
-    if len(state.programs) >= most:
-        return f"as many programs run as may ({most})"
     share = state.entering.shares.share(job.tenant)
     if share.running is not None and state.running_of[job.tenant] >= share.running:
         return f"as many programs of its tenant run as may ({share.running})"
-    return "other jobs of its tenant, or other tenants, go first"
+    turns = _turns({account.tenant for account in state.entering.accounts})
+    if len(state.programs) >= state.limits.active_programs:
+        return f"as many programs run as may ({state.limits.active_programs}){turns}"
+    return f"other jobs go first{turns}"
+
+
+def _turns(tenants: Collection[str]) -> str:
+    if len(tenants) < 2:
+        return ""
+    return f"; {len(tenants)} tenants wait, and take turns by what each had of the engines' time"

@@ -13,6 +13,7 @@ from executor.engines.port import EngineSpec, Failure, FailureClass
 from executor.engines.scripted import Scripted
 from executor.engines.synthetic import Synthetic
 from executor.events import BatchPlanned, EngineLost, JobSubmitted, Prepared
+from executor.policy.fairness import TenantShare
 from executor.policy.routing import EngineView, Offer
 from executor.store.memory import MemoryStore
 from planner.ir.ids import EngineId, JobId, NodeRef, program_id
@@ -158,6 +159,19 @@ def test_what_failed_and_what_no_engine_serves_say_so():
         (0, True, "tried again later: engine_lost: engine 'a' was lost: gone"),
         (1, True, "no engine that serves small answers"),
     ]
+
+
+def test_what_waits_for_its_tenant_says_so():
+    limits = Limits(active_programs=2, tenants={"small": TenantShare(running=1)})
+    core = Scheduler([spec("a", max_running=1)], limits)
+    core.handle(JobSubmitted(0.0, JOB, two_calls.plan, 3, tenant="small"))
+    core.handle(BatchPlanned(0.0, JOB, two_calls.plan, range(3), {}))
+    assert whys(core)[-1] == (2, True, "as many programs of its tenant run as may (1)")
+
+    core.handle(JobSubmitted(1.0, JobId("other"), two_calls.plan, 3, tenant="large"))
+    core.handle(BatchPlanned(1.0, JobId("other"), two_calls.plan, range(3), {}))
+    why = core.doings(JobId("other"))[-1].why
+    assert why.startswith("as many programs run as may (2); 2 tenants wait, and take turns")
 
 
 def test_nobody_knows_of_a_job_that_is_not_here():
