@@ -17,6 +17,7 @@ from executor.engines.port import Failure, FailureClass
 from executor.policy.fairness import Account
 from executor.policy.migration import unless_it_stays
 from executor.policy.routing import EngineView, choose_engine
+from executor.policy.sampling import MANY, looked_at
 from executor.slo import SloClass
 from planner.ir.ids import EngineId
 from planner.ir.plan import Agent, Generate
@@ -166,9 +167,19 @@ def _send_one(
     wanting = {frontier: _wanting(frontier, views) if as_planned else views for frontier in frontiers}
     for view in views:
         for frontier, ready in _best(wanting, view):
-            if _send(state, frontier, ready, views):
+            if _send(state, frontier, ready, _looked_at(ready, view, views)):
                 return True
     return False
+
+
+def _looked_at(ready: Ready, view: EngineView, views: Sequence[EngineView]) -> Sequence[EngineView]:
+    """Those that may be done with the call earlier than the engine that chose it; of many, some."""
+    if len(views) <= MANY:
+        return views
+    by_id = {one.spec.id: one for one in views}
+    home = ready.work.program.engine
+    always = [view.spec.id, *([home] if home is not None else [])]
+    return [by_id[engine] for engine in looked_at(list(by_id), str(ready.work.ref), always)]
 
 
 def _send_choosy(state: State, model: str, frontiers: Sequence[Frontier]) -> bool:

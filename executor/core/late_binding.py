@@ -14,7 +14,8 @@ from executor.core.sending_back import inside, send_back
 from executor.core.state import State
 from executor.policy.dearness import dearness
 from executor.policy.giving_way import slower, who_gives_way
-from executor.policy.routing import Choice, has_room
+from executor.policy.routing import Choice, EngineView, has_room
+from executor.policy.sampling import MANY, looked_at
 from executor.slo import SloClass
 from planner.ir.ids import EngineId
 
@@ -26,49 +27,49 @@ MOST_FOR_ONE = 4
 
 def send_open(state: State, model: str, lines: Lines, line: Line | SomeLines) -> None:
     """Send calls of `line`, which is of those of `lines` that wait for any engine."""
-    slowness = {view.spec.id: view.slowness for view in state.fleet.serving(model)}
-    if not slowness:
+    views = state.fleet.serving(model)
+    if not views:
         return
-    look = _Look(state, model, line, list(slowness), slower(slowness))
+    look = _Look(state, model, line, [view.spec.id for view in views if has_room(view)], slower(_slowness(views)))
     for one in line.first(LOOK_AHEAD):
-        if look.open_engines() or one.asking.slo is SloClass.INTERACTIVE:
+        if look.open or one.asking.slo is SloClass.INTERACTIVE:
             look.offer(one)
     look.make_room()
     if state.rule.margin is not None:
-        look.take_dear(state.rule.margin.at(lines.waiting / max(1, len(state.fleet.serving(model)))))
+        look.take_dear(state.rule.margin.at(lines.waiting / len(views)))
+
+
+def _slowness(views: Sequence[EngineView]) -> dict[EngineId, float]:
+    return {view.spec.id: view.slowness for view in views}
 
 
 @dataclass(slots=True)
 class _Look:
-    """One look along the line. `closed` engines keep their room for a call that was not let in yet; `dear` are calls
-    for engines that have room for them, and are not cheap."""
+    """One look along the line. `open` engines have places, and keep them for nobody; `slow` has all that answer.
+    `urgent` calls may have others give way where they had better run; `dear` are calls for engines where they are not
+    cheap."""
 
     state: State
     model: str
     line: Line | SomeLines
-    serving: list[EngineId]
+    open: list[EngineId]
     slow: dict[EngineId, float]
-    closed: set[EngineId] = field(default_factory=set)
     urgent: list[tuple[Waiting, set[EngineId]]] = field(default_factory=list)
     dear: list[tuple[float, float, int, EngineId, Waiting]] = field(default_factory=list)
 
-    def open_engines(self) -> list[EngineId]:
-        views = self.state.fleet.views
-        return [engine for engine in self.serving if engine not in self.closed and has_room(views[engine])]
-
     def offer(self, one: Waiting) -> None:
         """Send the call, or let the engines that keep their room for it pass."""
-        engines = self._may_take(one)
         costs = self._dearness(one)
+        engines = [engine for engine in self.open if engine in costs and self.state.may_enter(one.work, engine)]
         cheap = [engine for engine in engines if costs[engine] <= self._cheap]
         fitting = [engine for engine in cheap if self._fits(one, engine)]
         if fitting:
             self._send(one, fitting, f"first done of {len(fitting)} with room")
             return
-        self.closed.update(cheap)
-        for engine in engines:
-            if engine not in self.closed:
-                self.dear.append((costs[engine], one.key, one.number, engine, one))
+        for engine in cheap:
+            self.open.remove(engine)
+        dear = [engine for engine in engines if engine not in cheap]
+        self.dear += [(costs[engine], one.key, one.number, engine, one) for engine in dear]
         if one.asking.slo is SloClass.INTERACTIVE and self.state.rule.makes_room:
             self.urgent.append((one, {engine for engine, cost in costs.items() if cost <= self._cheap}))
 
@@ -92,7 +93,7 @@ class _Look:
         for cost, _, _, engine, one in sorted(self.dear, key=lambda entry: entry[:4]):
             if cost > 1 + margin or not any(True for _ in self.line.first(1)):
                 return
-            if one.waits and engine not in taken and engine not in self.closed and self._fits(one, engine):
+            if one.waits and engine not in taken and engine in self.open and self._fits(one, engine):
                 taken.add(engine)
                 self._send(one, [engine], f"{cost - 1:.0%} dearer than at best, and nothing cheaper waits for it")
 
@@ -100,13 +101,17 @@ class _Look:
     def _cheap(self) -> float:
         return float("inf") if self.state.rule.margin is None else 1 + self.state.rule.margin.least
 
-    def _may_take(self, one: Waiting) -> list[EngineId]:
-        return [engine for engine in self.open_engines() if self.state.may_enter(one.work, engine)]
-
     def _dearness(self, one: Waiting) -> dict[EngineId, float]:
-        fleet, answer = self.state.fleet, self.state.expect(one.work)
-        load_s = {engine: fleet.load_s(one.work, engine, answer, one.known) for engine in self.serving}
-        return dearness(load_s, self.state.market_of(self.model).prices(), self.slow)
+        """On the engines that are looked at for the call: of many, some that have places, and one of each kind."""
+        fleet, answer, market = self.state.fleet, self.state.expect(one.work), self.state.market_of(self.model)
+        prices, engines = market.prices(), list(self.slow)
+        if len(engines) > MANY:
+            home = one.asking.home
+            always = [home] if home is not None and home in self.slow else []
+            engines = list(dict.fromkeys([*looked_at(self.open, str(one.work.ref)), *always, *market.one_of_each_kind]))
+        one.looked_at = engines
+        load_s = {engine: fleet.load_s(one.work, engine, answer, one.known) for engine in engines}
+        return dearness(load_s, prices, self.slow)
 
     def _fits(self, one: Waiting, engine: EngineId) -> bool:
         cache, work = self.state.fleet.caches[engine], one.work
@@ -114,10 +119,14 @@ class _Look:
 
     def _send(self, one: Waiting, engines: Sequence[EngineId], why: str) -> None:
         state, work = self.state, one.work
-        views, share = state.fleet.serving(self.model), state.rule.inside_share
-        offers = state.fleet.shares(work, views, state.expect(work), share)
-        among = [offer for offer in offers if offer.view.spec.id in engines]
-        best = min(among, key=lambda offer: (offer.done_s, offer.view.spec.id))
+        views = [state.fleet.views[engine] for engine in one.looked_at]
+        offers = state.fleet.shares(work, views, state.expect(work), state.rule.inside_share)
+        best = min(
+            (offer for offer in offers if offer.view.spec.id in engines),
+            key=lambda offer: (offer.done_s, offer.view.spec.id),
+        )
         self.line.remove(one)
         reason = f"{state.rule.name}: predicted {best.done_s:.2f} s; {why}"
         send(state, work, Choice(best.view.spec.id, best.load_s, reason), offers)
+        if best.view.spec.id in self.open and not has_room(state.fleet.views[best.view.spec.id]):
+            self.open.remove(best.view.spec.id)

@@ -24,6 +24,7 @@ class Waiting:
     load_s: float = 0.0
     key: float = 0.0
     known: dict[EngineId, KnownLoad] = field(default_factory=dict)
+    looked_at: list[EngineId] = field(default_factory=list)  # the last time it could be sent
     number: int = 0
 
     @property

@@ -16,6 +16,7 @@ class Market:
     def __init__(self, model: str, fleet: Fleet[Work], stages: StageMeans) -> None:
         self._model, self._fleet, self._stages = model, fleet, stages
         self._prices: dict[EngineId, float] = {}
+        self.one_of_each_kind: list[EngineId] = []
         self._engines: tuple[EngineId, ...] = ()
         self._next_at = 0
         self._asked = 0
@@ -35,6 +36,7 @@ class Market:
 
     def _solve(self) -> None:
         kinds = self._fleet.kinds(self._model)
+        self.one_of_each_kind = [kind[0].spec.id for kind in kinds]
         stages = [
             MixedStage(calls, [self._fleet.mean_load_s(kind[0].spec.id, self._model, mean) for kind in kinds])
             for calls, mean in self._stages.mix(self._model)
