@@ -11,7 +11,8 @@ from planner.placement.search import Budget
 from planner.placement.solve import solved
 from planner.timing import PricedEngine
 
-_MOMENT_PIECES = 25_000  # micro-batches that are put in about a tenth of a second
+_MOMENT_PIECES = 250_000  # micro-batches that are put in about a second
+_LARGE = 16  # engines: with more of them there is more to share out, and the first tenth of a second leaves too much
 
 
 def place(
@@ -25,9 +26,9 @@ def place(
     """The placement of an explained job on `fleet`, whose engines are called `names` (else after their GPUs).
 
     It takes as long as `budget` says and some milliseconds more, all of it computing: a driver calls it in a thread.
-    Without one, it does what takes about a tenth of a second; and without a clock in it, the same arguments give the
-    same placement. `tool_s` are seconds of one call by
-    the tool's name. Stages whose model no engine serves are told and left out.
+    Without one, it does what takes about `usual_s`; and without a clock in it, the same arguments give the same
+    placement. `tool_s` are seconds of one call by the tool's name. Stages whose model no engine serves are told and
+    left out.
     """
     job = problem_of(explanation, fleet, names, tool_s)
     if not job.sites:
@@ -36,8 +37,14 @@ def place(
     return _placement(job, found.schedule, found.bound_s)
 
 
+def usual_s(engines: int) -> float:
+    """How long is looked for a better placement on so many engines, unless told."""
+    return 0.1 if engines <= _LARGE else 0.5
+
+
 def _moment(problem: Problem) -> Budget:
-    return Budget(rounds=max(1, _MOMENT_PIECES // (len(problem.operators) * problem.batches)))
+    pieces = _MOMENT_PIECES * usual_s(len(problem.engines))
+    return Budget(rounds=max(1, int(pieces) // (len(problem.operators) * problem.batches)))
 
 
 def _placement(job: PlacedJob, schedule: Schedule, bound_s: float) -> Placement:
