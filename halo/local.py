@@ -5,12 +5,14 @@ import json
 import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from heapq import merge
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from executor.core.limits import Limits
 from executor.engines.port import EngineSpec
+from executor.slo import SloClass
 from executor.store.port import NewJob
 from halo.analysis import FLEET, Recorded, analyse_recorded, fleet_as_json, record_of, recorded_in
 from halo.batch.cache_file import users_cache
@@ -21,6 +23,7 @@ from halo.batch.folder import ERRORS, RESULTS
 from halo.batch.intake import RowError, Rows, take_in
 from halo.batch.outcome import RowResult, outcomes
 from halo.batch.run import LEASE_S, OWNER, Batch, TableRows, run_batch
+from halo.deadline import Deadline, deadline_of
 from halo.event_loop import run_async
 from halo.priced_fleet import Fleet, engines_or_reference
 from halo.prices import read_prices
@@ -54,13 +57,16 @@ def run_job(
     errors: Literal["raise", "return"] = "raise",
     cache: bool = True,
     on_recorded: Callable[[Recorded], None] = lambda recorded: None,
+    deadline_s: float | None = None,
+    slo: str = SloClass.BATCH,
 ) -> list[Any]:
     """Run every row, and give the results in the order of the rows, each as the workflow's return type says.
 
     `engines` are URLs of OpenAI-compatible servers, `EngineSpec`s, or the path of a fleet file; without them,
     HALO_FLEET or HALO_ENGINE_URL is asked. With `out`, the job is kept in that folder as `halo batch run` does it: with
     `resume` it goes on there after a crash, and with `cache` what earlier such jobs gave for the same work is used
-    again. `max_active` bounds the rows in progress at once.
+    again. `max_active` bounds the rows in progress at once. Rows should be done within `deadline_s` seconds; how urgent
+    that is says `slo`: interactive, standard, batch or background.
 
     A row that fails stops no other. With `errors="raise"`, `JobFailed` is raised when all rows have ended; it has the
     `errors`, and the `results` of the others. With `errors="return"`, a `RowFailed` stands where the result would.
@@ -70,11 +76,20 @@ def run_job(
     specs = _specs(workflow, engines)
     limits = Limits() if max_active is None else Limits(active_programs=max_active)
     if out is None:
-        work = run_in_memory(workflow, rows, specs, limits=limits, limit=limit, on_recorded=on_recorded)
+        work = run_in_memory(
+            workflow,
+            rows,
+            specs,
+            limits=limits,
+            limit=limit,
+            on_recorded=on_recorded,
+            deadline_s=deadline_s,
+            slo=SloClass(slo),
+        )
     else:
         results = users_cache(os.environ) if cache else None
         batch = Batch(workflow, rows, Path(out), specs, resume, limit, limits, cache=results)
-        work = _run_in_folder(batch, on_recorded)
+        work = _run_in_folder(replace(batch, deadline_s=deadline_s, slo=SloClass(slo)), on_recorded)
     found = [_typed(workflow, answer) for answer in _finish(work)]
     if errors == "raise" and any(isinstance(result, RowFailed) for result in found):
         raise JobFailed(found)
@@ -89,19 +104,25 @@ async def run_in_memory(
     limits: Limits | None = None,
     limit: int | None = None,
     on_recorded: Callable[[Recorded], None] = lambda recorded: None,
+    deadline_s: float | None = None,
+    slo: SloClass = SloClass.STANDARD,
+    on_deadline: Callable[[Deadline], None] = lambda deadline: None,
 ) -> list[RowResult | RowError]:
-    """How each row ended, in order. Nothing is kept when this process ends. Raises `BatchError`."""
+    """How each row ended, in order. Nothing is kept when this process ends. `on_deadline` is told what became of the
+    deadline, where there is one. Raises `BatchError`."""
     plan = workflow.plan
     table, intake = take_in(rows, plan.inputs, limit)
     async with open_runtime(engines, workflow.tools, limits=limits) as runtime:
         await check_models(plan, runtime.engines)
         fleet = {FLEET: fleet_as_json(engines, read_prices(os.environ))}
         job = NewJob(JobId("local"), workflow.name, encode(plan), TableRows(table), metadata=fleet)
-        await runtime.store.create_job(job)
+        await runtime.store.create_job(replace(job, slo=slo, deadline_s=deadline_s))
         claim = await runtime.store.claim(OWNER, LEASE_S, job.id)
         assert claim is not None, "nobody else knows the job"
         await runtime.driver.run(claim)
         on_recorded(await record_of(runtime.store, job.id))
+        if (deadline := await deadline_of(runtime.store, job.id)) is not None:
+            on_deadline(deadline)
         return [outcome async for outcome in outcomes(runtime.store.results(job.id), intake)]
 
 

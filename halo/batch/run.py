@@ -13,6 +13,7 @@ from typing import Any, overload
 from executor.core.limits import Limits
 from executor.drivers.reasons import MOST_PROGRAMS
 from executor.engines.port import EngineSpec
+from executor.slo import SloClass
 from executor.store.port import Claim, JobRecord, NewJob, Store
 from halo.analysis import FLEET, analyze_job, fleet_as_json
 from halo.batch.errors import BatchStopped, FolderRefused
@@ -21,6 +22,7 @@ from halo.batch.folder import ANALYSIS, SUMMARY, Folder
 from halo.batch.intake import Intake, Rows, rows_digest, take_in
 from halo.batch.outcome import write_outcomes
 from halo.batch.summary import Summary, Timing, summarise
+from halo.deadline import deadline_of
 from halo.priced_fleet import Fleet
 from halo.prices import read_prices
 from halo.sdk.workflow import Workflow
@@ -41,7 +43,8 @@ class Batch:
     """What is to be run. `limit` takes only so many rows of the file; `journal` gets every event of the scheduler.
 
     With `analyze`, what was predicted and what became of it is written beside the summary. `cache` is where results are
-    kept for later batches, and taken from; None is nowhere. Of so many rows the scheduler's `decisions` are kept.
+    kept for later batches, and taken from; None is nowhere. Every row should be done `deadline_s` seconds after the
+    batch was accepted; `slo` is how urgent that is. Of so many rows the scheduler's `decisions` are kept.
     """
 
     workflow: Workflow[..., Any]
@@ -54,6 +57,8 @@ class Batch:
     journal: Path | None = None
     analyze: bool = False
     cache: CacheChoice | None = None
+    deadline_s: float | None = None
+    slo: SloClass = SloClass.BATCH
     decisions: int = MOST_PROGRAMS
 
 
@@ -155,6 +160,7 @@ class _Run:
             await runtime.store.usage(before.id),
             [engine.spec.id for engine in runtime.engines],
             Timing(time.monotonic() - self._began, before.rows - ended_before),
+            await deadline_of(runtime.store, before.id),
         )
         with self._folder.writing(SUMMARY) as file:
             file.add_page(summary.as_json())
@@ -213,6 +219,8 @@ def _new_job(batch: Batch, identity: Mapping[str, Json], table: Table, fleet: Js
         rows=TableRows(table),
         request_hash=digest,
         metadata={**identity, FLEET: fleet},
+        slo=batch.slo,
+        deadline_s=batch.deadline_s,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from executor.store.port import JobRecord
 from halo.batch.outcome import Tally
+from halo.deadline import Deadline
 from planner.analysis import Analysis
 from planner.ir.values import Json
 
@@ -26,7 +27,7 @@ class Summary:
     """Rows by how they ended, and the work of the whole job, done by whichever process.
 
     `usage` is the store's: work made, and work saved because another row's, stage's or earlier job's was the same.
-    `analysis` is there where it was asked for.
+    `analysis` is there where it was asked for, `deadline` where the batch had one.
     """
 
     job: str
@@ -38,6 +39,7 @@ class Summary:
     engines: Sequence[str]
     timing: Timing
     analysis: Analysis | None = None
+    deadline: Deadline | None = None
 
     @property
     def failed(self) -> int:
@@ -70,11 +72,18 @@ class Summary:
             "seconds": round(self.timing.seconds, 3),
             "rows_ended": self.timing.rows_ended,
             "rows_per_second": round(self.timing.rows_per_second, 3),
+            **({} if self.deadline is None else {"deadline": self.deadline.as_json()}),
         }
 
 
 def summarise(
-    record: JobRecord, rows: int, tally: Tally, usage: Mapping[str, int], engines: Sequence[str], timing: Timing
+    record: JobRecord,
+    rows: int,
+    tally: Tally,
+    usage: Mapping[str, int],
+    engines: Sequence[str],
+    timing: Timing,
+    deadline: Deadline | None = None,
 ) -> Summary:
     """`failures` are in order of their codes, so that equal batches give equal texts."""
     return Summary(
@@ -86,4 +95,5 @@ def summarise(
         usage=usage,
         engines=engines,
         timing=timing,
+        deadline=deadline,
     )

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,18 @@ import typer
 
 from halo.cli.console import print_json, prints_aside, say, warn
 from halo.cli.failures import INTERRUPTED
-from halo.cli.options import AsJson, EngineUrls, Fleet, Models, WorkflowName, engines_for
+from halo.cli.options import (
+    AsJson,
+    Deadline,
+    EngineUrls,
+    Fleet,
+    Models,
+    Slo,
+    WorkflowName,
+    deadline_s,
+    engines_for,
+    slo_class,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,6 +88,8 @@ def run(
     journal: _Journal = None,
     explain: _Explain = False,
     cache: _Cache = True,
+    deadline: Deadline = None,
+    slo: Slo = None,
     decisions: _Decisions = 256,
     as_json: AsJson = False,
 ) -> None:
@@ -99,7 +113,9 @@ def run(
         with prints_aside():
             found = find_workflow(workflow)
             engines = engines_for(found, engine, model, fleet)
-            batch = Batch(found, rows, out, engines, resume, limit, limits, journal, explain, results, decisions)
+            wanted = Batch(found, rows, out, engines, resume, limit, limits, journal, explain, results)
+            urgency = slo_class(slo, "batch")
+            batch = replace(wanted, deadline_s=deadline_s(deadline), slo=urgency, decisions=decisions)
             summary = run_process(_run(batch))
     except BatchStopped as stopped:
         say(f"{stopped}; to go on:\n  {resume_command(sys.argv)}")
@@ -152,6 +168,7 @@ def _print(summary: "Summary", out: Path) -> None:
         f"tokens: {used['prompt_tokens']:,} in prompts ({used['cached_tokens']:,} cached by engines),"
         f" {used['output_tokens']:,} written; {used['saved_prompt_tokens'] + used['saved_output_tokens']:,} saved",
         f"time: {summary.timing.seconds:,.1f} s, {summary.timing.rows_per_second:,.1f} rows/s",
+        *([summary.deadline.as_text()] if summary.deadline is not None else []),
         f"results: {out / 'results.jsonl'}",
     ]
     if summary.failed:

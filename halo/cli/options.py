@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from executor.engines.port import EngineSpec
+    from executor.slo import SloClass
     from halo.sdk.workflow import Workflow
 
 
@@ -64,6 +65,36 @@ InputJson = Annotated[
     Path | None,
     typer.Option("--input-json", metavar="FILE", help="A JSON object of inputs; - reads stdin.", show_default=False),
 ]
+
+
+Deadline = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Be done by then: 90s, 20m, 2h from now.", show_default=False),
+]
+Slo = Annotated[
+    str | None,
+    typer.Option(metavar="CLASS", help="How urgent: interactive, standard, batch or background.", show_default=False),
+]
+
+
+def deadline_s(given: str | None) -> float | None:
+    """Seconds from now."""
+    from halo.sdk.durations import seconds
+
+    try:
+        return None if given is None else seconds(given)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}: write 90s, 20m or 2h", param_hint="--deadline") from None
+
+
+def slo_class(given: str | None, otherwise: str) -> "SloClass":
+    from executor.slo import SloClass
+
+    try:
+        return SloClass(given or otherwise)
+    except ValueError:
+        known = ", ".join(SloClass)
+        raise typer.BadParameter(f"{given!r} is no class: write one of {known}", param_hint="--slo") from None
 
 
 def engines_for(

@@ -7,11 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from halo.cli.console import print_json, prints_aside
-from halo.cli.options import AsJson, EngineUrls, Fleet, InputJson, Inputs, Models, WorkflowName, engines_for
+from halo.cli.console import print_json, prints_aside, say
+from halo.cli.options import (
+    AsJson,
+    Deadline,
+    EngineUrls,
+    Fleet,
+    InputJson,
+    Inputs,
+    Models,
+    Slo,
+    WorkflowName,
+    deadline_s,
+    engines_for,
+    slo_class,
+)
 from planner.ir.values import Json
 
 if TYPE_CHECKING:
+    from halo.deadline import Deadline as Kept
     from halo.sdk.workflow import Workflow
 
 _EXAMPLES = """Examples:
@@ -33,6 +47,8 @@ def run(
     engine: EngineUrls = None,
     model: Models = None,
     fleet: Fleet = None,
+    deadline: Deadline = None,
+    slo: Slo = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a workflow on one input and print its result."""
@@ -45,7 +61,12 @@ def run(
     with prints_aside():
         found = find_workflow(workflow)
         row = found.row(given_inputs(found, inputs or (), input_json))
-        (outcome,) = run_async(run_in_memory(found, [row], engines_for(found, engine, model, fleet)))
+        kept: list[Kept] = []
+        engines, promised = engines_for(found, engine, model, fleet), (deadline_s(deadline), slo_class(slo, "standard"))
+        work = run_in_memory(found, [row], engines, deadline_s=promised[0], slo=promised[1], on_deadline=kept.append)
+        (outcome,) = run_async(work)
+    for one in kept:
+        say(one.as_text())
     if isinstance(outcome, RowError):
         raise RunFailed(outcome.code, outcome.message)
     print_result(outcome.result, as_json=as_json)

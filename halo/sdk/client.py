@@ -93,14 +93,16 @@ def submit_run(
     url: str | None,
     idempotency_key: str | None,
     read: Callable[[Json], Any],
+    promised: Mapping[str, Json] | None = None,
 ) -> RunHandle:
-    """Raises `ServerFailed`. The key makes it safe to send the same submit again."""
+    """Raises `ServerFailed`. The key makes it safe to send the same submit again. `promised` has what was said of its
+    deadline and class."""
     server = server_url(url)
     run = _require(
         _send(
             "POST",
             f"{server}/v1/runs",
-            body={"workflow": workflow, "input": dict(inputs)},
+            body={"workflow": workflow, "input": dict(inputs), **(promised or {})},
             headers={"Idempotency-Key": idempotency_key or uuid4().hex},
         )
     )

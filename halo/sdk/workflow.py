@@ -59,13 +59,30 @@ class Workflow(Generic[P, R]):
         """A job: this workflow on every row. `rows` are mappings of inputs, or a file of them."""
         return Job(self, rows)
 
-    def submit(self, *, url: str | None = None, idempotency_key: str | None = None, **inputs: Any) -> RunHandle:
+    def submit(
+        self,
+        *,
+        url: str | None = None,
+        idempotency_key: str | None = None,
+        deadline_s: float | None = None,
+        slo: str | None = None,
+        **inputs: Any,
+    ) -> RunHandle:
         """Hand one run to the Halo server at `url` or in HALO_URL. Raises `InputsInvalid` or `ServerFailed`.
 
         The server must know the workflow by its name. The same `idempotency_key` never makes a second run; without one,
-        each call is its own run.
+        each call is its own run. It should be done `deadline_s` seconds from now; `slo` says how urgent it is:
+        interactive, standard, batch or background.
         """
-        return submit_run(self.name, self.row(inputs), url=url, idempotency_key=idempotency_key, read=self.read_result)
+        said = {"deadline_s": deadline_s, "slo": slo}
+        return submit_run(
+            self.name,
+            self.row(inputs),
+            url=url,
+            idempotency_key=idempotency_key,
+            read=self.read_result,
+            promised={name: value for name, value in said.items() if value is not None},
+        )
 
     def explain(self, rows: Iterable[Row] | str | Path | None = None, *, engines: Any = None) -> str:
         """What will be run, without running anything: the plan, and for given rows, or a file of them, how often each

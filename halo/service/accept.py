@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from executor.slo import SloClass
 from executor.store.port import NewJob
 from halo.service.catalog import Catalog
 from halo.service.problems import NotServed, RequestInvalid
@@ -40,17 +41,33 @@ def new_job(
         plan=encode(plan),
         rows=[request.input],
         tenant=tenant,
-        priority=PRIORITIES[request.priority] if isinstance(request.priority, str) else request.priority,
+        priority=_priority(request),
         idempotency_key=idempotency_key,
         request_hash=request_hash(request),
         metadata=request.metadata,
         cache=request.cache,
+        slo=_slo(request),
+        deadline_s=request.deadline_s,
     )
 
 
+def _slo(request: RunRequest) -> SloClass:
+    """What was said, else what the priority is called."""
+    named = request.priority if isinstance(request.priority, str) else SloClass.STANDARD
+    return SloClass(request.slo or named)
+
+
+def _priority(request: RunRequest) -> int:
+    """A number that was given, else that of the name that was, else the class's."""
+    if isinstance(request.priority, int):
+        return request.priority
+    return PRIORITIES[request.priority if "priority" in request.model_fields_set else _slo(request)]
+
+
 def request_hash(request: RunRequest) -> str:
-    """Equal for bodies that say the same, however they are written."""
-    return hashlib.sha256(canonical_json(request.model_dump()).encode()).hexdigest()
+    """Equal for bodies that say the same, however they are written; what was not said of time counts for nothing."""
+    silent = {name for name in ("slo", "deadline_s") if name not in request.model_fields_set}
+    return hashlib.sha256(canonical_json(request.model_dump(exclude=silent)).encode()).hexdigest()
 
 
 def plan_of(source: PlanSource, catalog: Catalog, models: Sequence[str]) -> Plan:

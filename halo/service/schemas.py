@@ -10,6 +10,8 @@ PRIORITIES = {"interactive": -100, "standard": 0, "batch": 100, "background": 20
 Priority = (
     Annotated[int, Field(ge=-1000, le=1000, strict=True)] | Literal["interactive", "standard", "batch", "background"]
 )
+Slo = Literal["interactive", "standard", "batch", "background"]
+MOST_DEADLINE_S = 30 * 24 * 3600.0
 Row = dict[str, Any]
 
 
@@ -36,12 +38,16 @@ class PlanSource(_Given):
 
 
 class RunRequest(PlanSource):
-    """One program to run. Lower priority numbers go first."""
+    """One program to run. Lower priority numbers go first among runs of a class."""
 
     input: Annotated[Row, Field(description="one value for each input of the plan")] = Field(default_factory=dict)
     priority: Priority = "standard"
     metadata: Annotated[Row, Field(description="kept with the run and given back")] = Field(default_factory=dict)
     cache: Annotated[bool, Field(description="whether results of earlier runs may be used, and this one's kept")] = True
+    slo: Annotated[Slo | None, Field(description="how urgent it is; without it, as its priority is called")] = None
+    deadline_s: Annotated[
+        float | None, Field(gt=0, le=MOST_DEADLINE_S, description="when it should be done, in seconds from acceptance")
+    ] = None
 
 
 class PlanRequest(PlanSource):
@@ -87,6 +93,16 @@ class Doing(_Told):
     attained_tokens: int
 
 
+class RunDeadline(_Told):
+    """When the run should be done, in seconds from its acceptance; once it has ended, what it took and whether it met
+    that. `left_s` is what was left, below 0 where it was missed."""
+
+    deadline_s: float
+    took_s: float | None = None
+    met: bool | None = None
+    left_s: float | None = None
+
+
 class RunSummary(_Told):
     """A run as it stands. `counts` has its programs by status; times are UTC."""
 
@@ -101,6 +117,8 @@ class RunSummary(_Told):
     started_at: str | None
     ended_at: str | None
     cancel_requested: bool
+    slo: str
+    deadline: RunDeadline | None
     links: Links
 
 

@@ -11,6 +11,7 @@ from executor.decisions import Considered, decode_decision
 from executor.drivers.reasons import every
 from executor.engines.port import EngineHealth, EngineSpec, Failure
 from executor.store.port import JobRecord, JobStatus, ResultRow, Store, StoredDecision, StoredEvent
+from halo.deadline import took_s
 from halo.service.schemas import (
     DecisionPage,
     Doing,
@@ -21,6 +22,7 @@ from halo.service.schemas import (
     PlanExplained,
     Run,
     RunAccepted,
+    RunDeadline,
     RunDecision,
     RunDoing,
     RunError,
@@ -221,8 +223,19 @@ def _summary(record: JobRecord) -> dict[str, Json]:
         "started_at": record.started_at,
         "ended_at": record.ended_at,
         "cancel_requested": record.cancel_requested,
+        "slo": record.slo.value,
+        "deadline": _deadline(record),
         "links": _links(record.id),
     }
+
+
+def _deadline(record: JobRecord) -> RunDeadline | None:
+    if record.deadline_s is None:
+        return None
+    if (took := took_s(record)) is None:
+        return RunDeadline(deadline_s=record.deadline_s)
+    left_s = record.deadline_s - took
+    return RunDeadline(deadline_s=record.deadline_s, took_s=round(took, 3), met=left_s >= 0, left_s=round(left_s, 3))
 
 
 def _links(job: JobId) -> Links:
