@@ -1,5 +1,6 @@
 """What tenants are charged for: a guess when a program or a call begins, what it really took when it ends."""
 
+from executor.core.outlook import work_waits
 from executor.core.state import State
 from executor.core.work import Program, Work
 from executor.engines.port import Usage
@@ -30,6 +31,7 @@ def call_answered(state: State, work: Work, usage: Usage) -> None:
     took_s = state.fleet.took_s(work, usage)
     work.program.engine_s += took_s
     state.turns.settle(work.program.account, work.load_s, took_s)
+    state.pace.gave(took_s, state.now, waiting=work_waits(state))
 
 
 def call_failed(state: State, work: Work) -> None:

@@ -10,6 +10,8 @@ from executor.core.dispatching import dispatch, wanting
 from executor.core.knobs import Tuned
 from executor.core.life import Life
 from executor.core.limits import Limits
+from executor.core.outlook import outlook
+from executor.core.program_costs import ProgramCost
 from executor.core.resuming import believe
 from executor.core.sending_back import leave_slow
 from executor.core.state import State
@@ -40,6 +42,7 @@ from executor.events import (
 )
 from executor.policy.rules import Rule, rule_of
 from halo_vllm.policy.tools import ToolKey
+from executor.policy.entrance import Outlook
 from planner.cost.correction import Correction
 from planner.ir.ids import EngineId, JobId, NodeRef
 from planner.ir.plan import Agent, Generate
@@ -81,6 +84,15 @@ class Scheduler:
     def wanting(self) -> set[EngineId]:
         """The engines without a place for calls that are ready."""
         return wanting(self._state)
+
+    @property
+    def outlook(self) -> Outlook:
+        """The work that was taken, and how quickly it is done."""
+        return outlook(self._state)
+
+    def cost_of(self, workflow: str) -> ProgramCost:
+        """What programs of the workflow cost, as far as any have ended."""
+        return self._state.costs.of(workflow)
 
     @property
     def corrections(self) -> dict[EngineId, Correction]:

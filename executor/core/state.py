@@ -12,6 +12,7 @@ from executor.core.lengths import AnswerLengths
 from executor.core.limits import Limits
 from executor.core.lines import Given, Lines
 from executor.core.market import Market
+from executor.core.pace import Pace
 from executor.core.program_costs import ProgramCosts
 from executor.core.queues import DelayedWork, ToolSlots
 from executor.core.ready_calls import ReadyCalls
@@ -106,6 +107,7 @@ class State:
         self.turns = fair_shares(limits.tenants, limits.any_tenant, len(engines))
         self.running_of: Counter[str] = Counter()  # programs, by tenant
         self.costs = ProgramCosts()
+        self.pace = Pace()
         self.ended_jobs: list[Job] = []
         self.programs: dict[ProgramId, Program] = {}
         self.shared = SharedWork(limits.shared_outputs)

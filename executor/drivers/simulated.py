@@ -163,8 +163,12 @@ def plan_for(job: JobId, plan: Plan, table: Table, at: float, fleet: Sequence[En
 Listener = Callable[[Event, Sequence[Command]], None]
 
 
+#: What becomes of a job that came in: it is taken as it is given back, comes again if that is later, or is turned away.
+Gate = Callable[[Arrival, Scheduler], Arrival | None]
+
+
 class Simulation:
-    """One virtual world. `plan_job` plans a job that came in.
+    """One virtual world. `plan_job` plans a job that came in; the `gate` may turn it away before.
 
     Calls of tools in `tool_pools` wait for their turn there; any other tool is run at once. A `listener` hears each
     event with the commands it led to; without one, `events` is everything that happened, in order.
@@ -179,8 +183,9 @@ class Simulation:
         tool_pools: Mapping[str, ToolPool] | None = None,
         listener: Listener | None = None,
         rule: str | Rule = "halo",
+        gate: Gate | None = None,
     ) -> None:
-        self._plan_job = plan_job
+        self._plan_job, self._gate = plan_job, gate
         self._fleet = [_as_known(spec) for spec in fleet]
         self._core = Scheduler(self._fleet, limits, rule)
         self._values = Values()
@@ -235,7 +240,13 @@ class Simulation:
         else:
             self._inbox.append(due)
 
-    def _arrive(self, arrival: Arrival) -> None:
+    def _arrive(self, asked: Arrival) -> None:
+        arrival = asked if self._gate is None else self._gate(asked, self._core)
+        if arrival is None:
+            return
+        if arrival.at > self._now:
+            self._at(arrival.at, arrival)
+            return
         self._arrivals[arrival.job] = arrival
         self._jobs[arrival.job] = SimulatedJob(Progress(arrival.table.rows))
         submitted = JobSubmitted(

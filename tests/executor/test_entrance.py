@@ -1,0 +1,97 @@
+"""At the door: what is told of the wait, who is turned away, and that who comes back when told is taken."""
+
+from dataclasses import replace
+
+from executor.core.pace import Pace
+from executor.policy.entrance import Ask, Entrance, OnLate, Outlook
+from executor.policy.fairness import Account, TenantShare
+from executor.slo import SloClass
+
+ANN, EVE = (Account(name, SloClass.STANDARD) for name in ("ann", "eve"))
+IDLE = Outlook({}, {}, rate=2.0)
+ASK = Ask(ANN, engine_s=1.0, took_s=3.0)
+
+
+def test_on_an_idle_fleet_a_program_lasts_as_long_as_it_does() -> None:
+    verdict = Entrance().ask(ASK, IDLE, 0.0)
+    assert (verdict.taken, verdict.done_s, verdict.late_s) == (True, 3.0, 0.0)
+
+
+def test_a_tenant_waits_for_its_own_work_and_for_as_much_of_each_other() -> None:
+    assert Outlook({ANN: 10.0}, {}, 2.0).wait_s(ANN, 10.0) == 5.0
+    assert Outlook({ANN: 10.0, EVE: 1000.0}, {}, 2.0).wait_s(ANN, 10.0) == 10.0
+    assert Outlook({ANN: 10.0, EVE: 4.0}, {}, 2.0).wait_s(ANN, 10.0) == 7.0
+    twice = Outlook({ANN: 10.0, EVE: 1000.0}, {}, 2.0, {"ann": TenantShare(weight=2)})
+    assert twice.wait_s(ANN, 10.0) == 7.5
+
+
+def test_before_urgent_work_comes_only_what_is_as_urgent_and_before_background_work_everything() -> None:
+    urgent, idle = Account("ann", SloClass.INTERACTIVE), Account("ann", SloClass.BACKGROUND)
+    outlook = Outlook({urgent: 4.0, ANN: 10.0, EVE: 6.0}, {}, 2.0)
+    assert outlook.before_s(urgent) == 4.0
+    assert outlook.before_s(idle) == 14.0
+    assert outlook.wait_s(idle, outlook.before_s(idle)) == 10.0
+
+
+def test_a_program_that_cannot_meet_its_deadline_is_taken_all_the_same_turned_away_or_made_less_urgent() -> None:
+    busy = Outlook({ANN: 20.0}, {}, 2.0)
+    due = replace(ASK, deadline_s=8.0)
+    late = Entrance().ask(due, busy, 0.0)
+    assert (late.taken, late.done_s, late.late_s) == (True, 13.0, 5.0)
+    turned_away = Entrance().ask(replace(due, on_late=OnLate.REJECT), busy, 0.0)
+    assert (turned_away.taken, turned_away.retry_after_s) == (False, 5.0)
+    lower = Entrance().ask(replace(due, on_late=OnLate.DEGRADE), busy, 0.0)
+    assert (lower.taken, lower.slo) == (True, SloClass.BATCH)
+
+
+def test_who_could_not_be_in_time_on_an_idle_fleet_is_not_told_to_come_back() -> None:
+    verdict = Entrance().ask(replace(ASK, deadline_s=2.0, on_late=OnLate.REJECT), IDLE, 0.0)
+    assert (verdict.taken, verdict.retry_after_s) == (False, None)
+
+
+def test_over_its_quota_a_tenant_is_told_when_there_will_be_room() -> None:
+    full = Outlook({ANN: 10.0}, {"ann": 10}, 2.0, {"ann": TenantShare(queued=10)})
+    verdict = Entrance().ask(ASK, full, 0.0)
+    assert (verdict.taken, verdict.over_quota) == (False, True)
+    assert verdict.retry_after_s == 1.0
+    assert Entrance().ask(replace(ASK, account=EVE), full, 0.0).taken
+
+
+def test_room_is_kept_for_who_was_told_to_come_back() -> None:
+    entrance, shares = Entrance(), {"ann": TenantShare(queued=4)}
+    full = Outlook({ANN: 4.0}, {"ann": 4}, 1.0, shares)
+    first = entrance.ask(replace(ASK, who="first"), full, 0.0)
+    second = entrance.ask(replace(ASK, who="second"), full, 0.0)
+    assert (first.retry_after_s, second.retry_after_s) == (1.0, 2.0)
+    one_left = Outlook({ANN: 3.0}, {"ann": 3}, 1.0, shares)
+    assert not entrance.ask(replace(ASK, who="third"), one_left, 1.0).taken
+    assert entrance.ask(replace(ASK, who="first"), one_left, 1.0).taken
+
+
+def test_who_does_not_come_back_is_not_waited_for_for_ever() -> None:
+    entrance, shares = Entrance(), {"ann": TenantShare(queued=4)}
+    assert not entrance.ask(replace(ASK, who="gone"), Outlook({ANN: 4.0}, {"ann": 4}, 1.0, shares), 0.0).taken
+    one_left = Outlook({ANN: 3.0}, {"ann": 3}, 1.0, shares)
+    assert entrance.ask(replace(ASK, who="other"), one_left, 60.0).taken
+
+
+def test_predictions_are_corrected_by_how_they_came_out() -> None:
+    entrance = Entrance()
+    for number in range(30):
+        entrance.taken(str(number), entrance.ask(ASK, IDLE, 0.0))
+        entrance.ended(str(number), 6.0)
+    assert abs(entrance.ask(ASK, IDLE, 0.0).done_s - 6.0) < 0.1
+
+
+def test_the_pace_is_what_was_seen_while_work_waited() -> None:
+    pace = Pace()
+    for second in range(100):
+        pace.gave(1.5, float(second), waiting=True)
+    assert abs(pace.rate(4.0) - 1.5) < 0.05
+    for second in range(100, 1000, 100):
+        pace.gave(1.5, float(second), waiting=False)
+    assert abs(pace.rate(4.0) - 1.5) < 0.05
+
+
+def test_before_anything_was_seen_the_pace_is_what_is_believed() -> None:
+    assert Pace().rate(4.0) == 4.0
