@@ -12,6 +12,7 @@ from executor.core.limits import Limits
 from executor.door.limits import DoorLimits
 from executor.drivers.door import CALL_S, Door
 from executor.drivers.live import LiveDriver
+from executor.drivers.call_metrics import CallMetrics
 from executor.drivers.places import SharedPlaces
 from executor.drivers.reasons import MOST_PROGRAMS, Reasons
 from executor.engines.open import open_engine, open_upstream
@@ -43,6 +44,7 @@ class Runtime:
     tools: ToolRunner
     driver: LiveDriver
     places: SharedPlaces
+    metrics: CallMetrics
     window: RecentEvents
 
 
@@ -97,7 +99,7 @@ async def open_runtime(
         upstreams = {engine.spec.id: open_upstream(engine) for engine in opened}
         for upstream in upstreams.values():
             stack.push_async_callback(upstream.close)
-        places = SharedPlaces([engine.spec for engine in opened])
+        places, metrics = SharedPlaces([engine.spec for engine in opened]), CallMetrics()
         driver = LiveDriver(
             opened,
             runner,
@@ -113,16 +115,17 @@ async def open_runtime(
             upstreams,
             salted=salted,
             places=places,
+            metrics=metrics,
         )
         await stack.enter_async_context(driver)
-        yield Runtime(store, states, tuple(opened), runner, driver, places, recent)
+        yield Runtime(store, states, tuple(opened), runner, driver, places, metrics, recent)
 
 
 def open_door(runtime: Runtime, limits: DoorLimits | None = None, *, call_s: float = CALL_S) -> Door:
     """For agents outside of Halo, on the engines of the runtime. Start it with `async with`."""
     upstreams = {engine.spec.id: open_upstream(engine) for engine in runtime.engines}
-    states, places = runtime.states, runtime.places
-    return Door(runtime.engines, upstreams, states, WallClock(), limits, places=places, call_s=call_s)
+    states, places, metrics = runtime.states, runtime.places, runtime.metrics
+    return Door(runtime.engines, upstreams, states, WallClock(), limits, places=places, metrics=metrics, call_s=call_s)
 
 
 def _counter(engines: Sequence[Engine]) -> PromptCounter | None:

@@ -81,6 +81,11 @@ class Scheduler:
         """How many calls each engine has."""
         return self._state.fleet.running()
 
+    def calls(self, life: Life) -> int:
+        """How many calls are at that step of their life."""
+        programs = self._state.programs.values()
+        return sum(work.role is Role.CALL and work.life is life for one in programs for work in one.live.values())
+
     def wanting(self) -> set[EngineId]:
         """The engines without a place for calls that are ready."""
         return wanting(self._state)

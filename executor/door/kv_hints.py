@@ -4,7 +4,7 @@ vLLM 0.33 has the envelope and no field for it over HTTP. What there is of it in
 that have a duration, `kv.evict`) becomes the plugin's own hint, which clamps it: how long the KV is of use.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 
 from halo_vllm.policy.hints import TTL_S
@@ -23,7 +23,7 @@ def hints_of(envelope: Json) -> dict[str, Json]:
     return {} if longest_s is None else {TTL_S: longest_s}
 
 
-def _durations_s(actions: list[Mapping[str, Json]]) -> Iterator[float]:
+def _durations_s(actions: Sequence[Mapping[str, Json]]) -> Iterator[float]:
     for action in actions:
         payload = action.get("payload")
         if action.get("action_type") != RETAIN or not isinstance(payload, dict):

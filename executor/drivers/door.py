@@ -19,6 +19,7 @@ from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone
 from executor.door.limits import DoorLimits
 from executor.door.reading import Reading, read_call, with_answer
 from executor.door.tools import tools_asked
+from executor.drivers.call_metrics import CallMetrics, Now
 from executor.drivers.hinting import HintCounts, HintPost
 from executor.drivers.kv_telling import follow_kv_events
 from executor.drivers.live_state import LiveState
@@ -68,7 +69,7 @@ class Door:
     """Start it with `async with`; for one event loop only. `upstreams` are closed with it, `engines` are not.
 
     `fresh_name` gives a name nobody has; `now` is in seconds since the epoch. A call takes `call_s` at most. In
-    `places` it shares engines with other drivers.
+    `places` it shares engines with other drivers; `metrics` counts its calls.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Door:
         limits: DoorLimits | None = None,
         *,
         places: SharedPlaces | None = None,
+        metrics: CallMetrics | None = None,
         call_s: float = CALL_S,
         fresh_name: Callable[[], str] = lambda: secrets.token_hex(12),
         now: Callable[[], float] = time.time,
@@ -96,6 +98,9 @@ class Door:
         self._rungs: dict[EngineId, Rung] = {}
         self._places = places or SharedPlaces([engine.spec for engine in engines])
         self._side = Side(Kind.DOOR, self._core.fleet.running, self._core.wanting, self._leave_room)
+        self._metrics, core = metrics or CallMetrics(), self._core
+        now_s = Now(core.fleet.running, lambda: len(core.line), lambda: len(core.admission.held))
+        self._metrics.follow(Kind.DOOR, now_s)
         self._inbox: deque[DoorEvent] = deque()
         self._draining = False
         self._meter = TokenMeter()
@@ -119,7 +124,7 @@ class Door:
 
         Raises `DoorRefused` as long as nothing was written.
         """
-        passing = Passing(sink, asked.body)
+        passing = Passing(sink, asked.body, self._clock)
         try:
             async with asyncio.timeout(self._call_s):
                 await self._answer(asked, passing)
@@ -153,6 +158,7 @@ class Door:
     async def _follow(self, order: Send | Refuse, asked: Asked, reading: Reading, passing: Passing) -> bool:
         """Whether the client has its answer."""
         if isinstance(order, Refuse):
+            self._metrics.refused(order.failure.code)
             raise DoorRefused(order.failure)
         spec, request_id = self._engines[order.engine].spec, self._fresh_name()
         body = engine_body(asked.body, spec, order.program, order.sequence, asked.salt)
@@ -162,6 +168,7 @@ class Door:
             async with self._upstreams[order.engine].ask(request) as reply:
                 await self._pass_on(reply, order, asked, reading, passing)
         except EngineFailed as problem:
+            self._metrics.failed(Kind.DOOR, order.engine, problem.failure.code)
             self._post(CallFailed(self._now(), order.call, problem.failure, passing.begun))
             if passing.begun:
                 await passing.break_off(problem.failure)
@@ -173,10 +180,15 @@ class Door:
             return
         streams = bool(asked.body.get("stream"))
         answer = await (passing.pass_events(reply) if streams else passing.pass_whole(reply))
+        self._count(order, answer.usage or Usage(), passing, streams=streams)
         said = with_answer(reading.said, answer.message, answer.token_ids)
         tools = tools_asked(answer.message)
         self._meter.note(self._now(), order.engine, answer.usage or Usage())
         self._post(CallAnswered(self._now(), order.call, answer.usage or Usage(), said, tools))
+
+    def _count(self, order: Send, usage: Usage, passing: Passing, *, streams: bool) -> None:
+        took_s, first_s = self._clock.now() - passing.arrived_s, passing.begun_s - passing.arrived_s
+        self._metrics.answered(Kind.DOOR, order.engine, usage, took_s, first_s if streams else None)
 
     async def _refused(self, reply: Reply, order: Send, passing: Passing) -> None:
         """Raises `EngineFailed` where the request is not at fault."""
@@ -184,6 +196,7 @@ class Door:
         problem = failure_from(reply.status, reply.headers, content)
         if problem.failure.failure_class is not FailureClass.ROW:
             raise problem
+        self._metrics.failed(Kind.DOOR, order.engine, problem.failure.code)
         await passing.pass_refusal(reply.status, content)
         self._post(CallFailed(self._now(), order.call, problem.failure, begun=True))
 
@@ -227,6 +240,7 @@ class Door:
     def _perform(self, command: DoorCommand) -> None:
         match command:
             case Send(engine=engine, program=program):
+                log.debug("call sent", call=command.call, program=program, engine=engine, reason=command.reason)
                 self._places.entered(self._side, engine)
                 self._hints.called(engine, program)
                 self._orders[command.call].put_nowait(command)

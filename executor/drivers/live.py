@@ -37,9 +37,11 @@ from executor.commands import (
     WatchEngine,
 )
 from executor.core.knobs import Tuned
+from executor.core.life import Life
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
 from executor.core.waiting import Doing
+from executor.drivers.call_metrics import CallMetrics, Now
 from executor.drivers.hinting import HintCounts, HintPost
 from executor.drivers.job_beliefs import JobBeliefs
 from executor.drivers.kv_telling import follow_kv_events
@@ -98,7 +100,7 @@ class LiveDriver:
     Start it with `async with`. `journal` gets every event, in order. With a `cache`, fixed work that an earlier job did
     is not done again. `reasons` says which decisions are kept. Through `upstreams`, which stay open, engines are told
     what agents do between their calls. Where calls are `salted`, tenants share no prefix cache. In `places` it shares
-    engines with other drivers.
+    engines with other drivers; `metrics` counts its calls.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class LiveDriver:
         *,
         salted: bool = False,
         places: SharedPlaces | None = None,
+        metrics: CallMetrics | None = None,
     ) -> None:
         self._engines: Mapping[EngineId, Engine] = {engine.spec.id: engine for engine in engines}
         self._tools, self._store, self._clock, self._journal = tools, store, clock, journal
@@ -132,6 +135,9 @@ class LiveDriver:
         self._tasks = Tasks(self._broken)
         self._hints, self._salted = HintPost(upstreams or {}, self._tasks.spawn), salted
         self._places = places or SharedPlaces(self._fleet)
+        self._metrics, core = metrics or CallMetrics(), self._core
+        held, waiting = lambda: core.calls(Life.HELD), lambda: core.calls(Life.QUEUED)
+        self._metrics.follow(Kind.JOBS, Now(core.running, waiting, held))
         self._side = Side(Kind.JOBS, self._core.running, self._core.wanting, self._leave_room)
         self._epoch_s = time.time() - clock.now()
         self._ledger = Ledger(self._epoch_s)
@@ -154,6 +160,7 @@ class LiveDriver:
             writer,
             self._outcomes,
             self._tasks,
+            self._metrics,
             self._clock,
             self._job_of,
             self._post,

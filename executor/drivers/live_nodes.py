@@ -9,6 +9,7 @@ import structlog
 from executor.child_process import ToolFailed
 from executor.clock import Clock
 from executor.commands import Dispatch, RunTool
+from executor.drivers.call_metrics import CallMetrics
 from executor.drivers.ledger import Ledger
 from executor.drivers.live_job import LiveJob
 from executor.drivers.outcomes import Outcomes
@@ -17,6 +18,7 @@ from executor.drivers.tasks import Running, Tasks
 from executor.drivers.writer import Writer
 from executor.engines.port import Completion, Engine, EngineFailed, Failure, FailureClass
 from executor.events import CallFinished, Event, NodeFailed, ToolFinished, ToolStarted
+from executor.policy.places import Kind
 from executor.tools import ToolRunner
 from executor.values import Values
 from planner.ir.ids import EngineId, NodeRef
@@ -38,12 +40,13 @@ class LiveNodes:
         writer: Writer,
         outcomes: Outcomes,
         tasks: Tasks,
+        metrics: CallMetrics,
         clock: Clock,
         job_of: Callable[[NodeRef], LiveJob],
         post: Callable[[Event], None],
     ) -> None:
         self._engines, self._tools, self._values, self._ledger, self._reuse = engines, tools, values, ledger, reuse
-        self._writer, self._outcomes, self._tasks = writer, outcomes, tasks
+        self._writer, self._outcomes, self._tasks, self._metrics = writer, outcomes, tasks, metrics
         self._clock, self._job_of, self._post = clock, job_of, post
 
     def call(self, command: Dispatch) -> None:
@@ -61,9 +64,11 @@ class LiveNodes:
         try:
             if self._writer.crowded:
                 await self._writer.room()
-            self._ledger.begun(running.node, self._clock.now())
+            began_s = self._clock.now()
+            self._ledger.begun(running.node, began_s)
             completion = await self._engines[engine].generate(request)
         except EngineFailed as failed:
+            self._metrics.failed(Kind.JOBS, engine, failed.failure.code)
             self._failed(running, failed.failure)
         except Exception as error:  # an engine body that breaks its promise must not stop the others
             log.exception("engine body failed", engine=engine)
@@ -71,6 +76,7 @@ class LiveNodes:
                 running, Failure(FailureClass.ENGINE, "engine_body_failed", f"{type(error).__name__}: {error}")
             )
         else:
+            self._metrics.answered(Kind.JOBS, engine, completion.usage, self._clock.now() - began_s)
             self._ended(running, self._completed(running, engine, completion))
 
     def _completed(self, running: Running, engine: EngineId, completion: Completion) -> Event:

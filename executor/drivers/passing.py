@@ -6,6 +6,7 @@ from typing import Protocol
 
 from pydantic_core import from_json
 
+from executor.clock import Clock
 from executor.door.answering import AnswerSoFar
 from executor.drivers.event_lines import DONE, data_of, whole_events
 from executor.engines.failures import failed
@@ -27,10 +28,11 @@ class Sink(Protocol):
 
 
 class Passing:
-    """One call's answer. `begun` once the client has a part of it: then it cannot be asked for again."""
+    """One call's answer. `begun` once the client has a part of it, at `begun_s`: then it cannot be asked for again."""
 
-    def __init__(self, sink: Sink, body: Mapping[str, Json]) -> None:
-        self._sink = sink
+    def __init__(self, sink: Sink, body: Mapping[str, Json], clock: Clock) -> None:
+        self._sink, self._clock = sink, clock
+        self.arrived_s = self.begun_s = clock.now()
         self._model = body["model"]
         self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         self.headers: dict[str, str] = {}
@@ -74,7 +76,7 @@ class Passing:
 
     async def _give(self, status: int, kind: str, part: bytes) -> None:
         if not self.begun:
-            self.begun = True
+            self.begun, self.begun_s = True, self._clock.now()
             await self._sink.begin(status, {"Content-Type": kind, **self.headers})
         await self._sink.write(part)
 

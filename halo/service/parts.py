@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from executor.clock import Clock, WallClock
 from executor.core.waiting import Doing
 from executor.drivers.door import Door
+from executor.drivers.call_metrics import CallMetrics
 from executor.drivers.progress import Progress
 from executor.store.port import Store
 from halo.prices import read_prices
@@ -48,6 +49,7 @@ class Parts:
     bounds: Bounds = field(default_factory=Bounds)
     tenants: Mapping[str, str] = field(default_factory=dict)
     state_is: str = "in-process: one process"
+    metrics: CallMetrics = field(default_factory=CallMetrics)
     prices: Mapping[str, float] = field(default_factory=lambda: read_prices({}))
     clock: Clock = field(default_factory=WallClock)
 

@@ -176,6 +176,7 @@ def _parts(
         cancel=runtime.driver.cancel,
         progress=runtime.driver.progress,
         doings=runtime.driver.doings,
+        metrics=runtime.metrics,
         tuning=lambda: tuner.state if tuner else None,
         bounds=settings.limits,
         tenants=tenants_by_hash(settings),

@@ -358,3 +358,26 @@ async def test_the_first_word_is_there_before_the_last_is_said() -> None:
         stub.next(events(delta(content="he"), then=silence()))
         async with client.stream("POST", url + CHAT, json=_call(stream=True)) as answer:
             assert "he" in await anext(answer.aiter_text())
+
+
+async def test_the_metrics_page_tells_of_the_calls_through_the_door() -> None:
+    async with door() as (stand, stub):
+        stub.next(good(usage={**USAGE, "prompt_tokens_details": {"cached_tokens": 8}}), status(400))
+        await stand.api.post(CHAT, json=_call())
+        await stand.api.post(CHAT, json=_call())
+        await stand.api.post(CHAT, json={**_call(), "model": "nobody's"})
+        page = await stand.api.get("/metrics")
+    assert page.headers["content-type"].startswith("text/plain")
+    lines = page.text.splitlines()
+    for line in (
+        'halo_calls_total{engine="stub",outcome="answered",source="door"} 1.0',
+        'halo_calls_total{engine="stub",outcome="bad_request",source="door"} 1.0',
+        'halo_calls_refused_total{code="model_unknown"} 1.0',
+        'halo_tokens_total{engine="stub",kind="cached",source="door"} 8.0',
+        'halo_call_seconds_count{source="door"} 1.0',
+        'halo_calls_running{engine="stub",source="door"} 0.0',
+        'halo_calls_running{engine="stub",source="jobs"} 0.0',
+        'halo_calls_held{source="door"} 0.0',
+        'halo_calls_waiting{source="jobs"} 0.0',
+    ):
+        assert line in lines

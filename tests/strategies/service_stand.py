@@ -16,6 +16,7 @@ from executor.clock import WallClock
 from executor.door.limits import DoorLimits
 from executor.drivers.door import Door
 from executor.drivers.live import LiveDriver
+from executor.drivers.call_metrics import CallMetrics
 from executor.engines.open import open_upstream
 from executor.engines.port import Engine, EngineSpec, GenerateRequest
 from executor.engines.scripted import Fault, Scripted, no_fault
@@ -84,10 +85,11 @@ async def service(
     async with AsyncExitStack() as stack:
         tools = ToolRunner(catalog.tools)
         stack.push_async_callback(tools.close)
-        driver = await stack.enter_async_context(LiveDriver(engines, tools, store, states, clock))
+        metrics = CallMetrics()
+        driver = await stack.enter_async_context(LiveDriver(engines, tools, store, states, clock, metrics=metrics))
         upstreams = {engine.spec.id: open_upstream(engine) for engine in engines}
         waiting = DoorLimits(waiting=(bounds or Bounds()).calls_waiting)
-        door = await stack.enter_async_context(Door(engines, upstreams, states, clock, waiting))
+        door = await stack.enter_async_context(Door(engines, upstreams, states, clock, waiting, metrics=metrics))
         worker = Worker(store, states, driver, owner, pace or Pace(poll_s=0.1, look_s=0.05), endings.tell)
         parts = Parts(
             store=store,
@@ -99,6 +101,7 @@ async def service(
             endings=endings,
             cancel=driver.cancel,
             progress=driver.progress,
+            metrics=metrics,
             doings=driver.doings,
             bounds=bounds or Bounds(),
             tenants=tenants or {},

@@ -1,6 +1,8 @@
-"""/healthz and /readyz: for supervisors and load balancers, without a key."""
+"""/healthz, /readyz and /metrics: for supervisors, load balancers and Prometheus, without a key."""
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from executor.store.port import Store, StoreUnavailable
 from halo.service.fleet import FleetView
@@ -15,6 +17,12 @@ router = APIRouter(tags=["health"])
 async def alive() -> Alive:
     """The process answers."""
     return Alive()
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(parts: TheParts) -> Response:
+    """What calls did and do, for Prometheus."""
+    return Response(generate_latest(parts.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "not ready"}})
