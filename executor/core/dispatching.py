@@ -18,6 +18,7 @@ from executor.policy.fairness import Account
 from executor.policy.migration import unless_it_stays
 from executor.policy.routing import EngineView, choose_engine
 from executor.policy.sampling import MANY, looked_at
+from executor.policy.urgency import PASSED_OVER_S
 from executor.slo import SloClass
 from planner.ir.ids import EngineId
 from planner.ir.plan import Agent, Generate
@@ -75,6 +76,7 @@ def _dispatch_all(state: State) -> None:
     for model, lines in state.lines.items():
         if model in state.calls and not _send_choosy(state, model, state.calls[model].frontiers()):
             continue
+        _feed_passed_over(state, model)
         if lines.anything_new(state.fleet.changes):
             dispatch_by_rule(state, model, lines, lines.some(lines.accounts()))
         if not state.fleet.serves(model):
@@ -84,6 +86,15 @@ def _dispatch_all(state: State) -> None:
             _dispatch_calls(state, model, calls, as_planned=True)
     for model, calls in state.calls.items():
         _dispatch_calls(state, model, calls)
+
+
+def _feed_passed_over(state: State, model: str) -> None:
+    """One of the calls without a deadline, where those that have one got every place for too long."""
+    calls, now = state.calls.get(model), state.now
+    if calls is None or not (frontiers := calls.frontiers()):
+        state.fed_at.pop(model, None)
+    elif now >= state.fed_at.setdefault(model, now) + PASSED_OVER_S and (views := state.fleet.with_room(model)):
+        _send_one(state, model, frontiers, views, as_planned=False)
 
 
 def _by_turns(state: State) -> None:
@@ -220,6 +231,7 @@ def _send(state: State, frontier: Frontier, ready: Ready, views: Sequence[Engine
     choice = choose_engine(worth, work.avoid, suspect=work.suspect, planned=planned) if worth else None
     if choice is None:
         return False
+    state.fed_at[work.model] = state.now
     overdue = "; waited for long enough" if frontier.is_overdue(ready) else ""
     frontier.take(ready)
     send(state, work, choice, offers, overdue)

@@ -14,6 +14,7 @@ from executor.core.warm_order import MayEnter, Ready, WarmOrder, anywhere
 from executor.core.work import Work
 from executor.policy.fairness import Account
 from executor.policy.ordering import CallRank, QueueKey, passed_over
+from executor.policy.urgency import aged_s
 from kvstore.prefix_index import BlockName
 from planner.ir.ids import EngineId
 
@@ -21,11 +22,12 @@ from planner.ir.ids import EngineId
 LOOK_AHEAD = 256
 _TIDY_AT = 4 * LOOK_AHEAD
 
-_JobKey = tuple[int, int]
+_JobKey = tuple[int, float, int]
 
 
 class ReadyCalls:
-    """The ready calls of one model, by whose they are: jobs by priority, then by age. Dropped works are passed over."""
+    """The ready calls of one model, by whose they are: jobs by priority, then by age, of which a class
+    is some minutes (`executor.policy.urgency`). Dropped works are passed over."""
 
     def __init__(self, model: str, fleet: Fleet[Work], most_passes: int, may_enter: MayEnter = anywhere) -> None:
         self._model, self._fleet, self._most_passes, self._may_enter = model, fleet, most_passes, may_enter
@@ -33,7 +35,8 @@ class ReadyCalls:
         self._keys: dict[Account, list[_JobKey]] = {}
 
     def push(self, work: Work) -> None:
-        key = work.program.order.priority, work.program.order.job
+        program = work.program
+        key = program.order.priority, aged_s(program.arrived_s, program.slo), program.order.job
         of_job = self._frontiers.get(key)
         if of_job is None:
             of_job = self._frontiers[key] = {}

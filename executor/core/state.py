@@ -122,6 +122,7 @@ class State:
         self.lines: dict[str, Lines] = {}  # of those whose engine the rule chooses
         self.markets: dict[str, Market] = {}
         self.given: dict[EngineId, Given] = {}
+        self.fed_at: dict[str, float] = {}  # when a call without a deadline was last sent, or began to wait
         self.preparing: deque[Work] = deque()  # and those that were, behind one that is
         self.held_since: float | None = None
         self.tools = ToolSlots()

@@ -1,11 +1,14 @@
 """Which waiting call is most urgent: by its program's class and slack."""
 
 from executor.policy.asking import Asking, Seat
+from executor.slo import SloClass
 
 #: A call is never passed by one of the next more urgent class whose latest start is later than its own by more. So
 #: nothing starves: of two calls that differ by `n` classes, the less urgent goes first once the other came `n` times
 #: this much later. Background work does not age: it takes what is left.
 AGEING_S = 300.0
+#: While calls with a deadline take every place, those of a model without one get the next place after so long.
+PASSED_OVER_S = 30.0
 #: What programs without a deadline are taken to be given from their arrival on, for each step of class.
 PATIENCE_S = 600.0
 
@@ -18,4 +21,9 @@ def latest_start_s(asking: Asking, _seat: Seat | None = None) -> float:
     late for that (mean latency 29 % longer and its P95 5 %, `benchmarks.scheduling`).
     """
     deadline_s = asking.deadline_s if asking.deadline_s is not None else asking.arrived_s + PATIENCE_S
-    return deadline_s - asking.path_s + asking.slo.rank * AGEING_S
+    return aged_s(deadline_s - asking.path_s, asking.slo)
+
+
+def aged_s(since_s: float, slo: SloClass) -> float:
+    """The order of what began or must begin at instants, over classes: the least goes first."""
+    return since_s + slo.rank * AGEING_S

@@ -22,6 +22,8 @@ from executor.events import (
     WakeUp,
 )
 from executor.policy.rules import RULES, Rule, hexgen
+from executor.policy.urgency import AGEING_S
+from executor.slo import SloClass
 from planner.ir.expressions import Column, Const
 from planner.ir.ids import EngineId, JobId
 from planner.ir.plan import Input, Plan, Sampling, Stage
@@ -180,3 +182,26 @@ def test_calls_with_a_deadline_go_before_those_without() -> None:
     line.tell(JobSubmitted(0.0, JobId("batch"), plan, 9)).tell(BatchPlanned(0.0, JobId("batch"), plan, range(9), {}))
     line.submit("soon").end(0)
     assert line.jobs[4:] == ["soon"]
+
+
+def test_calls_without_a_deadline_get_a_place_now_and_then_however_many_have_one() -> None:
+    plan = Plan("p", (Input("q"),), (ask(),), Const(1))
+    line = Line("halo").submit(*(f"soon{number}" for number in range(60)))
+    line.tell(JobSubmitted(0.0, JobId("batch"), plan, 3)).tell(BatchPlanned(0.0, JobId("batch"), plan, range(3), {}))
+    line.end(*range(50))
+    assert [at for at, job in enumerate(line.jobs) if job == "batch"] == [33]
+
+
+def test_of_jobs_without_a_deadline_the_more_urgent_class_goes_first_until_the_other_has_waited() -> None:
+    plan = Plan("p", (Input("q"),), (ask(),), Const(1))
+
+    def jobs(after_s: float) -> list[str]:
+        line = Line("halo").submit("a", "b", "c", "d")
+        for job, slo in (("batch", SloClass.BATCH), ("standard", SloClass.STANDARD)):
+            line.tell(JobSubmitted(line.now, JobId(job), plan, 1, slo=slo))
+            line.tell(BatchPlanned(line.now, JobId(job), plan, range(1), {}))
+            line.now += after_s
+        return line.end(0, 1).jobs[4:]
+
+    assert jobs(after_s=0.0) == ["standard", "batch"]
+    assert jobs(after_s=AGEING_S + 1) == ["batch", "standard"]
