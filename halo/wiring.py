@@ -10,9 +10,9 @@ import structlog
 from executor.clock import Clock, WallClock
 from executor.core.limits import Limits
 from executor.door.limits import DoorLimits
+from executor.drivers.call_metrics import CallMetrics
 from executor.drivers.door import CALL_S, Door
 from executor.drivers.live import LiveDriver
-from executor.drivers.call_metrics import CallMetrics
 from executor.drivers.places import SharedPlaces
 from executor.drivers.reasons import MOST_PROGRAMS, Reasons
 from executor.engines.open import open_engine, open_upstream

@@ -10,8 +10,8 @@ from fastapi import Depends, Request
 
 from executor.clock import Clock, WallClock
 from executor.core.waiting import Doing
-from executor.drivers.door import Door
 from executor.drivers.call_metrics import CallMetrics
+from executor.drivers.door import Door
 from executor.drivers.progress import Progress
 from executor.store.port import Store
 from halo.prices import read_prices

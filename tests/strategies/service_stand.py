@@ -14,9 +14,9 @@ import uvicorn
 
 from executor.clock import WallClock
 from executor.door.limits import DoorLimits
+from executor.drivers.call_metrics import CallMetrics
 from executor.drivers.door import Door
 from executor.drivers.live import LiveDriver
-from executor.drivers.call_metrics import CallMetrics
 from executor.engines.open import open_upstream
 from executor.engines.port import Engine, EngineSpec, GenerateRequest
 from executor.engines.scripted import Fault, Scripted, no_fault
