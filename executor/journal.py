@@ -9,7 +9,7 @@ from typing import Protocol, TextIO
 from pydantic import TypeAdapter
 
 from executor import events
-from executor.events import Event
+from executor.events import CacheTold, CacheUntold, Event
 
 
 class EventLog(Protocol):
@@ -32,14 +32,16 @@ class Journal:
 
 
 class RecentEvents:
-    """The newest events, no more than `most`: a window of traffic in memory. Each is also told to `log`."""
+    """The newest events, no more than `most`: a window of traffic in memory. What engines tell of their caches is left
+    out. Each is also told to `log`."""
 
     def __init__(self, most: int, log: EventLog | None = None) -> None:
         self._events: deque[Event] = deque(maxlen=most)
         self._log = log
 
     def append(self, event: Event) -> None:
-        self._events.append(event)
+        if not isinstance(event, CacheTold | CacheUntold):
+            self._events.append(event)
         if self._log is not None:
             self._log.append(event)
 

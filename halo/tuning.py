@@ -23,6 +23,9 @@ from executor.recording import record
 #: A shadow run takes a core for so long as it takes, and leaves it to whoever else wants it.
 NICE = 15
 
+#: What whoever began the process set as a bound, and not as a guess.
+_BOUNDS = ("active_programs",)
+
 log = structlog.get_logger(__name__)
 
 
@@ -93,6 +96,7 @@ class Tuner:
         self._watched: _Change | None = None
         self._rejected: set[Setting] = set()
         began = setting_of(driver.tuned)
+        self._guard = replace(self._guard, most=tuple(pair for pair in began if pair[0] in _BOUNDS))
         self.state = TuningState(began, began)
 
     async def run(self) -> None:

@@ -7,7 +7,18 @@ from random import Random
 from executor.core.knobs import Tuned, knobs_of, setting_of, with_setting
 from executor.drivers.replaying import ReplayedProgram, replay
 from executor.engines.port import EngineSpec
-from executor.policy.tuning import Comparison, Guard, Knob, Setting, compare, cost_of, is_better, joined, turned
+from executor.policy.tuning import (
+    Comparison,
+    Guard,
+    Knob,
+    Setting,
+    bounded,
+    compare,
+    cost_of,
+    is_better,
+    joined,
+    turned,
+)
 from executor.recording import RecordedJob, Recording, before, latest, part_of
 from planner.ir.ids import JobId
 
@@ -93,7 +104,8 @@ class _Search:
         at = self._costs(self._current, samples)
         best, best_costs = self._current, at
         for _ in range(self._effort.turns):
-            steps = [self._best_step(best, best_costs[0], knob, samples[0]) for knob in knobs_of(self._tuned)]
+            knobs = (bounded(knob, self._guard.most) for knob in knobs_of(self._tuned))
+            steps = [self._best_step(best, best_costs[0], knob, samples[0]) for knob in knobs]
             tried = [(one, self._costs(one, samples)) for one in steps if one is not None]
             self._trials += [Trial(one, compare(at, costs, self._guard.confidence)) for one, costs in tried]
             helped = sorted((sum(costs), one) for one, costs in tried if sum(costs) < sum(best_costs))

@@ -38,11 +38,13 @@ class Comparison:
 @dataclass(frozen=True, slots=True)
 class Guard:
     """A change is made where the interval, of `confidence`, lies below 1 by more than `least_gain`; it is taken back
-    where reality costs more than `tolerance` times what the simulation says of it, against what it did before."""
+    where reality costs more than `tolerance` times what the simulation says of it, against what it did before. Knobs
+    named in `most` are not turned above their values there: a bound that somebody set is one."""
 
     confidence: float = 0.95
     least_gain: float = 0.02
     tolerance: float = 1.25
+    most: Setting = ()
 
 
 def cost_of(seconds: Sequence[float], missed: int) -> float:
@@ -52,6 +54,14 @@ def cost_of(seconds: Sequence[float], missed: int) -> float:
     """
     assert seconds, "a sample without programs costs nothing"
     return fmean(seconds) * (1 + MISS_COSTS * missed / len(seconds))
+
+
+def bounded(knob: Knob, most: Setting) -> Knob:
+    """The knob with no step above what is named for it, and with that as its last."""
+    bound = dict(most).get(knob.name)
+    if bound is None:
+        return knob
+    return Knob(knob.name, (*(step for step in knob.ladder if step < bound), bound))
 
 
 def turned(current: Setting, knob: Knob) -> Sequence[Setting]:

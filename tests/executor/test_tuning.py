@@ -17,6 +17,7 @@ from executor.policy.rules import RULES
 from executor.policy.tuning import (
     Guard,
     Knob,
+    bounded,
     changed,
     compare,
     cost_of,
@@ -70,6 +71,11 @@ def test_a_knob_is_turned_to_every_other_step():
         (("fill", 0.8), ("programs", 6.0)),
         (("fill", 1.0), ("programs", 6.0)),
     ]
+
+
+def test_a_bound_that_somebody_set_is_the_last_step():
+    assert bounded(Knob("programs", (4.0, 8.0, 16.0)), (("programs", 12.0),)).ladder == (4.0, 8.0, 12.0)
+    assert bounded(Knob("fill", (0.8, 1.0)), (("programs", 12.0),)).ladder == (0.8, 1.0)
 
 
 def test_steps_that_helped_are_taken_together_the_better_one_of_a_knob():
@@ -142,6 +148,13 @@ async def test_bounds_that_are_too_tight_for_the_traffic_are_found_and_widened()
     assert found.last is not None
     assert found.last.high < 1.0
     assert found == tune(recording, FLEET, tuned, effort=SMALL)
+
+
+async def test_a_bound_that_somebody_set_is_kept():
+    tight = Tuned(Limits(active_programs=2), RULES["halo"])
+    guard = Guard(most=(("active_programs", 2.0),))
+    found = tune(await traffic(Limits(active_programs=2)), FLEET, tight, guard, effort=SMALL)
+    assert dict(found.chosen)["active_programs"] == 2
 
 
 async def test_bounds_that_fit_are_left_alone():
