@@ -6,16 +6,18 @@ programs. Simulated: modelled engine, virtual time, no engine is started; only r
 
 import argparse
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
 from random import Random
 from statistics import mean, quantiles
 
 from executor.core.limits import Limits
+from executor.core.working_sets import ADMISSION
 from executor.drivers.simulated import Arrival, Simulation
 from executor.engines.answers import Answer
 from executor.engines.port import EngineSpec, GenerateRequest
+from halo_vllm.policy.admission import Limits as Admission
 from planner.cost.profile import Profile
 from planner.ir.conversation import ToolCall
 from planner.ir.expressions import Column, Concat
@@ -76,12 +78,12 @@ class Scripted:
         turn = sum(1 for message in request.messages if message.get("role") == "tool")
         calls = (ToolCall(f"{node}", TOOL.name, "{}"),) if turn + 1 < len(program.answers) else ()
         tokens = program.answers[turn]
-        return Answer(_text(f"{node} ", tokens), calls, tokens)
+        return Answer(text(f"{node} ", tokens), calls, tokens)
 
     async def run_tool(self, node: NodeRef, spec: ToolSpec, arguments: Mapping[str, Json]) -> tuple[Json, float]:
         program = self._program(node)
         turn = next(i for i in range(len(program.answers)) if node.path.startswith(turn_path(STAGE, i) + "/"))
-        return _text(f"{node} ", program.results[turn]), program.gaps_s[turn]
+        return text(f"{node} ", program.results[turn]), program.gaps_s[turn]
 
     def _program(self, node: NodeRef) -> Program:
         return self.programs[job_of(node.program)]
@@ -105,24 +107,26 @@ def drawn(count: int, rate: float, seed: int) -> list[Program]:
     return programs
 
 
-def completions_s(programs: Sequence[Program], limits: Limits) -> list[float]:
-    """Seconds from each program's arrival to its end."""
+def completions_s(programs: Sequence[Program], admission: Admission | None) -> list[float]:
+    """Seconds from each program's arrival to its end, as jobs of one agent each."""
+    limits = Limits(admission=admission)
     named = {JobId(f"p{number}"): program for number, program in enumerate(programs)}
     simulation = Simulation([ENGINE], Scripted(named), limits)
     arrivals = [
-        Arrival(one.at, job, PLAN, Table.from_rows([{"task": _text(f"{job} ", one.prompt_tokens)}], PLAN.inputs))
+        Arrival(one.at, job, PLAN, Table.from_rows([{"task": text(f"{job} ", one.prompt_tokens)}], PLAN.inputs))
         for job, one in named.items()
     ]
     ended = asyncio.run(simulation.run(arrivals))
     return [ended[job].ended_at[0] - one.at for job, one in named.items()]
 
 
-def _text(begin: str, tokens: int) -> str:
+def text(begin: str, tokens: int) -> str:
+    """So many tokens of text, as they are estimated."""
     length = tokens * CHARS_PER_TOKEN
     return (begin + "word " * length)[:length]
 
 
-def main() -> int:
+def main(run: Callable[[Sequence[Program], Admission | None], list[float]] = completions_s) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rates", type=float, nargs="+", default=[0.3, 0.8, 1.5, 3.0], help="programs a second")
     parser.add_argument("--programs", type=int, default=40)
@@ -132,8 +136,8 @@ def main() -> int:
     print(f"{'rate':>6}{'without mean':>14}{'p95':>8}{'with mean':>12}{'p95':>8}{'ratio':>8}")
     for rate in arguments.rates:
         drawings = [drawn(arguments.programs, rate, seed) for seed in range(arguments.seeds)]
-        without = [s for programs in drawings for s in completions_s(programs, Limits(admission=None))]
-        with_it = [s for programs in drawings for s in completions_s(programs, Limits())]
+        without = [s for programs in drawings for s in run(programs, None)]
+        with_it = [s for programs in drawings for s in run(programs, ADMISSION)]
         means, tails = (mean(without), mean(with_it)), (_p95(without), _p95(with_it))
         figures = f"{means[0]:14.1f}{tails[0]:8.1f}{means[1]:12.1f}{tails[1]:8.1f}{means[0] / means[1]:8.2f}"
         print(f"{rate:6.2f}{figures}", flush=True)
