@@ -1,10 +1,11 @@
 """What is believed of one engine's KV cache: what is warm, what the calls in flight take, and what room is left."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil, log2
 from typing import Protocol
 
 from executor.engines.port import EngineSpec, Usage
+from executor.policy.kv_peak import Holding, peak_tokens
 from executor.prompt_blocks import BLOCK_TOKENS
 from kvstore.engine_blocks import EngineBlocks
 from kvstore.kv_events import KvEvent
@@ -117,6 +118,16 @@ class EngineCache:
         added = new_blocks * self._block_tokens + self._own(work)
         return self.in_flight_tokens + added <= share * self.kv_tokens
 
+    def fits_over_time(self, work: CachedCall, share: float, inside: Iterable[tuple[CachedCall, float]]) -> bool:
+        """As `fits`, where calls give their KV back before others have grown. `inside` are the calls, each with the
+        share of its answer that is believed to be written."""
+        if self.fits(work, share):
+            return True
+        holdings = [_holding(call, written) for call, written in inside]
+        holdings.append(Holding(self._own(work) - work.output_tokens, work.output_tokens))
+        shared = self._index.used + len(work.prefix) - self._index.in_use(work.prefix)
+        return shared * self._block_tokens + peak_tokens(holdings) <= share * self.kv_tokens
+
     def places(self, tokens: float, most: int) -> int:
         """How many calls of so many tokens there is room for, of `most` that the engine takes; fewer figures where they
         are many, so that what follows from them need not be worked out for each."""
@@ -228,3 +239,8 @@ class EngineCache:
         for block in blocks:
             for watcher in self._watchers.pop(block, ()):
                 watcher.warmed()
+
+
+def _holding(call: CachedCall, written: float) -> Holding:
+    left = (1 - written) * call.output_tokens
+    return Holding(call.own_kv_tokens - left, left)

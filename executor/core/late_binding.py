@@ -6,18 +6,21 @@ ever for so much room at once. An engine that has room and is cheap for nobody t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 
 from executor.core.lines import Line, Lines, SomeLines, Waiting
 from executor.core.sending import send
 from executor.core.sending_back import inside, send_back
 from executor.core.state import State
+from executor.core.work import Work
 from executor.policy.dearness import dearness
 from executor.policy.giving_way import slower, who_gives_way
 from executor.policy.routing import Choice, EngineView, has_room
 from executor.policy.sampling import MANY, looked_at
 from executor.slo import SloClass
 from planner.ir.ids import EngineId
+from planner.ir.plan import Agent, Generate
 
 #: Among how many calls, the first in the rule's order, an engine finds the next one.
 LOOK_AHEAD = 256
@@ -30,13 +33,14 @@ def send_open(state: State, model: str, lines: Lines, line: Line | SomeLines) ->
     views = state.fleet.serving(model)
     if not views:
         return
-    look = _Look(state, model, line, [view.spec.id for view in views if has_room(view)], slower(_slowness(views)))
+    open_now, waiting = [view.spec.id for view in views if has_room(view)], lines.waiting / len(views)
+    look = _Look(state, model, line, open_now, slower(_slowness(views)), waiting)
     for one in line.first(LOOK_AHEAD):
         if look.open or one.asking.slo is SloClass.INTERACTIVE:
             look.offer(one)
     look.make_room()
     if state.rule.margin is not None:
-        look.take_dear(state.rule.margin.at(lines.waiting / len(views)))
+        look.take_dear(state.rule.margin.at(waiting))
 
 
 def _slowness(views: Sequence[EngineView]) -> dict[EngineId, float]:
@@ -45,15 +49,16 @@ def _slowness(views: Sequence[EngineView]) -> dict[EngineId, float]:
 
 @dataclass(slots=True)
 class _Look:
-    """One look along the line. `open` engines have places, and keep them for nobody; `slow` has all that answer.
-    `urgent` calls may have others give way where they had better run; `dear` are calls for engines where they are not
-    cheap."""
+    """One look along the line. `open` engines have places, and keep them for nobody; `slow` has all that answer, for
+    each of which so many calls are `waiting`. `urgent` calls may have others give way where they had better run; `dear`
+    are calls for engines where they are not cheap."""
 
     state: State
     model: str
     line: Line | SomeLines
     open: list[EngineId]
     slow: dict[EngineId, float]
+    waiting: float
     urgent: list[tuple[Waiting, set[EngineId]]] = field(default_factory=list)
     dear: list[tuple[float, float, int, EngineId, Waiting]] = field(default_factory=list)
 
@@ -99,7 +104,8 @@ class _Look:
 
     @property
     def _cheap(self) -> float:
-        return float("inf") if self.state.rule.margin is None else 1 + self.state.rule.margin.least
+        margin = self.state.rule.margin
+        return inf if margin is None else 1 + margin.of_cheap(self.waiting)
 
     def _dearness(self, one: Waiting) -> dict[EngineId, float]:
         """On the engines that are looked at for the call: of many, some that have places, and one of each kind."""
@@ -115,12 +121,22 @@ class _Look:
 
     def _fits(self, one: Waiting, engine: EngineId) -> bool:
         cache, work = self.state.fleet.caches[engine], one.work
-        return cache.fits(work, self.state.rule.inside_share) and not cache.comes_warm(work.prefix)
+        if cache.comes_warm(work.prefix):
+            return False
+        inside = ((call, self._written(call)) for call in self.state.fleet.inside[engine])
+        return cache.fits_over_time(work, self.state.rule.inside_share, inside)
+
+    def _written(self, call: Work) -> float:
+        """The share of a call's answer that is written, if it takes as long as calls of its stage do."""
+        assert isinstance(call.stage, Generate | Agent)
+        took_s = self.state.remaining.call_s(call.stage)
+        return min(1.0, (self.state.now - call.sent_at) / took_s) if took_s > 0 else 0.0
 
     def _send(self, one: Waiting, engines: Sequence[EngineId], why: str) -> None:
         state, work = self.state, one.work
         views = [state.fleet.views[engine] for engine in one.looked_at]
-        offers = state.fleet.shares(work, views, state.expect(work), state.rule.inside_share)
+        found = state.fleet.shares(work, views, state.expect(work), state.rule.inside_share)
+        offers = [replace(offer, has_kv=offer.has_kv or offer.view.spec.id in engines) for offer in found]
         best = min(
             (offer for offer in offers if offer.view.spec.id in engines),
             key=lambda offer: (offer.done_s, offer.view.spec.id),
