@@ -59,7 +59,7 @@ class _Look:
     open: list[EngineId]
     slow: dict[EngineId, float]
     waiting: float
-    urgent: list[tuple[Waiting, set[EngineId]]] = field(default_factory=list)
+    urgent: list[tuple[Waiting, list[EngineId]]] = field(default_factory=list)
     dear: list[tuple[float, float, int, EngineId, Waiting]] = field(default_factory=list)
 
     def offer(self, one: Waiting) -> None:
@@ -76,7 +76,7 @@ class _Look:
         dear = [engine for engine in engines if engine not in cheap]
         self.dear += [(costs[engine], one.key, one.number, engine, one) for engine in dear]
         if one.asking.slo is SloClass.INTERACTIVE and self.state.rule.makes_room:
-            self.urgent.append((one, {engine for engine, cost in costs.items() if cost <= self._cheap}))
+            self.urgent.append((one, [engine for engine, cost in costs.items() if cost <= self._cheap]))
 
     def make_room(self) -> None:
         """Calls of batches give way to those that somebody waits for, where these had better run."""
