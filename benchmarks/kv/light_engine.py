@@ -115,6 +115,7 @@ class LightEngine:
             self.pool.let_go(program)
         for call_id in self.programs.admitted(self.now_s, idle=not self._running and not self._ready):
             self._ready[call_id] = self._held.pop(call_id)
+        self.programs.aged(self.now_s)
 
     def _prefill(self) -> int:
         """Of the calls that run, then of those that are ready, in program order, until the step is full."""
@@ -135,7 +136,8 @@ class LightEngine:
         self.pool.use(run.call.text)
         self._running[run.call.id] = self._ready.pop(run.call.id)
         run.computed = cached * self._block_tokens
-        self._let_go(self.programs.started(run.call.id, run.computed, self.now_s))
+        resumed = self.programs.started(run.call.id, run.computed, self.now_s)
+        self._let_go(resumed.program if resumed is not None else None)
         self.pool.grow(run.call.text, wanted, self.now_s)
         return True
 
@@ -157,6 +159,7 @@ class LightEngine:
 
     def _preempt(self, run: _Run) -> None:
         self._ready[run.call.id] = self._running.pop(run.call.id)
+        self.programs.preempted(run.call.id, self.now_s)
         self.pool.unuse(run.call.text, run.full_tokens // self._block_tokens)
 
     def _end(self, run: _Run, *, aborted: bool) -> None:

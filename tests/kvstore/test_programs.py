@@ -1,7 +1,11 @@
 """What `halo_vllm` decides about programs, without vLLM: these events, these answers."""
 
-from halo_vllm.program import Asked
+from halo_vllm.counters import Counters
+from halo_vllm.policy.admission import Limits
+from halo_vllm.policy.hints import Hints
+from halo_vllm.program import Asked, Resumed
 from halo_vllm.programs import Programs
+from halo_vllm.roster import Roster
 from halo_vllm.settings import Settings
 
 BLOCK_TOKENS = 16
@@ -69,3 +73,41 @@ def test_programs_that_tell_nothing_are_known_by_how_many_calls_they_make() -> N
         ask(programs, call, 3, 100.1)
         finish(programs, call, 3, 100.1)
     assert list(programs.order(100.15)) == ["call:a/0", "call:b/0"]
+
+
+def test_a_call_let_in_that_waits_on_behind_earlier_programs_goes_first_when_it_has_aged() -> None:
+    programs, limits = Programs(Settings(), 1000, BLOCK_TOKENS), Limits()
+    assert not ask(programs, "old/0", 10, 0.0, halo_program="old")
+    assert not ask(programs, "new/0", 10, 0.0, halo_program="new")
+    assert programs.admitted(0.0, idle=False) == ["old/0", "new/0"]
+    programs.started("old/0", 0, 0.0)
+    assert programs.aged(limits.patience_s - 1) is None
+    assert programs.aged(limits.patience_s) == "new/0"
+    assert programs.place("new/0") < programs.place("old/0")
+    assert programs.aged(limits.patience_s) is None
+
+
+def test_what_a_program_left_is_told_when_it_runs_again() -> None:
+    """Not while another call of it is still to start: that may need what the first did not find."""
+    programs = Programs(Settings(), 1000, BLOCK_TOKENS)
+    pauses_of(programs, back=20, gone=0)
+    for calls in (["a/1"], ["a/2", "a/3"]):
+        ask(programs, "a/0", 10, 200.0, halo_program="a")
+        programs.admitted(200.0, idle=True)
+        assert finish(programs, "a/0", 10, 200.0)
+        for call in calls:
+            ask(programs, call, 10, 200.05, halo_program="a")
+        resumed = programs.started(calls[0], 0, 200.05)
+        assert resumed == Resumed(resumed.program if resumed else "", left=len(calls) == 1)
+        for call in calls:
+            programs.finished(call, (), (), 200.05, aborted=True)
+
+
+def test_programs_long_gone_are_forgotten_and_those_at_work_are_not() -> None:
+    roster = Roster(Counters(), BLOCK_TOKENS, infer=False, most_programs=8)
+    works, _ = roster.program_of(Asked("0", (), ()), Hints(program="works"))
+    works.active = True
+    for number in range(20):
+        roster.program_of(Asked(str(number), (), ()), Hints(program=str(number)))
+    known = ["works", *map(str, range(20))]
+    assert [name for name in known if roster.named("", name)] == ["works", *map(str, range(13, 20))]

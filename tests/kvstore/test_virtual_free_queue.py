@@ -105,3 +105,26 @@ def test_ordinary_blocks_go_first_then_the_first_in_the_order_from_its_end() -> 
     assert [block.block_id for block in taken[ordinary:]] == of_a[:3] == sorted(of_a)[-1:-4:-1]
     assert pool.lost == [("a", 3)]
     assert (pool.queue.kept_of("a"), pool.queue.kept_of("b")) == (5, 8)
+
+
+def test_blocks_that_go_over_to_one_whose_turn_had_been_are_taken_too() -> None:
+    pool = Pool()
+    pool.use("b", 8)
+    pool.share("a", "b")
+    pool.end("b", keep=True)
+    pool.end("a", keep=True)
+    assert (pool.queue.kept_of("a"), pool.queue.kept_of("b")) == (0, 8)
+    assert len(pool.pool.get_new_blocks(BLOCKS - 1)) == BLOCKS - 1
+    assert pool.queue.kept_blocks == 0
+
+
+def test_who_lost_all_claims_no_longer_what_others_use_of_it() -> None:
+    pool = Pool()
+    pool.use("a", 8)
+    pool.share("b", "a")
+    pool.use("a", 4)
+    pool.end("a", keep=True)
+    pool.pool.get_new_blocks(pool.pool.get_num_free_blocks())
+    assert pool.lost == [("a", 4)]
+    pool.end("b", keep=False)
+    assert (pool.queue.kept_blocks, pool.queue.num_free_blocks) == (0, 8)

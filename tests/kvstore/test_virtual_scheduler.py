@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from vllm.version import __version__
 from halo_vllm import compat
 from halo_vllm.settings import BadSettings
 from halo_vllm.virtual_time.clients import Clairvoyant, Named, NamedWithTools, Prioritised, Silent
-from halo_vllm.virtual_time.engine import HALO_SCHEDULER, Call, EngineShape, VirtualEngine
+from halo_vllm.virtual_time.engine import HALO_SCHEDULER, STOCK_SCHEDULER, Call, EngineShape, VirtualEngine
 from halo_vllm.virtual_time.programs import Program, Replay, Turn
 from halo_vllm.virtual_time.replay import replay
 from halo_vllm.virtual_time.traces import LONG_TOOLS, SHORT_TOOLS, Load, programs_of
@@ -62,6 +63,17 @@ def test_every_rule_brings_every_program_to_its_end(rule: str, tools: Any) -> No
     shape = ours(rule=rule, **PIN) if rule in ("fixed", "paper") else ours(rule=rule)
     assert len(run(shape, NamedWithTools(), tools=tools).programs) == 24
     assert len(run(ours(rule="oracle"), Clairvoyant(), tools=tools).programs) == 24
+
+
+def test_steps_scheduled_ahead_gain_as_much() -> None:
+    """As on a GPU: what a step answers is known when the next one is scheduled already."""
+    programs = programs_of(Load(programs=24, programs_per_s=1.5), random.Random(11))
+    shape = replace(ours(), ahead=True)
+    ahead, stock = (
+        replay(programs, shape, NamedWithTools()),
+        replay(programs, replace(shape, scheduler=STOCK_SCHEDULER), Silent()),
+    )
+    assert ahead.mean_s < 0.5 * stock.mean_s
 
 
 def test_with_room_for_all_it_is_as_fast_as_vllm() -> None:
@@ -121,7 +133,10 @@ def test_a_branch_that_was_left_is_kept_no_longer() -> None:
     until_idle(engine)
     engine.ask(Call("a/1", (*range(320), *range(5000, 5064)), 4, hints={"halo_program": "a"}))
     until_idle(engine)
-    assert engine.scheduler.halo_stats()["retained_share"] == pytest.approx(12 / 768)
+    stats = engine.scheduler.halo_stats()
+    assert (stats["retained_share"], stats["demotions"]) == (pytest.approx(12 / 768), 10)
+    first = engine.scheduler.kv_cache_manager.block_pool.get_new_blocks(10)
+    assert all(block.block_id in range(11, 21) for block in first)
 
 
 def test_a_prefix_that_two_programs_keep_goes_with_the_second() -> None:

@@ -17,6 +17,7 @@ OLDEST, NEWEST = (0, 24), (0, 33)
 #: What is called or overridden, and the arguments it is called with by vLLM or by us.
 SIGNATURES: tuple[tuple[type, str, tuple[str, ...]], ...] = (
     (AsyncScheduler, "schedule", ("self",)),
+    (AsyncScheduler, "update_from_output", ("self", "scheduler_output")),
     (AsyncScheduler, "add_request", ("self", "request")),
     (AsyncScheduler, "_free_blocks", ("self", "request")),
     (AsyncScheduler, "_preempt_request", ("self", "request", "timestamp")),

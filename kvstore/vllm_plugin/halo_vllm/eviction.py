@@ -4,7 +4,7 @@ Nothing is pinned. A kept block has no reference and counts as free, so whatever
 blocks, least recently used first, then what is kept, the least valuable program first and its last block first.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from vllm.v1.core.kv_cache_utils import FreeKVCacheBlockQueue, KVCacheBlock
 
@@ -48,6 +48,20 @@ class RankedFreeQueue(FreeKVCacheBlockQueue):
         if chain is None or not chain.num_free_blocks:
             return 0
         return self._demote(chain.popleft_n(chain.num_free_blocks))
+
+    def leave(self, program: str) -> int:
+        """Nothing is kept for `program` any more, and what it does not use now it has left behind: the first to go, as
+        far as nobody else keeps it. The number of those blocks."""
+        self._disclaim(program, self._claimed.pop(program, ()))
+        chain = self._chains.pop(program, None)
+        if chain is None or not chain.num_free_blocks:
+            return 0
+        left = chain.popleft_n(chain.num_free_blocks)
+        self._out_of_chain(left)
+        self.append_n([block for block in left if block.block_id in self._claims])
+        nobodys = [block for block in left if block.block_id not in self._claims]
+        self.prepend_n(nobodys)
+        return len(nobodys)
 
     def give(self, program: str, blocks: int) -> int:
         """`program` gives up so many blocks, the last first; the number that are now as free as any other."""
@@ -135,16 +149,24 @@ class RankedFreeQueue(FreeKVCacheBlockQueue):
     def _from_chains(self, blocks: int) -> list[KVCacheBlock]:
         assert blocks <= self.kept_blocks
         taken: list[KVCacheBlock] = []
-        for program in self._order():
+        for program in self._in_order():
             chain = self._chains.get(program)
             if chain is None or not chain.num_free_blocks:
                 continue
             given = self._from_chain(program, chain, blocks - len(taken))
             taken += given
+            if not chain.num_free_blocks:
+                self.let_go(program)
             self._taken(program, len(given))
             if len(taken) == blocks:
-                return taken
-        raise AssertionError("a program for which blocks are kept has no place in the order")
+                break
+        return taken
+
+    def _in_order(self) -> Iterator[str]:
+        """After the order, whoever has blocks: they may have gone over to one whose turn had been."""
+        yield from self._order()
+        while self.kept_blocks:
+            yield from list(self._chains)
 
     def _from_chain(self, program: str, chain: FreeKVCacheBlockQueue, most: int) -> list[KVCacheBlock]:
         """Its last blocks, but none that is kept for another program too: those go over to that one."""

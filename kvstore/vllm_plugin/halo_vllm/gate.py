@@ -24,6 +24,7 @@ class Gate:
         self._capacity_blocks, self._ledger = capacity_blocks, ledger
         self._growth = Mean()
         self._held: dict[str, Call] = {}
+        self._ready: dict[str, tuple[float, Call]] = {}
         self._active = 0
         self._ask_s, self._forced_s = 0.0, float("-inf")
         self._idle_since_s: float | None = None
@@ -31,9 +32,29 @@ class Gate:
     def let_in(self, call: Call, now_s: float) -> None:
         """The call may run, and its program is active."""
         call.ready_s = now_s
+        self.waits(call, now_s)
         self._ledger.own(call.asked.id, call.asked.chain)
         self._active += not call.program.active
         call.program.active = True
+
+    def waits(self, call: Call, now_s: float) -> None:
+        """The call may run, and waits for its turn from now on."""
+        self._ready[call.asked.id] = (now_s, call)
+
+    def started(self, call: Call) -> None:
+        self._ready.pop(call.asked.id, None)
+
+    def aged(self, now_s: float) -> str | None:
+        """The call that has waited for its turn longest, if that is too long: earlier programs that come back again and
+        again would go before it for ever. The same bound as for those that are held, from when it might run."""
+        since_s, call = next(iter(self._ready.values()), (now_s, None))
+        limits = self._limits
+        if call is None or now_s - since_s < limits.patience_s or now_s - self._forced_s < limits.spacing_s:
+            return None
+        self._forced_s = now_s
+        call.aged = True
+        self.started(call)
+        return call.asked.id
 
     def hold(self, call: Call, now_s: float) -> None:
         self._held[call.asked.id] = call
@@ -67,6 +88,7 @@ class Gate:
     def ended(self, call: Call, now_s: float) -> None:
         """The call is over, whether it ran or not."""
         self._held.pop(call.asked.id, None)
+        self.started(call)
         self._ledger.release(call.asked.id)
         self._ask_s = now_s
 

@@ -105,6 +105,12 @@ class Keeping:
 
     def over(self, now_s: float, kept: Kept, pool_blocks: int) -> list[tuple[str, int]]:
         """(program, blocks) to be given back because more of the pool is kept than may be."""
+        gives = self._gives(now_s, kept, pool_blocks)
+        for key, blocks in gives:
+            self._loses(self._kept[key], blocks)
+        return gives
+
+    def _gives(self, now_s: float, kept: Kept, pool_blocks: int) -> list[tuple[str, int]]:
         if len(self._tenants) > 1 and self._uncounted >= self._slack:
             return self._over_caps(kept, pool_blocks)
         over = kept.kept_blocks - int(pool_blocks * self._caps.share)
@@ -137,9 +143,7 @@ class Keeping:
             return
         self._counters.pressure_evictions += blocks
         self._counters.wasted_block_seconds += blocks * max(now_s - program.waiting.since_s, 0.0)
-        own_blocks = max(program.waiting.own_blocks - blocks, 0)
-        program.waiting = replace(program.waiting, own_blocks=own_blocks)
-        self._expect_gone(program)
+        self._loses(program, blocks)
         if all_gone and not program.pending:
             self.let_go(program, now_s)
 
@@ -201,6 +205,12 @@ class Keeping:
         gone = 0.0 if program.pending else program.waiting.own_blocks * (1.0 - program.retention.back)
         self._gone += gone - self._expected_gone.get(program.key, 0.0)
         self._expected_gone[program.key] = gone
+
+    def _loses(self, program: Program, blocks: int) -> None:
+        """It keeps less. In the ledger all stays its own: it is active, and takes as much again when it is back."""
+        assert program.waiting is not None
+        program.waiting = replace(program.waiting, own_blocks=max(program.waiting.own_blocks - blocks, 0))
+        self._expect_gone(program)
 
     def _true_gap_s(self, hints: Hints) -> float | None:
         return (hints.eta_s or 0.0) if self._settings.rule == "oracle" else None

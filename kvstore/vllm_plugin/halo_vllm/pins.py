@@ -24,6 +24,11 @@ class PinnedBlocks:
     def let_go(self, program: str) -> int:
         return self.give(program, len(self._pinned.get(program, ())))
 
+    def leave(self, program: str) -> int:
+        """What it does not use now it has left behind. Continuum makes no difference."""
+        self.let_go(program)
+        return 0
+
     def give(self, program: str, blocks: int) -> int:
         pinned = self._pinned.get(program, [])
         given = pinned[len(pinned) - min(blocks, len(pinned)) :]

@@ -28,10 +28,20 @@ class Outcome:
     keep: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A program runs again, and nothing need be kept for it now. `left`: what was kept and the call did not find again
+    belongs to a branch that the program left; not so if other calls of it are still to start."""
+
+    program: str
+    left: bool
+
+
 class Kept(Protocol):
     """What is kept in the block pool, as it is: a block that two programs share counts for one of them."""
 
-    kept_blocks: int
+    @property
+    def kept_blocks(self) -> int: ...
 
     def kept_of(self, program: str) -> int: ...
 

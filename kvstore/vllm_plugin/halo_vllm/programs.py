@@ -15,7 +15,7 @@ from halo_vllm.policy.ledger import Ledger
 from halo_vllm.policy.retention import Waiting
 from halo_vllm.policy.tools import ToolKey
 from halo_vllm.policy.worth import Worth
-from halo_vllm.program import Asked, Call, Kept, Outcome, Program
+from halo_vllm.program import Asked, Call, Kept, Outcome, Program, Resumed
 from halo_vllm.roster import Roster
 from halo_vllm.settings import Settings
 
@@ -61,18 +61,31 @@ class Programs:
         """Of the calls that were held, those that may run now. `idle`: nothing runs and no call is ready."""
         return self._gate.admitted(now_s, self._keeping.gone_blocks, idle=idle)
 
-    def started(self, call_id: str, cached_tokens: int, now_s: float) -> str | None:
-        """The call's prompt has its blocks; the program for which nothing need be kept now, since it uses it itself."""
+    def started(self, call_id: str, cached_tokens: int, now_s: float) -> Resumed | None:
+        """The call's prompt has its blocks; None if nothing was kept for its program, or had to be."""
         call = self._calls.get(call_id)
         if call is None or call.ready_s is None:
             return None
         program = call.program
+        self._gate.started(call)
         warm = cached_tokens >= WARM * program.blocks * self.measured.block_tokens
         self.measured.queueing.admitted(now_s - call.ready_s, warm=warm and program.calls > 0)
         if program.calls:
             self.counters.warm_resumes += warm
             self.counters.cold_resumes += not warm
-        return self._keeping.end(program, now_s, used=warm) if program.waiting is not None else None
+        if program.waiting is None or self._keeping.end(program, now_s, used=warm) is None:
+            return None
+        return Resumed(program.key, left=len(program.pending) == 1)
+
+    def preempted(self, call_id: str, now_s: float) -> None:
+        """The call lost its blocks, and waits for its turn again."""
+        self.counters.preemptions += 1
+        if call := self._calls.get(call_id):
+            self._gate.waits(call, now_s)
+
+    def aged(self, now_s: float) -> str | None:
+        """A call that might run but has waited for its turn too long: its place is before all others now."""
+        return self._gate.aged(now_s)
 
     def finished(
         self, call_id: str, chain: Sequence[Hashable], tokens: Sequence[int], now_s: float, *, aborted: bool
@@ -140,7 +153,7 @@ class Programs:
 
     def place(self, call_id: str) -> tuple[int, int]:
         """The call's place in program order; in Continuum's order programs with kept KV go before all others. One let
-        in for its age goes first: it would wait on behind earlier programs as it did before."""
+        in for its age, or aged since, goes first: it would wait on behind earlier programs as it did before."""
         call = self._calls.get(call_id)
         if call is None:
             return (0, 0)

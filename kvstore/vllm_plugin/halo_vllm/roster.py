@@ -10,15 +10,19 @@ from halo_vllm.program import Asked, Call, Program
 from halo_vllm.trust import Trust
 
 MOST_PROGRAMS = 65_536
+LOOKED_AT = 8
 CLAMPS = Clamps()
 
 
 class Roster:
     """The programs known, bounded. `infer`: whether calls without a name are matched by their prompts."""
 
-    def __init__(self, counters: Counters, block_tokens: int, *, infer: bool) -> None:
+    def __init__(
+        self, counters: Counters, block_tokens: int, *, infer: bool, most_programs: int = MOST_PROGRAMS
+    ) -> None:
         self._counters, self._block_tokens, self._infer = counters, block_tokens, infer
         self._conversations, self._trust = Conversations(), Trust()
+        self._most = most_programs
         self._programs: OrderedDict[str, Program] = OrderedDict()
         self._number = 0
 
@@ -84,9 +88,12 @@ class Roster:
         return program
 
     def _forget_oldest(self) -> None:
-        if len(self._programs) > MOST_PROGRAMS:
+        """Of those at work and those that something is kept for none is forgotten: they count as used just now."""
+        for _ in range(min(len(self._programs) - self._most, LOOKED_AT)):
             oldest = next(iter(self._programs.values()))
-            if not oldest.pending and not oldest.active:
+            if oldest.pending or oldest.active:
+                self._programs.move_to_end(oldest.key)
+            else:
                 del self._programs[oldest.key]
 
     def _context(self, chain: Sequence[Hashable], tokens: Sequence[int]) -> Context:

@@ -5,6 +5,7 @@ What is decided is decided in `halo_vllm.programs`; what is done is vLLM's own c
 
 import time
 from bisect import insort
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,12 +17,15 @@ from vllm.v1.request import Request
 from halo_vllm import compat
 from halo_vllm.eviction import RankedFreeQueue
 from halo_vllm.pins import PinnedBlocks
-from halo_vllm.program import Asked
+from halo_vllm.program import Asked, Resumed
 from halo_vllm.programs import Programs
 from halo_vllm.settings import read_settings
 from halo_vllm.waiting_queue import ProgramQueue
 
 logger = init_logger(__name__)
+
+#: Steps that may be scheduled before the first of them has ended: one a stage of a pipeline, and one.
+STEPS_AHEAD = 32
 
 
 class Scheduler(AsyncScheduler):
@@ -37,7 +41,8 @@ class Scheduler(AsyncScheduler):
         self._programs: Programs | None = None
         self._kept: RankedFreeQueue | PinnedBlocks | None = None
         self._queues: list[ProgramQueue] = []
-        self._step: tuple[float, int] | None = None
+        self._steps: deque[tuple[float, Any]] = deque(maxlen=STEPS_AHEAD)
+        self._ended_s = float("-inf")
         problems = compat.problems(self)
         if problems:
             logger.warning("halo_vllm leaves vLLM's scheduler as it is: %s", "; ".join(problems))
@@ -63,15 +68,20 @@ class Scheduler(AsyncScheduler):
         if programs is None:
             return super().schedule(*args, **kwargs)
         now_s = self._clock()
-        self._measure(programs, now_s)
         if self._kept is not None:
             self._prepare(programs, self._kept, now_s)
         planned = super().schedule(*args, **kwargs)
         while not planned.num_scheduled_tokens and self._relieve(programs, now_s):
             planned = super().schedule(*args, **kwargs)
-        self._step = (now_s, planned.total_num_scheduled_tokens - len(planned.num_scheduled_tokens))
+        if planned.num_scheduled_tokens:
+            self._steps.append((now_s, planned))
         self._note_starts(programs, planned, now_s)
         return planned
+
+    def update_from_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._programs is not None and scheduler_output.num_scheduled_tokens:
+            self._measure(self._programs, scheduler_output)
+        return super().update_from_output(scheduler_output, *args, **kwargs)
 
     def halo_hint(self, hint: Mapping[str, Any]) -> bool:
         """What a client tells between calls: `program`, `event` (tool_called, tool_finished, last_step, let_go), the
@@ -108,7 +118,7 @@ class Scheduler(AsyncScheduler):
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super()._preempt_request(request, *args, **kwargs)
         if self._programs is not None:
-            self._programs.counters.preemptions += 1
+            self._programs.preempted(request.request_id, self._clock())
 
     def _free_blocks(self, request: Request) -> None:
         if self._programs is not None:
@@ -177,14 +187,24 @@ class Scheduler(AsyncScheduler):
         for request_id in programs.admitted(now_s, idle=idle):
             for queue in self._queues:
                 queue.release(request_id)
+        aged = programs.aged(now_s)
+        if aged is not None:
+            for queue in self._queues:
+                queue.replace(aged)
 
     def _note_starts(self, programs: Programs, planned: Any, now_s: float) -> None:
         for request_id, cached_tokens in compat.first_starts(planned):
-            program = programs.started(request_id, cached_tokens, now_s)
-            if program is not None and self._kept is not None:
-                self._kept.let_go(program)
+            resumed = programs.started(request_id, cached_tokens, now_s)
+            if resumed is not None and self._kept is not None:
+                self._resume(programs, self._kept, resumed)
         if self._kept is not None:
             self._order_running(compat.started(planned))
+
+    def _resume(self, programs: Programs, kept: RankedFreeQueue | PinnedBlocks, resumed: Resumed) -> None:
+        if resumed.left:
+            programs.counters.demotions += kept.leave(resumed.program)
+        else:
+            kept.let_go(resumed.program)
 
     def _order_running(self, started: int) -> None:
         """vLLM puts what starts at the end. The last in program order are preempted first, so the end has to be in that
@@ -192,12 +212,17 @@ class Scheduler(AsyncScheduler):
         for at in range(len(self.running) - started, len(self.running)):
             insort(self.running, self.running.pop(at), hi=at, key=self._key)
 
-    def _measure(self, programs: Programs, now_s: float) -> None:
-        """A step lasted until the next one, if it left something to run: else the engine may have stood idle."""
-        if self._step is not None and self.running:
-            since_s, prefill_tokens = self._step
-            programs.measured.prefill.step(prefill_tokens, now_s - since_s)
-        self._step = None
+    def _measure(self, programs: Programs, planned: Any) -> None:
+        """A step lasts from when it is scheduled, or from when the one before it ended if that is later: the next one
+        may be scheduled while it runs."""
+        now_s = self._clock()
+        while self._steps:
+            since_s, step = self._steps.popleft()
+            if step is planned:
+                prefill_tokens = planned.total_num_scheduled_tokens - len(planned.num_scheduled_tokens)
+                programs.measured.prefill.step(prefill_tokens, now_s - max(since_s, self._ended_s))
+                break
+        self._ended_s = now_s
 
     def _finish(self, programs: Programs, request: Request) -> None:
         now_s = self._clock()

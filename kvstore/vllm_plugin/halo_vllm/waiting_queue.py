@@ -29,6 +29,13 @@ class ProgramQueue(RequestQueue):
         if request is not None:
             self._push(request)
 
+    def replace(self, request_id: str) -> None:
+        """The request's key is another now."""
+        ready = [entry[2] for entry in self._heap if entry[2].request_id == request_id]
+        if ready:
+            self.remove_requests(ready)
+            self._push(ready[0])
+
     def add_request(self, request: Request) -> None:
         if self._ready(request):
             self._push(request)

@@ -56,6 +56,7 @@ class Conversations:
         self._calls[call] = known
         if (parent := self._calls.get(after or "")) and after != call:
             parent.children.append(call)
+            del parent.children[:-MOST_ALIKE]
         self._enter(known.whole, _End(known, whole.tail, answered=True))
         self._enter(known.prompt, _End(known, prompt.tail, answered=False))
         if len(self._calls) > self._most:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tempfile
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,9 @@ HALO_SCHEDULER = "halo_vllm.Scheduler"
 
 @dataclass(frozen=True, slots=True)
 class EngineShape:
-    """What `vllm serve` would be told. `halo` is the plugin's part of `--additional-config`."""
+    """What `vllm serve` would be told. `halo` is the plugin's part of `--additional-config`. `ahead`: a step is
+    scheduled while the one before it runs, as vLLM does on a GPU (`--async-scheduling`).
+    """
 
     scheduler: str = STOCK_SCHEDULER
     policy: str = "fcfs"
@@ -39,6 +42,7 @@ class EngineShape:
     step_tokens: int = 2048
     costs: Costs = field(default_factory=StepCosts)
     halo: Mapping[str, Any] = field(default_factory=dict)
+    ahead: bool = False
 
     @property
     def kv_tokens(self) -> int:
@@ -80,6 +84,7 @@ class VirtualEngine:
         self.scheduler = _scheduler_of(shape, self.clock)
         self._hasher = get_request_block_hasher(shape.block_tokens, get_hash_fn_by_name(HASH))
         self._in_flight: dict[str, Progress] = {}
+        self._steps_ahead: deque[tuple[Any, ModelRunnerOutput, float]] = deque()
 
     def clock(self) -> float:
         return self.now_s
@@ -106,12 +111,18 @@ class VirtualEngine:
     def step(self) -> list[Progress] | None:
         """Takes one step and moves the clock to its end; the calls it finished. None: nothing could be scheduled."""
         planned = self.scheduler.schedule()
-        if not planned.total_num_scheduled_tokens:
+        if planned.total_num_scheduled_tokens:
+            self._steps_ahead.append((planned, self._sample(planned), self._cost_s(planned)))
+            if self.shape.ahead and len(self._steps_ahead) == 1:
+                return []
+        else:
             self.scheduler.update_from_output(planned, ModelRunnerOutput([], {}))
-            return None
+        return self._end_step() if self._steps_ahead else None
+
+    def _end_step(self) -> list[Progress]:
+        planned, sampled, cost_s = self._steps_ahead.popleft()
         self.steps += 1
-        self.now_s += self._cost_s(planned)
-        sampled = self._sample(planned)
+        self.now_s += cost_s
         self.scheduler.update_from_output(planned, sampled)
         return self._collect(sampled)
 
@@ -143,12 +154,14 @@ class VirtualEngine:
         request = self.scheduler.requests[request_id]
         if request.is_prefill_chunk:
             return []
-        return [token_of(request_id, request.num_output_tokens)]
+        return [token_of(request_id, request.num_output_tokens + request.num_output_placeholders - 1)]
 
     def _collect(self, sampled: ModelRunnerOutput) -> list[Progress]:
         done = []
         for request_id, tokens in zip(sampled.req_ids, sampled.sampled_token_ids, strict=True):
-            progress = self._in_flight[request_id]
+            progress = self._in_flight.get(request_id)
+            if progress is None:
+                continue  # aborted while the step ran
             if tokens and progress.first_token_s is None:
                 progress.first_token_s = self.now_s
             progress.output += tokens
