@@ -40,7 +40,7 @@ def send_open(state: State, model: str, lines: Lines, line: Line | SomeLines) ->
             look.offer(one)
     look.make_room()
     if state.rule.margin is not None:
-        look.take_dear(state.rule.margin.at(waiting))
+        look.take_dear(state.rule.margin.at(lines.waiting / len(views)))
 
 
 def _slowness(views: Sequence[EngineView]) -> dict[EngineId, float]:

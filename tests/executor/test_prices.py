@@ -132,7 +132,16 @@ def test_the_reason_tells_what_was_predicted() -> None:
 
 def test_a_short_line_waits_for_the_engine_that_is_good_at_it() -> None:
     """Two prompts have room in the reader's KV; the third waits, though the writer is idle."""
-    assert [call.engine for call in Market().submit(3, "read").sent] == [READER, READER]
+    assert [call.engine for call in Market(Margin(crowded=0.5)).submit(3, "read").sent] == [READER, READER]
+
+
+def test_while_hardly_anything_waits_who_has_room_takes_the_call() -> None:
+    """The reader is full and the writer is idle: nobody else has a use for it."""
+    market = Market(Margin(crowded=0.6)).submit(2, "read")
+    market.now += 1.0
+    market.submit(1, "read")
+    assert [call.engine for call in market.sent] == [READER, READER, WRITER]
+    assert "dearer" not in market.sent[2].reason
 
 
 def test_with_a_backlog_an_engine_that_is_cheap_for_nobody_takes_what_is_least_dear() -> None:
