@@ -40,6 +40,7 @@ from executor.engines.model.fit import fit_profile
 from executor.engines.model.profiles import PROFILES
 from executor.engines.model.trials import trials_for
 from executor.engines.port import EngineSpec
+from executor.engines.profile_file import read_profile, write_profile
 from executor.engines.profiling import Measuring, run_trials
 from executor.engines.vllm_http import VllmHttp
 from executor.policy.rules import RULES, Rule
@@ -51,6 +52,8 @@ CONTEXT_TOKENS, BLOCK_TOKENS, MOST_RUNNING = 4_096, 32, 64
 #: What of a request's longest path alone it may take, each as often.
 PATIENCE = (2.0, 4.0, 8.0)
 GOAL = 1.3
+#: Requests before anything is measured.
+WARMING = 4
 HALO = "halo"
 
 
@@ -110,7 +113,7 @@ async def measure(asked: argparse.Namespace) -> list[Run]:
     try:
         await asyncio.gather(*(engine.start() for engine in engines))
         specs = [spec_of(one, engine.recipe) for one, engine in zip(mixed, engines, strict=True)]
-        profiles = await asyncio.gather(*(profile_of(spec, asked.budget_s) for spec in specs))
+        profiles = await profiles_of(specs, asked)
         fleet = [replace(spec, profile=profile) for spec, profile in zip(specs, profiles, strict=True)]
         return [run async for run in rounds(asked, fleet)]
     finally:
@@ -118,7 +121,11 @@ async def measure(asked: argparse.Namespace) -> list[Run]:
 
 
 async def rounds(asked: argparse.Namespace, fleet: Sequence[EngineSpec]) -> AsyncIterator[Run]:
-    """Every arm on the same requests at the same instants, and what the simulator says of each."""
+    """Every arm on the same requests at the same instants, and what the simulator says of each.
+
+    An engine's first calls are slower than all others, so some are made before."""
+    arriving, how = arriving_in(-1, 1.0, asked, fleet)
+    await replay_live(arriving[:WARMING], fleet, _core(fleet, ARMS["round robin"]), how, f"{time.time_ns()}")
     for load in asked.loads:
         for number in range(asked.rounds):
             arriving, how = arriving_in(number, load, asked, fleet)
@@ -181,6 +188,20 @@ def spec_of(mixed: Mixed, recipe: EngineRecipe) -> EngineSpec:
         served_names={MODEL: recipe.served_name},
         kv_tokens=mixed.kv_blocks * BLOCK_TOKENS,
     )
+
+
+async def profiles_of(specs: Sequence[EngineSpec], asked: argparse.Namespace) -> list[Profile]:
+    """As they were measured earlier, or are now, both at once. Raises `ProfileInvalid` or `EngineFailed`."""
+    if asked.profiles:
+        return [
+            replace(read_profile(path), kv_tokens=spec.kv_tokens, block_tokens=BLOCK_TOKENS)
+            for spec, path in zip(specs, asked.profiles, strict=True)
+        ]
+    profiles = await asyncio.gather(*(profile_of(spec, asked.budget_s) for spec in specs))
+    for spec, profile in zip(specs, profiles, strict=True):
+        if asked.profiles_out:
+            write_profile(asked.profiles_out / f"{spec.id}.toml", profile)
+    return profiles
 
 
 async def profile_of(spec: EngineSpec, budget_s: float) -> Profile:
@@ -258,6 +279,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cores", nargs=2, default=["0-1", "1"], help="of the quick engine and of the slow one")
     parser.add_argument("--kv-blocks", type=int, nargs=2, default=[512, 192], help="likewise")
     parser.add_argument("--budget-s", type=float, default=60.0, help="for measuring the engines")
+    parser.add_argument("--profiles", type=Path, nargs=2, help="profile files of both, instead of measuring them")
+    parser.add_argument("--profiles-out", type=Path, help="a folder for what was measured")
     parser.add_argument("--out", type=Path, help="where to write the runs as JSON")
     return parser.parse_args()
 
