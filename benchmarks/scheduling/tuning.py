@@ -46,7 +46,7 @@ def answer(text: str) -> str:
     return f"Answer shortly: {text}"
 
 
-@halo.llm(model=MODEL, max_tokens=256)
+@halo.llm(model=MODEL, max_tokens=48)
 def think(text: str) -> str:
     return f"{text}\n\nWhat follows from it?"
 
@@ -73,7 +73,7 @@ class Phase:
     every_s: float
 
 
-PHASES = (Phase("short", 0.0, 0.04), Phase("long", 1.0, 0.5), Phase("both", 0.3, 0.2), Phase("short again", 0.0, 0.04))
+PHASES = (Phase("short", 0.0, 0.04), Phase("long", 1.0, 0.6), Phase("both", 0.3, 0.25), Phase("short again", 0.0, 0.04))
 
 
 class Words:
@@ -143,7 +143,7 @@ async def _traffic(phase: Phase, programs: int, seed: int, fleet: Sequence[Engin
         at += draw.expovariate(1 / phase.every_s)
         is_long = draw.random() < phase.long
         plan: Plan = conversation.plan if is_long else question.plan
-        text = " ".join(f"{draw.getrandbits(24):06x}" for _ in range(900 if is_long else 12))
+        text = " ".join(f"{draw.getrandbits(24):06x}" for _ in range(2600 if is_long else 12))
         deadline_s = None if is_long else at + 2.0
         table = Table.from_rows([{"text": text}], plan.inputs)
         arrivals.append(Arrival(at, JobId(f"{seed}-{number}"), plan, table, deadline_s=deadline_s))
