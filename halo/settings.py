@@ -16,6 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from executor.policy.fairness import TenantShare
 from planner.advice import closest
 from planner.errors import Problem, problem_lines
 
@@ -38,6 +39,10 @@ OTHERS_PREFIXES = ("HALO_TEST_", "HALO_TOOL_")
 _KEY = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}:[0-9a-f]{64}$"
 _DATABASES = ("memory://", "sqlite:", "postgresql:", "postgres:", "postgresql+", "sqlite+")
 _REDIS = ("redis://", "rediss://", "unix://")
+
+
+#: In `tenants`, this stands for every tenant that is not there.
+ANY_TENANT = "*"
 
 
 class SettingsInvalid(Exception):
@@ -82,13 +87,24 @@ class Tuning(BaseModel):
     events: Annotated[int, Field(ge=1000, le=1_000_000)] = 50_000
 
 
+class TenantBounds(BaseModel):
+    """What a tenant may have: engines' time by `weight` while others want it too, and at most so many programs running
+    and queued at once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    running: Annotated[int | None, Field(ge=1)] = None
+    queued: Annotated[int | None, Field(ge=1)] = None
+
+
 class Settings(BaseSettings):
     """One object for `halo serve` and workers. Read it with `read_settings`.
 
     `workflows` are references: `module:name`, `path/file.py:name`, or the name of an entry point. `api_keys` are
     `tenant:sha256-of-the-key` in hex, given here or one a line in `api_keys_file`; without any, only this machine is
-    listened to. With `result_cache`, greedy and seeded calls, and pure tools with a version, are not done again for the
-    same tenant.
+    listened to. `tenants` says what each may have; `*` stands for all that are not named. With `result_cache`, greedy
+    and seeded calls, and pure tools with a version, are not done again for the same tenant.
     """
 
     model_config = SettingsConfigDict(
@@ -105,6 +121,7 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = None
     journal: Path | None = None
     result_cache: bool = True
+    tenants: dict[str, TenantBounds] = {}
     limits: Bounds = Bounds()
     tuning: Tuning = Tuning()
 
@@ -140,6 +157,12 @@ def read_settings(file: Path | None = None, **given: Any) -> Settings:
     if problems:
         raise SettingsInvalid(tuple(problems))
     return settings
+
+
+def tenant_shares(settings: Settings) -> dict[str, Any]:
+    """For the scheduler's limits: what each tenant may have, and who is not named."""
+    shares = {name: TenantShare(**bounds.model_dump()) for name, bounds in settings.tenants.items()}
+    return {"any_tenant": shares.pop(ANY_TENANT, TenantShare()), "tenants": shares}
 
 
 def tenants_by_hash(settings: Settings) -> dict[str, str]:

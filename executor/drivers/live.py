@@ -39,6 +39,7 @@ from executor.commands import (
 from executor.core.knobs import Tuned
 from executor.core.life import Life
 from executor.core.limits import Limits
+from executor.core.program_costs import ProgramCost
 from executor.core.scheduler import Scheduler
 from executor.core.waiting import Doing
 from executor.drivers.call_metrics import CallMetrics, Now
@@ -72,6 +73,7 @@ from executor.events import (
     WakeUp,
 )
 from executor.journal import EventLog
+from executor.policy.entrance import Outlook
 from executor.policy.places import Kind
 from executor.policy.tuning import Setting
 from executor.store.port import (
@@ -205,6 +207,15 @@ class LiveDriver:
     def engines_up(self) -> Mapping[EngineId, bool]:
         """Which engines are believed to answer."""
         return self._core.engines_up
+
+    @property
+    def outlook(self) -> Outlook:
+        """The work of this process, and how quickly it is done."""
+        return self._core.outlook
+
+    def cost_of(self, workflow: str) -> ProgramCost:
+        """What programs of the workflow cost, as far as any have ended here."""
+        return self._core.cost_of(workflow)
 
     def corrections(self) -> Mapping[EngineId, Correction]:
         """How many times as long as predicted the calls of each engine last, and how far off that is."""

@@ -17,6 +17,11 @@ from planner.cost.correction import Correction
 PATIENCE_S = 30.0
 #: Nobody is told to come back sooner.
 SOONEST_S = 1.0
+#: Who is over its quota is told to come back so many times as late as there should be room: the room of all who were
+#: told so must be there, and what the fleet gives is known to some percent.
+PRUDENCE = 1.15
+#: By this part of its quota those of a tenant who were told to come back may go over it.
+ELASTIC = 0.25
 #: So many predictions are remembered until it is known how they came out.
 _MOST_EXPECTED = 65_536
 _LEAST_RATE = 1e-6
@@ -113,13 +118,15 @@ class Entrance:
     _expected_s: OrderedDict[str, float] = field(default_factory=OrderedDict)
 
     def ask(self, ask: Ask, outlook: Outlook, now_s: float) -> Verdict:
-        promised = self._kept_for_others(ask, now_s)
+        mine = self._take_promise(ask, now_s)
+        promised = self._kept_for_others(ask.account.tenant, mine, now_s)
         done_s = self._done_s(ask, outlook, promised)
         over = self._over_quota(ask, outlook, promised)
-        if over > 0:
-            retry_s = self._promise(ask, now_s, outlook.wait_s(ask.account, over * ask.engine_s))
+        if over > (0 if mine is None else self._elastic(ask, outlook)):
+            retry_s = self._promise(ask, outlook, now_s, PRUDENCE * outlook.wait_s(ask.account, over * ask.engine_s))
             return Verdict(False, ask.account.slo, done_s, over_quota=True, retry_after_s=retry_s)
-        safe_s = done_s * (1 + self.correction.error)
+        doubt = self.correction.error
+        safe_s = done_s * (1 + doubt) if mine is None else done_s / (1 + doubt)
         late_s = 0.0 if ask.deadline_s is None else max(0.0, safe_s - ask.deadline_s)
         if not late_s or ask.on_late is OnLate.ACCEPT:
             return Verdict(True, ask.account.slo, done_s, late_s)
@@ -128,7 +135,8 @@ class Entrance:
             return Verdict(True, lower.slo, self._done_s(_as(ask, lower), outlook, promised), late_s)
         if ask.took_s * self.correction.factor > (ask.deadline_s or 0.0):  # nor would it be on an idle fleet
             return Verdict(False, ask.account.slo, done_s, late_s)
-        return Verdict(False, ask.account.slo, done_s, late_s, retry_after_s=self._promise(ask, now_s, late_s))
+        retry_s = self._promise(ask, outlook, now_s, late_s * (1 + doubt))
+        return Verdict(False, ask.account.slo, done_s, late_s, retry_after_s=retry_s)
 
     def taken(self, job: str, verdict: Verdict) -> None:
         """To be told when it has ended."""
@@ -152,21 +160,34 @@ class Entrance:
             return 0
         return outlook.queued.get(ask.account.tenant, 0) + promised + ask.programs - most
 
-    def _kept_for_others(self, ask: Ask, now_s: float) -> int:
-        """The programs of those of the tenant who were told to come back and have not. Who asks now is one of them
-        where it has the name, or where one without a name is due."""
+    def _elastic(self, ask: Ask, outlook: Outlook) -> float:
+        """So many more are taken of those who were told to come: work comes and goes unevenly, a word is kept."""
+        return ELASTIC * (outlook.share(ask.account.tenant).queued or 0)
+
+    def _take_promise(self, ask: Ask, now_s: float) -> _Promise | None:
+        """What was told to who asks now: by its name, or where one without a name is due."""
         promises = self._promises.get(ask.account.tenant, deque())
         while promises and promises[0].due_s + PATIENCE_S < now_s:
             promises.popleft()
         mine = next((one for one in promises if one.who == ask.who and (ask.who or one.due_s <= now_s)), None)
         if mine is not None:
             promises.remove(mine)
-            return sum(one.programs for one in promises if now_s < one.due_s < mine.due_s)
-        return sum(one.programs for one in promises)
+        return mine
 
-    def _promise(self, ask: Ask, now_s: float, after_s: float) -> float:
+    def _kept_for_others(self, tenant: str, mine: _Promise | None, now_s: float) -> int:
+        """The programs of those who were told to come back and have not; for one of them, of those before it."""
+        promises = self._promises.get(tenant, ())
+        if mine is None:
+            return sum(one.programs for one in promises)
+        return sum(one.programs for one in promises if now_s < one.due_s < mine.due_s)
+
+    def _promise(self, ask: Ask, outlook: Outlook, now_s: float, after_s: float) -> float:
+        """Behind everybody who was told to come back, by the time that its own work takes."""
         promises = self._promises.setdefault(ask.account.tenant, deque())
-        due_s = max(now_s + max(after_s, SOONEST_S), promises[-1].due_s if promises else 0.0)
+        due_s = now_s + max(after_s, SOONEST_S)
+        if promises:
+            apart_s = PRUDENCE * outlook.wait_s(ask.account, ask.programs * ask.engine_s)
+            due_s = max(due_s, promises[-1].due_s + apart_s)
         promises.append(_Promise(due_s, ask.who, ask.programs))
         return due_s - now_s
 

@@ -2,12 +2,14 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from executor.clock import Clock, WallClock
 from executor.commands import Status
+from executor.slo import SloClass
 from executor.store.memory_cache import MemoryResultCache
 from executor.store.port import (
     DECISIONS_A_CLAIM,
@@ -27,6 +29,7 @@ from executor.store.port import (
     JobUnknown,
     NewJob,
     NodeOutput,
+    Pending,
     ProgramEnded,
     ResultRow,
     SavedProgram,
@@ -228,6 +231,13 @@ class MemoryStore:
 
     async def usage(self, job: JobId) -> Mapping[str, int]:
         return dict(self._find(job).usage)
+
+    async def pending(self) -> Sequence[Pending]:
+        left: Counter[tuple[str, SloClass, str]] = Counter()
+        for job in self._jobs.values():
+            if not job.status.ended:
+                left[job.new.tenant, job.new.slo, job.new.workflow] += len(job.new.rows) - sum(job.counts.values())
+        return [Pending(*whose, programs) for whose, programs in sorted(left.items())]
 
     async def definition(self, job: JobId) -> JobDefinition:
         found = self._find(job)

@@ -317,6 +317,16 @@ class Served:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """So many `programs` of one workflow, tenant and class are to be done yet."""
+
+    tenant: str
+    slo: SloClass
+    workflow: str
+    programs: int
+
+
 class Store(Protocol):
     async def create_job(self, job: NewJob) -> JobRecord:
         """Accept a job. With a known idempotency key and equal hash: the job accepted then. `IdempotencyConflict`."""
@@ -384,6 +394,10 @@ class Store(Protocol):
 
     async def usage(self, job: JobId) -> Mapping[str, int]:
         """Sums over the stored nodes, by the names in `MADE`, `SAVED` and `RECALLED`."""
+        ...
+
+    async def pending(self) -> Sequence[Pending]:
+        """The programs of all jobs that have not ended, and have not themselves."""
         ...
 
     async def definition(self, job: JobId) -> JobDefinition:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, case, func, literal, or_, select
 
 from executor.commands import Status
+from executor.slo import SloClass
 from executor.store.port import (
     MADE,
     RECALLED,
@@ -16,13 +17,14 @@ from executor.store.port import (
     JobRecord,
     JobStatus,
     JobUnknown,
+    Pending,
     ResultRow,
     Served,
     StoredDecision,
     StoredEvent,
 )
 from executor.store.records import PENDING, decode_failure, decode_page, iso_time, job_record
-from executor.store.tables import WORK_COLUMNS, database_now, decisions, events, jobs, nodes, plans, programs
+from executor.store.tables import OPEN, WORK_COLUMNS, database_now, decisions, events, jobs, nodes, plans, programs
 from planner.cost.history import Seen
 from planner.ir.ids import EngineId, JobId
 from planner.measured import CallSpan, How, Tally
@@ -103,6 +105,13 @@ def usage(connection: Connection, job: JobId) -> Mapping[str, int]:
     if found is None:
         raise JobUnknown(f"There is no job {job}.")
     return dict(found._mapping)
+
+
+def pending(connection: Connection) -> Sequence[Pending]:
+    whose = jobs.c.tenant, jobs.c.slo, jobs.c.workflow
+    left = func.sum(jobs.c.row_count - jobs.c.succeeded - jobs.c.failed - jobs.c.cancelled)
+    found = connection.execute(select(*whose, left).where(OPEN).group_by(*whose).order_by(*whose))
+    return [Pending(tenant, SloClass(slo), workflow, int(count)) for tenant, slo, workflow, count in found]
 
 
 def definition(connection: Connection, job: JobId) -> JobDefinition:

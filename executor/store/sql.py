@@ -15,6 +15,7 @@ from executor.store.port import (
     JobRecord,
     JobStatus,
     NewJob,
+    Pending,
     ResultRow,
     SavedProgram,
     Served,
@@ -115,6 +116,9 @@ class SqlStore:
 
     async def usage(self, job: JobId) -> Mapping[str, int]:
         return await self._database.read(reading.usage, job)
+
+    async def pending(self) -> Sequence[Pending]:
+        return await self._database.read(reading.pending)
 
     async def definition(self, job: JobId) -> JobDefinition:
         return await self._database.read(reading.definition, job)

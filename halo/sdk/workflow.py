@@ -66,15 +66,17 @@ class Workflow(Generic[P, R]):
         idempotency_key: str | None = None,
         deadline_s: float | None = None,
         slo: str | None = None,
+        on_late: str | None = None,
         **inputs: Any,
     ) -> RunHandle:
         """Hand one run to the Halo server at `url` or in HALO_URL. Raises `InputsInvalid` or `ServerFailed`.
 
         The server must know the workflow by its name. The same `idempotency_key` never makes a second run; without one,
         each call is its own run. It should be done `deadline_s` seconds from now; `slo` says how urgent it is:
-        interactive, standard, batch or background.
+        interactive, standard, batch or background. A run that cannot meet its deadline is turned away, made less urgent
+        or taken all the same: `on_late` is `reject`, `degrade` or `accept`.
         """
-        said = {"deadline_s": deadline_s, "slo": slo}
+        said = {"deadline_s": deadline_s, "slo": slo, "on_late": on_late}
         return submit_run(
             self.name,
             self.row(inputs),

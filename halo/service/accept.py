@@ -66,7 +66,7 @@ def _priority(request: RunRequest) -> int:
 
 def request_hash(request: RunRequest) -> str:
     """Equal for bodies that say the same, however they are written; what was not said of time counts for nothing."""
-    silent = {name for name in ("slo", "deadline_s") if name not in request.model_fields_set}
+    silent = {name for name in ("slo", "deadline_s", "on_late") if name not in request.model_fields_set}
     return hashlib.sha256(canonical_json(request.model_dump(exclude=silent)).encode()).hexdigest()
 
 

@@ -16,6 +16,7 @@ from executor.drivers.progress import Progress
 from executor.store.port import Store
 from halo.prices import read_prices
 from halo.service.catalog import Catalog
+from halo.service.doorkeeper import Doorkeeper
 from halo.service.endings import Endings
 from halo.service.fleet import FleetView
 from halo.service.problems import HostRefused, KeyMissing
@@ -46,6 +47,7 @@ class Parts:
     progress: Callable[[JobId], Progress | None]
     doings: Callable[[JobId], Sequence[Doing]]
     tuning: Callable[[], TuningState | None] = lambda: None
+    doorkeeper: Doorkeeper | None = None
     bounds: Bounds = field(default_factory=Bounds)
     tenants: Mapping[str, str] = field(default_factory=dict)
     state_is: str = "in-process: one process"

@@ -74,6 +74,22 @@ class ModelUnknown(Refused):
     """No engine serves a model of this name."""
 
 
+class ComeBackLater(Refused):
+    """Not now: `after_s` says when it will do; None where waiting would not help."""
+
+    def __init__(self, detail: str, after_s: int | None) -> None:
+        super().__init__(detail)
+        self.headers = {} if after_s is None else {"Retry-After": str(after_s)}
+
+
+class QuotaFull(ComeBackLater):
+    """The tenant has as much queued as it may."""
+
+
+class WouldBeLate(ComeBackLater):
+    """The run cannot meet its deadline, and its user wants it to be turned away then."""
+
+
 class BodyUnreadable(HTTPException):
     """The body is no JSON that Halo takes. An `HTTPException`, because FastAPI lets only these through."""
 
@@ -109,6 +125,8 @@ KINDS: Mapping[type[Exception], Kind] = {
     BodyUnreadable: Kind("body-unreadable", 400, "The body is not JSON"),
     BodyTooLarge: Kind("body-too-large", 413, "The body is too large"),
     MediaTypeRefused: Kind("media-type-refused", 415, "The body is not of a type taken here"),
+    QuotaFull: Kind("quota-full", 429, "The tenant has as much queued as it may"),
+    WouldBeLate: Kind("would-be-late", 503, "The run would miss its deadline"),
     StoreUnavailable: Kind("store-unavailable", 503, "The database cannot be reached just now"),
 }
 
@@ -137,7 +155,7 @@ def problem_response(error: Exception, path: str = "") -> Response:
     headers = dict(getattr(error, "headers", None) or {})
     if kind.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if kind.status == 503:
+    if kind.status == 503 and not isinstance(error, ComeBackLater):
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if speaks_openai(path):
         return _openai_response(error, kind, headers)

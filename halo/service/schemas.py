@@ -11,6 +11,7 @@ Priority = (
     Annotated[int, Field(ge=-1000, le=1000, strict=True)] | Literal["interactive", "standard", "batch", "background"]
 )
 Slo = Literal["interactive", "standard", "batch", "background"]
+OnLate = Literal["reject", "degrade", "accept"]
 MOST_DEADLINE_S = 30 * 24 * 3600.0
 Row = dict[str, Any]
 
@@ -38,7 +39,11 @@ class PlanSource(_Given):
 
 
 class RunRequest(PlanSource):
-    """One program to run. Lower priority numbers go first among runs of a class."""
+    """One program to run. Lower priority numbers go first among runs of a class.
+
+    One that cannot meet its deadline is told so with 503 where `on_late` is `reject`; with `degrade` it is taken as of
+    the next less urgent class, with `accept` as it is.
+    """
 
     input: Annotated[Row, Field(description="one value for each input of the plan")] = Field(default_factory=dict)
     priority: Priority = "standard"
@@ -48,6 +53,7 @@ class RunRequest(PlanSource):
     deadline_s: Annotated[
         float | None, Field(gt=0, le=MOST_DEADLINE_S, description="when it should be done, in seconds from acceptance")
     ] = None
+    on_late: Annotated[OnLate, Field(description="what becomes of it when it cannot meet its deadline")] = "accept"
 
 
 class PlanRequest(PlanSource):

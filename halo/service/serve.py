@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 
 import structlog
 import uvicorn
@@ -25,10 +26,11 @@ from halo.leases import LeaseKeeper, LeaseTimes
 from halo.prices import read_prices
 from halo.service.app import make_app
 from halo.service.catalog import Catalog, load_catalog
+from halo.service.doorkeeper import Doorkeeper
 from halo.service.endings import Endings
 from halo.service.fleet import FleetView
 from halo.service.parts import Parts
-from halo.settings import Settings, SettingsInvalid, tenants_by_hash
+from halo.settings import Settings, SettingsInvalid, tenant_shares, tenants_by_hash
 from halo.tuning import Tuner, looks_aside
 from halo.wiring import MEMORY, CacheChoice, Runtime, open_any_store, open_door, open_runtime
 from halo.worker import Pace, Worker, owner_name
@@ -92,7 +94,7 @@ async def _serve(
     listening: socket.socket,
     tell: Callable[[str], None],
 ) -> int:
-    limits = Limits(active_programs=settings.limits.programs)
+    limits = Limits(active_programs=settings.limits.programs, **tenant_shares(settings))
     async with open_runtime(
         engines,
         catalog.tools,
@@ -111,8 +113,9 @@ async def _serve(
         tuning = _tuning(settings, runtime)
         async with _leases(settings, owner) as lease_s, doors as door, tuning as tuner:
             pace = Pace(jobs=settings.limits.jobs, lease_s=lease_s)
-            worker = Worker(runtime.store, runtime.states, runtime.driver, owner, pace, endings.tell)
-            parts = _parts(settings, catalog, runtime, door, endings, tuner)
+            keeper = Doorkeeper(runtime.store, lambda: runtime.driver.outlook, runtime.driver.cost_of, WallClock())
+            worker = Worker(runtime.store, runtime.states, runtime.driver, owner, pace, _tells(endings, keeper))
+            parts = replace(_parts(settings, catalog, runtime, door, endings, tuner), doorkeeper=keeper)
             server = _Server(_config(parts), endings)
             for line in _greeting(settings, parts, engines, listening):
                 tell(line)
@@ -183,6 +186,14 @@ def _parts(
         prices=read_prices(os.environ),
         state_is="Redis" if settings.redis_url else "in-process: one process",
     )
+
+
+def _tells(endings: Endings, keeper: Doorkeeper) -> Callable[[JobId], None]:
+    def ended(job: JobId) -> None:
+        keeper.ended(job)
+        endings.tell(job)
+
+    return ended
 
 
 def new_run_id() -> JobId:

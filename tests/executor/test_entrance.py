@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from executor.core.pace import Pace
-from executor.policy.entrance import Ask, Entrance, OnLate, Outlook
+from executor.policy.entrance import PRUDENCE, Ask, Entrance, OnLate, Outlook
 from executor.policy.fairness import Account, TenantShare
 from executor.slo import SloClass
 
@@ -53,7 +53,7 @@ def test_over_its_quota_a_tenant_is_told_when_there_will_be_room() -> None:
     full = Outlook({ANN: 10.0}, {"ann": 10}, 2.0, {"ann": TenantShare(queued=10)})
     verdict = Entrance().ask(ASK, full, 0.0)
     assert (verdict.taken, verdict.over_quota) == (False, True)
-    assert verdict.retry_after_s == 1.0
+    assert verdict.retry_after_s == 1.0  # nobody is told to come back sooner
     assert Entrance().ask(replace(ASK, account=EVE), full, 0.0).taken
 
 
@@ -62,10 +62,10 @@ def test_room_is_kept_for_who_was_told_to_come_back() -> None:
     full = Outlook({ANN: 4.0}, {"ann": 4}, 1.0, shares)
     first = entrance.ask(replace(ASK, who="first"), full, 0.0)
     second = entrance.ask(replace(ASK, who="second"), full, 0.0)
-    assert (first.retry_after_s, second.retry_after_s) == (1.0, 2.0)
+    assert (first.retry_after_s, second.retry_after_s) == (PRUDENCE, 2 * PRUDENCE)
     one_left = Outlook({ANN: 3.0}, {"ann": 3}, 1.0, shares)
-    assert not entrance.ask(replace(ASK, who="third"), one_left, 1.0).taken
-    assert entrance.ask(replace(ASK, who="first"), one_left, 1.0).taken
+    assert not entrance.ask(replace(ASK, who="third"), one_left, PRUDENCE).taken
+    assert entrance.ask(replace(ASK, who="first"), one_left, PRUDENCE).taken
 
 
 def test_who_does_not_come_back_is_not_waited_for_for_ever() -> None:

@@ -23,6 +23,7 @@ from executor.store.port import (
     JobUnknown,
     NewJob,
     NodeOutput,
+    Pending,
     ProgramEnded,
     ResultRow,
     SavedProgram,
@@ -94,6 +95,19 @@ async def kinds(store: Store, job: JobId) -> Sequence[tuple[str, int | None]]:
 
 
 # Accepting
+
+
+async def test_what_is_to_be_done_yet_is_counted_by_tenant_class_and_workflow(store: Store) -> None:
+    await store.create_job(new_job("one", 3, tenant="ann"))
+    await store.create_job(new_job("two", 2, tenant="ann"))
+    claim = await running(store, "three", 2, tenant="eve", slo=SloClass.BATCH)
+    await store.write(claim, [ProgramEnded(0, Status.SUCCEEDED, "1")])
+    assert await store.pending() == [
+        Pending("ann", SloClass.STANDARD, "text2sql", 5),
+        Pending("eve", SloClass.BATCH, "text2sql", 1),
+    ]
+    await store.write(claim, [ProgramEnded(1, Status.SUCCEEDED, "1"), JobEnded(Status.SUCCEEDED)])
+    assert [one.tenant for one in await store.pending()] == ["ann"]
 
 
 async def test_a_job_keeps_its_class_and_its_deadline(store: Store) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from executor.policy.entrance import OnLate
 from executor.store.port import JobStatus
 from halo.service import views
 from halo.service.accept import new_job, plan_of
@@ -46,6 +47,8 @@ async def submit_run(
     """Accept one program to run. When this is answered, the run is stored and will be done."""
     plan = plan_of(request, parts.catalog, parts.fleet.models)
     job = new_job(request, plan, parts.bounds, id=parts.new_id(), tenant=tenant, idempotency_key=key)
+    if parts.doorkeeper is not None:
+        job = await parts.doorkeeper.admit(job, OnLate(request.on_late))
     told = views.accepted(await parts.store.create_job(job))
     await wake_workers(parts)
     response.headers["Location"] = told.links.run
