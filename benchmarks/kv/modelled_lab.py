@@ -12,7 +12,9 @@ from benchmarks.kv.programs import Load, Program
 from benchmarks.kv.results import ProgramResult, TurnResult
 from executor.engines.model.batch import Batch
 from executor.engines.model.engine import EngineModel, Finished
-from executor.engines.model.line import ByPriority
+from executor.engines.model.line import ByKey, by_priority
+from executor.engines.model.retaining import RetainingBatch
+from halo_vllm.settings import read_settings
 from planner.cost.profile import Profile
 
 #: Of a pool, vLLM uses one block for nothing.
@@ -53,10 +55,18 @@ class ModelledLab:
             step_tokens=flags.step_tokens,
             chunked=True,
         )
-        if serving.plugin is not None:
-            raise CannotRun("modelled engines have no plugin")
-        line = ByPriority[_Asked]() if serving.by_priority else None
-        return EngineModel(profile, batch=Batch(profile, flags.max_running, line))
+        return EngineModel(profile, batch=_batch(profile, serving))
+
+
+def _batch(profile: Profile, serving: Serving) -> "Batch[_Asked]":
+    """Raises `CannotRun`."""
+    most = serving.flags.max_running
+    if serving.plugin is None:
+        return Batch(profile, most, ByKey(by_priority) if serving.by_priority else None)
+    settings = read_settings(dict(serving.plugin))
+    if settings.keep != "rank" or serving.by_priority:
+        raise CannotRun("modelled engines pin nothing, and have either priorities or the plugin")
+    return RetainingBatch(profile, most, settings)
 
 
 @dataclass(slots=True, eq=False)
@@ -122,7 +132,8 @@ class _Replay:
         fields = fields_for(program, number, running.arrived_s, self._telling, "")
         names = self._names(program, running.context_tokens + turn.output_tokens)
         asked, priority = _Asked(running, now_s), int(fields.get("priority", 0))
-        self._engine.submit(asked, running.context_tokens, turn.output_tokens, now_s, names, priority)
+        said = fields.get("vllm_xargs", {})
+        self._engine.submit(asked, running.context_tokens, turn.output_tokens, now_s, names, priority, said)
 
     def _answered(self, finished: Finished[_Asked]) -> None:
         running, done_s = finished.id.running, finished.at + self._round_trip_s

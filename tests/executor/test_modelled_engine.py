@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from executor.engines.model.batch import Batch
 from executor.engines.model.block_pool import BlockPool, block_names
 from executor.engines.model.engine import EngineModel
-from executor.engines.model.line import ByPriority
+from executor.engines.model.line import ByKey, by_priority
 from executor.engines.model.profiles import PROFILES, profile_for
 from executor.engines.port import Usage
 from planner.cost.profile import Profile
@@ -160,7 +160,7 @@ def test_a_prompt_is_begun_only_where_all_of_it_fits():
 
 def test_with_priorities_the_urgent_go_first_and_the_least_urgent_gives_way():
     def played(urgent):
-        model = EngineModel(EVEN, batch=Batch(EVEN, 2, ByPriority()))
+        model = EngineModel(EVEN, batch=Batch(EVEN, 2, ByKey(by_priority)))
         model.submit("a", 4, 40, at=0.0, priority=2)
         model.submit("b", 4, 40, at=0.0, priority=1)
         model.submit("c", 4, 1, at=0.0, priority=urgent)

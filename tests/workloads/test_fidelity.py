@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.kv.arms import PRIORITY, STOCK, Flags, Serving
+from benchmarks.kv.arms import ARMS, OURS, PRIORITY, STOCK, Flags, Serving
 from benchmarks.kv.distributions import own_distributions
 from benchmarks.kv.hints import Telling
-from benchmarks.kv.lab import EngineSize
+from benchmarks.kv.lab import CannotRun, EngineSize
 from benchmarks.kv.modelled_lab import ModelledLab
 from benchmarks.kv.programs import Load, Program, Turn, open_loop
 from benchmarks.kv.results import outcome_of
@@ -55,6 +55,22 @@ def test_with_priorities_early_programs_compute_less_again() -> None:
     stock = outcome_of(load, lab.results(Serving(), load, SILENT))
     priority = outcome_of(load, lab.results(Serving(by_priority=True), load, Telling(priority=True)))
     assert priority.prefilled_tokens < stock.prefilled_tokens
+
+
+def test_the_plugin_keeps_contexts_in_the_modelled_engine_too() -> None:
+    size, load = EngineSize(384), open_loop(draw_programs("swe", 12, 1, own_distributions()), 4.0, 1)
+    lab, ours = ModelledLab(size, PROFILES["cpu"]), ARMS[OURS]
+    stock = outcome_of(load, lab.results(Serving(), load, SILENT))
+    kept = outcome_of(load, lab.results(ours.serving(Flags(), Flags()), load, ours.telling))
+    assert kept.prefilled_tokens < 0.7 * stock.prefilled_tokens
+    assert kept.mean_s < stock.mean_s
+
+
+def test_modelled_engines_say_what_they_cannot_be() -> None:
+    lab = ModelledLab(SIZE, PROFILES["cpu"])
+    for serving in (Serving(door=True), Serving(Flags(watermark=0.1)), Serving(plugin=(("keep", "pin"),))):
+        with pytest.raises(CannotRun):
+            lab.results(serving, LOAD, SILENT)
 
 
 def test_what_is_off_is_told_and_fails(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ only where all of the prompt fits. Where blocks run out, the call admitted last,
 gives its own back and starts again later (Kwon et al., SOSP 2023, section 4.5: recompute).
 """
 
+from collections.abc import Iterator
 from itertools import count
 from typing import Generic
 
@@ -19,11 +20,13 @@ from planner.cost.profile import Profile
 class Batch(Generic[Id]):
     """The calls of one engine, without time: `form` begins a step, `complete` ends it and any that are like it."""
 
-    def __init__(self, profile: Profile, max_running: int, waiting: Line[Id] | None = None) -> None:
+    def __init__(
+        self, profile: Profile, max_running: int, waiting: Line[Id] | None = None, pool: BlockPool | None = None
+    ) -> None:
         assert max_running > 0
         self.running: dict[Call[Id], None] = {}
         self.waiting: Line[Id] = FirstCome() if waiting is None else waiting
-        self.pool = BlockPool(profile.kv_blocks)
+        self.pool = BlockPool(profile.kv_blocks) if pool is None else pool
         self._profile = profile
         self._max_running = min(max_running, profile.step_tokens)  # a step holds a token of each running call
         self._decoding: Decoding[Id] = Decoding(profile.block_tokens)
@@ -32,23 +35,24 @@ class Batch(Generic[Id]):
         self._blocked = False  # the first in line did not fit, and nothing was freed since
         self._begun = 0  # calls that are in their first step
 
+    def __iter__(self) -> Iterator[Call[Id]]:
+        """All calls inside."""
+        yield from self.running
+        yield from self.waiting
+
     def enter(self, call: Call[Id]) -> bool:
         """Whether it might be part of the next step."""
         assert self._blocks_for(call.prompt_tokens + call.output_tokens) <= self.pool.capacity, "it can never fit"
-        self.waiting.push(call)
-        if self.waiting.first() is not call:
-            return False
-        self._blocked = False
-        return len(self.running) < self._max_running
+        return self._line_up(call)
 
-    def drop(self, call: Call[Id]) -> None:
+    def drop(self, call: Call[Id], at: float) -> None:
         """Forget a call wherever it stands."""
         if call.place < 0:
             self.waiting.remove(call)
         else:
             del self.running[call]
             self._stop(call)
-        self._free(call)
+        self._leave(call, at, aborted=True)
 
     def form(self, at: float) -> None:
         """Give each call that takes part in the next step its chunk of tokens, and the blocks for them."""
@@ -94,8 +98,15 @@ class Batch(Generic[Id]):
             finished.sort(key=lambda call: call.place)
         for call in finished:
             del self.running[call]
-            self._free(call)
+            self._leave(call, at, aborted=False)
         return finished
+
+    def _line_up(self, call: Call[Id]) -> bool:
+        self.waiting.push(call)
+        if self.waiting.first() is not call:
+            return False
+        self._blocked = False
+        return len(self.running) < self._max_running
 
     def _continue_running(self) -> tuple[int, bool]:
         """The tokens that are left of the step, and whether a call had to give its blocks back."""
@@ -106,25 +117,25 @@ class Batch(Generic[Id]):
             budget -= call.chunk
             wanted += self._blocks_for(call.computed + call.chunk) - call.blocks
         if wanted > self.pool.available:
-            return self._squeeze()
+            return self._continue_one_by_one()
         self._grow_decoding(0, 1)
         for call in self._reading:
             self._grow(call, call.chunk)
         return budget, False
 
-    def _squeeze(self) -> tuple[int, bool]:
-        """Not all get the blocks that they need: one after the other takes them from those that give way. Once one
-        gave way to itself, the others have no part in the step."""
+    def _continue_one_by_one(self) -> tuple[int, bool]:
+        """Where not all get the blocks that they need, one after the other takes them from those that give way. Once
+        one gave way to itself, the others have no part in the step."""
         self._decoding.dissolve()
         self._reading = list(self.running)
-        budget, index = self._profile.step_tokens, 0
+        budget, index, preempted = self._profile.step_tokens, 0, False
         for call in self._reading:
             call.chunk = 0
         while index < len(self._reading):
             call = self._reading[index]
             call.chunk = min(call.known - call.computed, budget)
             while not self._grow(call, call.chunk):
-                victim = self.waiting.gives_way(self._reading)
+                victim, preempted = self.waiting.gives_way(self._reading), True
                 other = self._preempt(victim)
                 if other is call:
                     return budget, True
@@ -132,7 +143,7 @@ class Batch(Generic[Id]):
                     budget, index = budget + other.chunk, index - 1
             budget -= call.chunk
             index += 1
-        return budget, True
+        return budget, preempted
 
     def _preempt(self, index: int) -> Call[Id]:
         call = self._reading.pop(index)
@@ -251,6 +262,9 @@ class Batch(Generic[Id]):
             else:
                 most = middle
         return least
+
+    def _leave(self, call: Call[Id], at: float, *, aborted: bool) -> None:
+        self._free(call)
 
     def _free(self, call: Call[Id]) -> None:
         self.pool.release(call.shared, call.blocks - len(call.shared))

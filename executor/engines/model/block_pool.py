@@ -53,8 +53,7 @@ class BlockPool:
         """Use `count` more blocks of one's own; idle ones make room."""
         assert count <= self.available, "more blocks taken than there are"
         self._private += count
-        for _ in range(self.used + len(self._idle) - self.capacity):
-            self._idle.popitem(last=False)
+        self._make_room()
 
     def publish(self, name: BlockName) -> bool:
         """Let others share a block of one's own from now on. False where another block with that content is here."""
@@ -73,7 +72,7 @@ class BlockPool:
                 self._shared[name] = users
             else:
                 del self._shared[name]
-                self._idle[name] = None
+                self._rest(name)
 
     def check(self) -> None:
         """Raises `AssertionError` where the books do not balance."""
@@ -81,6 +80,14 @@ class BlockPool:
         assert all(users > 0 for users in self._shared.values())
         assert not self._shared.keys() & self._idle.keys()
         assert self.used + len(self._idle) <= self.capacity
+
+    def _make_room(self) -> None:
+        for _ in range(self.used + len(self._idle) - self.capacity):
+            self._idle.popitem(last=False)
+
+    def _rest(self, name: BlockName) -> None:
+        """Nobody uses the block any more."""
+        self._idle[name] = None
 
 
 def block_names(text: str, block_characters: int) -> tuple[BlockName, ...]:

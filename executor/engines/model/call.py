@@ -1,6 +1,6 @@
 """A call inside the modelled engine."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -20,6 +20,7 @@ class Call(Generic[Id]):
     names: Sequence[BlockName]
     submitted_at: float
     priority: int = 0
+    said: Mapping[str, object] | None = None  # to the plugin
     place: int = -1  # before it is admitted, and again once it gave its blocks back
     since: int = -1  # outside of a `Decoding`
     computed: int = 0

@@ -1,6 +1,6 @@
 """`EngineModel`: one engine in virtual time. Whoever owns it says what time it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
@@ -58,17 +58,18 @@ class EngineModel(Generic[Id]):
         at: float,
         names: Sequence[BlockName] = (),
         priority: int = 0,
+        said: Mapping[str, object] | None = None,
     ) -> None:
         """A call comes in. Its id must not be that of a call inside.
 
         `names` are the `block_names` of its prompt and its answer; they may end anywhere, and what has no name is
-        shared with nobody.
+        shared with nobody. `said` is what a client tells the plugin with it.
         """
         assert id not in self._calls, f"{id} is inside already"
         assert prompt_tokens > 0
         assert output_tokens > 0
         self._catch_up(at)
-        call = self._calls[id] = Call(id, prompt_tokens, output_tokens, names, at, priority)
+        call = self._calls[id] = Call(id, prompt_tokens, output_tokens, names, at, priority, said)
         if self._batch.enter(call):
             self._cut(at)
 
@@ -79,7 +80,7 @@ class EngineModel(Generic[Id]):
         if call is None:
             return False
         self._cut(at)
-        self._batch.drop(call)
+        self._batch.drop(call, at)
         return True
 
     def next_at(self) -> float | None:
@@ -113,7 +114,7 @@ class EngineModel(Generic[Id]):
         """Assert what must hold between any two calls of the methods above."""
         batch, pool = self._batch, self._batch.pool
         pool.check()
-        inside = [*batch.running, *batch.waiting]
+        inside = list(batch)
         assert {call.id for call in inside} == self._calls.keys()
         assert len(inside) == len(self._calls)
         assert pool.used <= sum(call.blocks for call in batch.running) <= pool.used * max(1, len(batch.running))
@@ -133,7 +134,8 @@ class EngineModel(Generic[Id]):
     def _begin(self) -> "_Stretch":
         self._batch.form(self._now)
         steps = self._batch.steps_alike() if self._whole_stretches else 1
-        self._stretch = _Stretch(self._now, steps, self._batch.step_s(), self._batch.longer_s())
+        idle = not self._batch.running
+        self._stretch = _Stretch(self._now, steps, self._batch.step_s(), self._batch.longer_s(), idle=idle)
         return self._stretch
 
     def _end(self, stretch: "_Stretch") -> None:
@@ -145,18 +147,22 @@ class EngineModel(Generic[Id]):
 
     def _cut(self, at: float) -> None:
         """Let the stretch end with the step that is under way: the next may hold other calls."""
-        if self._stretch is not None and self._stretch.steps > 1:
+        if self._stretch is not None and self._stretch.idle:
+            self._stretch = replace(self._stretch, first_s=at - self._stretch.start_at)
+        elif self._stretch is not None and self._stretch.steps > 1:
             self._stretch = replace(self._stretch, steps=self._stretch.steps_until(at))
 
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Steps of one batch: the first takes `first_s`, each further one `longer_s` more than the one before."""
+    """Steps of one batch: the first takes `first_s`, each further one `longer_s` more than the one before. An
+    `idle` one holds no call: all that are inside are held back."""
 
     start_at: float
     steps: int
     first_s: float
     longer_s: float
+    idle: bool = False
 
     @property
     def end_at(self) -> float:

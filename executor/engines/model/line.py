@@ -2,7 +2,7 @@
 
 import heapq
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ from executor.engines.model.call import Call, Id
 
 
 class Line(Protocol[Id]):
-    """Bodies: `FirstCome`, `ByPriority`."""
+    """Bodies: `FirstCome`, `ByKey`."""
 
     def __len__(self) -> int: ...
 
@@ -64,11 +64,12 @@ class FirstCome(Line[Id]):
         return len(running) - 1
 
 
-class ByPriority(Line[Id]):
-    """As with `--scheduling-policy priority`: the smallest number first, then who came first."""
+class ByKey(Line[Id]):
+    """The smallest `key` first, as it is when a call joins; the greatest gives way."""
 
-    def __init__(self) -> None:
-        self._calls: list[tuple[int, float, int, Call[Id]]] = []
+    def __init__(self, key: Callable[[Call[Id]], tuple[float, ...]]) -> None:
+        self._key = key
+        self._calls: list[tuple[tuple[float, ...], int, Call[Id]]] = []
         self._pushed = count()
 
     def __len__(self) -> int:
@@ -78,7 +79,7 @@ class ByPriority(Line[Id]):
         return (entry[-1] for entry in sorted(self._calls))
 
     def push(self, call: Call[Id]) -> None:
-        heapq.heappush(self._calls, (*_place(call), next(self._pushed), call))
+        heapq.heappush(self._calls, (self._key(call), next(self._pushed), call))
 
     def put_back(self, call: Call[Id]) -> None:
         self.push(call)
@@ -94,8 +95,9 @@ class ByPriority(Line[Id]):
         heapq.heapify(self._calls)
 
     def gives_way(self, running: Sequence[Call[Id]]) -> int:
-        return max(range(len(running)), key=lambda index: _place(running[index]))
+        return max(range(len(running)), key=lambda index: (self._key(running[index]), index))
 
 
-def _place(call: Call[Any]) -> tuple[int, float]:
+def by_priority(call: Call[Any]) -> tuple[float, ...]:
+    """As with `--scheduling-policy priority`: the smallest number first, then who came first."""
     return call.priority, call.submitted_at
