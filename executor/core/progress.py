@@ -13,9 +13,9 @@ from executor.commands import (
     Status,
     TakeShared,
 )
+from executor.core import hinting
 from executor.core.binding import goes_by_rule
 from executor.core.binding import line_up as wait_by_rule
-from executor.core import hinting
 from executor.core.charging import program_ends
 from executor.core.life import Life
 from executor.core.sharing import Entry
