@@ -88,7 +88,7 @@ def decode_seconds(replica: Replica, context_tokens: float, running: float = 1.0
     return matrices + _kv_read_seconds(replica, running * context_tokens) + _step_s(replica, running)
 
 
-def mixed_seconds(replica: Replica, context_tokens: float, running: float, prompt_tokens: float) -> float:
+def mixed_seconds(replica: Replica, context_tokens: float, running: Figures, prompt_tokens: Figures) -> Figures:
     """One step in which `running` calls write a token each and `prompt_tokens` of others are read, which look back at
     nothing: see `look_back_seconds`."""
     matrices = matrix_seconds(replica, running + prompt_tokens)
@@ -119,7 +119,7 @@ def call_seconds(
     return lengths.map(lambda length: first + _decoding_seconds(replica, prompt_tokens, length, running))
 
 
-def matrix_seconds(replica: Replica, tokens: float) -> float:
+def matrix_seconds(replica: Replica, tokens: Figures) -> Figures:
     """All layers over `tokens` tokens in one step, without attention and the engine's own time."""
     activations = tokens * replica.shape.hidden * _ACTIVATION_BYTES
     layer = layer_seconds(replica, tokens) + 2 * all_reduce_seconds(replica, activations)
@@ -181,7 +181,7 @@ def _look_back_seconds(replica: Replica, prompt_tokens: float, new: float, chunk
     return p_norm(compute, _kv_read_seconds(replica, pairs / chunk_tokens + new / 2), gpu.efficiency.blend)
 
 
-def _kv_read_seconds(replica: Replica, tokens: float) -> float:
+def _kv_read_seconds(replica: Replica, tokens: Figures) -> Figures:
     of_one_gpu = replica.shape.kv_bytes_per_token * _kv_copies(replica) / replica.degree
     return tokens * of_one_gpu / _bytes_per_s(replica.gpu)
 
@@ -192,7 +192,7 @@ def _decoding_seconds(replica: Replica, prompt_tokens: float, output_tokens: flo
     return steps * decode_seconds(replica, prompt_tokens + output_tokens / 2, running)
 
 
-def _step_s(replica: Replica, sampled: float) -> float:
+def _step_s(replica: Replica, sampled: Figures) -> Figures:
     """What a step takes beside its layers: the engine's own work, and the output matrix for each token sampled."""
     shape = replica.shape
     return replica.gpu.efficiency.step_s + _product_seconds(

@@ -14,7 +14,7 @@ _PARTS = (1.0, 0.5, 0.25)
 #: Kinds that are asked about each class: those on which it costs least.
 _TARGETS = 6
 #: A search of so many moves tried takes about a second.
-_MOST_TRIED = 600
+_MOST_TRIED = 400
 _NOTHING = 1e-9
 #: Where so many would not do, classes are in each other's way however few come.
 _MOST_ENGINES = 1 << 20
@@ -51,7 +51,7 @@ def _better(
         if tried > most:
             break
         found = _after(mix, move, capacities)
-        if found.usd_per_hour < mix.usd_per_hour - _NOTHING and _allowed(found, at_most):
+        if found.usd_per_hour < mix.usd_per_hour - _NOTHING and allowed(found, at_most):
             return found, tried
     return None, tried
 
@@ -101,16 +101,23 @@ def fewest(kind: EngineKind, rates: Mapping[CallClass, float], capacities: Capac
     def keeps(engines: int) -> bool:
         return capacities.keeps(kind, {call: rate / engines for call, rate in rates.items()})
 
-    low, high = 0, max(1, guess)
-    while not keeps(high) and high < _MOST_ENGINES:
+    high = max(1, guess)
+    low, step = (high - 1, 1) if keeps(high) else (high, 0)
+    while step and low > 0 and keeps(low):
+        high, step = low, 2 * step
+        low = max(0, high - step)
+    while not step and high < _MOST_ENGINES:
         low, high = high, 2 * high
+        if keeps(high):
+            break
     while high - low > 1:
-        middle = (low + high) // 2 if low else high - 1
+        middle = (low + high) // 2
         low, high = (low, middle) if keeps(middle) else (middle, high)
     return high
 
 
-def _allowed(mix: Mix, at_most: Mapping[str, int]) -> bool:
+def allowed(mix: Mix, at_most: Mapping[str, int]) -> bool:
+    """Whether it has no more GPUs of a kind than there may be."""
     return all(
         sum(count * kind.gpus for kind, count in mix.engines.items() if kind.gpu.name == gpu) <= most
         for gpu, most in at_most.items()

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
+import numpy as np
+from numpy.typing import NDArray
+
 from planner.cost.gpus import Gpu
 from planner.cost.model import Replica, kv_tokens, look_back_seconds, mixed_seconds, prefill_seconds
 from planner.cost.profile import Profile
@@ -12,6 +15,8 @@ from planner.fleet.workload import CallClass
 #: vLLM's default bound on the calls of one engine that are computed together.
 MAX_RUNNING = 256
 DEGREES = (1, 2, 4, 8)
+
+_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +29,11 @@ class EngineKind:
 
     name: str
     model: str
-    replica: Replica
-    usd_per_hour: float
-    profile: Profile | None = field(default=None, repr=False)
-    kv_room_tokens: int = 0
-    max_running: int = MAX_RUNNING
+    replica: Replica = field(hash=False)  # names differ where these do: hashing is most of a search otherwise
+    usd_per_hour: float = field(hash=False)
+    profile: Profile | None = field(default=None, repr=False, hash=False)
+    kv_room_tokens: int = field(default=0, hash=False)
+    max_running: int = field(default=MAX_RUNNING, hash=False)
     only: CallClass | None = None
 
     def takes(self, call: CallClass) -> bool:
@@ -60,6 +65,13 @@ class EngineKind:
             return mixed_seconds(self.replica, context_tokens, running, prompt_tokens)
         profile, read = self.profile, running * context_tokens
         return profile.matrix_s(running + prompt_tokens) + profile.sequence_s * running + profile.kv_read_s * read
+
+    def steps_s(self, running: _Floats, context_tokens: float, prompt_tokens: _Floats) -> _Floats:
+        """`step_s` of many steps at once."""
+        if self.profile is None:
+            return mixed_seconds(self.replica, context_tokens, running, prompt_tokens)
+        pairs = zip(running.tolist(), prompt_tokens.tolist(), strict=True)
+        return np.array([self.step_s(calls, context_tokens, read) for calls, read in pairs])
 
     def look_back_s(self, call: CallClass) -> float:
         """What reading a prompt takes beside its tokens' share of steps."""

@@ -16,13 +16,15 @@ from math import inf
 
 from planner.errors import FleetImpossible, Problem
 from planner.fleet.capacity import Capacities, bounds_of_classes
-from planner.fleet.improve import fewest, improved
+from planner.fleet.improve import allowed, fewest, improved
 from planner.fleet.kinds import EngineKind
 from planner.fleet.mix_values import Mix
 from planner.fleet.workload import CallClass, Slo, Workload
 from planner.placement.linear import LinearProgram
 
 _ROUNDS = 8
+#: So many kinds are tried in proportion, and in these parts.
+_PROPORTIONED, _PARTS = 4, (0.25, 0.5, 0.75)
 _GAP = 2e-3  # capacities are not known as well as that
 #: Kinds kept for one class are so many in all, and for each class at least these.
 _DEDICATED, _DEDICATED_KINDS = 32, 3
@@ -45,7 +47,7 @@ def cheapest_mix(
         {kind: _credit_of_all(workload, kind, capacities) for kind in worth} | dict.fromkeys(apart, 1.0),
     )
     found = [list(_kept(workload, capacities, limits, credits)) for credits in starts]
-    found.append([mix for kind in worth if (mix := _alone(workload, kind, capacities, limits)) is not None])
+    found.append(list(_in_proportion(workload, worth, capacities, limits)))
     if not any(found):
         fix = "allow more GPUs, other kinds or looser bounds"
         raise FleetImpossible((Problem("the GPUs allowed", "they cannot do it within the bounds", fix),))
@@ -53,13 +55,26 @@ def cheapest_mix(
     return min((improved(mix, worth, capacities, limits) for mix in best), key=_usd_per_hour)
 
 
-def _alone(workload: Workload, kind: EngineKind, capacities: Capacities, at_most: Mapping[str, int]) -> Mix | None:
-    """All calls on engines of one kind; `None` where it cannot do some, or not with so few."""
-    if any(capacities.calls_per_s(kind, call) == 0 for call in workload.calls):
-        return None
-    rates = {call: workload.rate(call) for call in workload.calls}
-    engines = fewest(kind, rates, capacities)
-    return Mix({kind: engines}, {kind: rates}) if engines <= _most(kind, at_most) else None
+def _in_proportion(
+    workload: Workload, kinds: Sequence[EngineKind], capacities: Capacities, at_most: Mapping[str, int]
+) -> Iterator[Mix]:
+    """All calls on one kind, or the same part of each class on one and the rest on another: of those on which the whole
+    costs least."""
+    loads = {kind: _load_of_all(workload, kind, capacities) for kind in kinds}
+    able = sorted((kind for kind in kinds if loads[kind] < inf), key=lambda kind: loads[kind] * kind.usd_per_hour)
+    for kind in able[:_PROPORTIONED]:
+        for other in able[:_PROPORTIONED]:
+            for part in _PARTS if kind != other else (1.0,):
+                rates = {call: workload.rate(call) for call in workload.calls}
+                given = {kind: {call: rate * part for call, rate in rates.items()}}
+                given |= {other: {call: rate * (1 - part) for call, rate in rates.items()}} if part < 1 else {}
+                mix = Mix({one: fewest(one, of_one, capacities) for one, of_one in given.items()}, given)
+                if allowed(mix, at_most):
+                    yield mix
+
+
+def _load_of_all(workload: Workload, kind: EngineKind, capacities: Capacities) -> float:
+    return sum(_load(workload, kind, call, capacities, 1.0) for call in workload.calls)
 
 
 def _usd_per_hour(mix: Mix) -> float:

@@ -216,8 +216,8 @@ def _token_more_s(kind: EngineKind) -> float:
 def _steps(kind: EngineKind, context_tokens: int, places: int, read: float, look_back_s: float) -> _Floats:
     """Seconds of a step of 1, 2, ... calls, in which `read` tokens of prompts and `look_back_s` fall to each token of
     each other call. A smooth curve, so that some of its points will do."""
-    points = list(_points(places))
-    seconds = [kind.step_s(n, context_tokens, (n - 1) * read) + (n - 1) * look_back_s for n in points]
+    points = np.array(list(_points(places)), float)
+    seconds = kind.steps_s(points, context_tokens, (points - 1) * read) + (points - 1) * look_back_s
     return np.interp(np.arange(1, places + 1), points, seconds)
 
 

@@ -1,7 +1,7 @@
 """What a fleet is to do, and how well: kinds of calls with their rates, and what they may take."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +14,10 @@ class CallClass:
     name: str
     model: str
     prompt_tokens: float
-    output_tokens: float
-    per_program: float = 1.0
-    cached_tokens: float = 0.0
-    in_turn: float | None = None
+    output_tokens: float = field(hash=False)
+    per_program: float = field(default=1.0, hash=False)
+    cached_tokens: float = field(default=0.0, hash=False)
+    in_turn: float | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         assert min(self.prompt_tokens, self.output_tokens, self.per_program) > 0, self
