@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,13 +14,31 @@ from typing import Any
 import aiohttp
 import pytest
 
+import halo
+from executor.clock import WallClock
+from executor.commands import Status
+from executor.drivers.live import LiveDriver
 from executor.engines.local_vllm import LocalVllm
+from executor.engines.port import Completion, EngineHealth, EngineSpec, GenerateRequest
+from executor.engines.upstream import Upstream
+from executor.engines.upstream_http import HttpUpstream
+from executor.engines.vllm_http import VllmHttp
+from executor.store.memory import MemoryStore
+from executor.store.port import NewJob
+from executor.tools import ToolRunner
+from kvstore.memory_state import MemoryStates
+from planner.ir.codec import encode
+from planner.ir.conversation import ToolCall
+from planner.ir.expressions import Column, Concat, Output
+from planner.ir.ids import EngineId, JobId, StageId
+from planner.ir.plan import Agent, Effect, Input, Message, Plan, Sampling, ToolSpec
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: 256 blocks of 32 tokens: two or three of the programs fit.
 SMALL = {"kv_blocks": 256, "context_tokens": 8_000}
+PROMPT = (Message("user", Concat((Column("q"),))),)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +57,8 @@ def pair(real_engine_factory: Any, installed: Path) -> list[LocalVllm]:
     path = os.pathsep.join(filter(None, [str(installed), os.environ.get("PYTHONPATH")]))
     settings = {"PYTHONPATH": path, "VLLM_PLUGINS": "halo"}
     plugged = {**SMALL, "settings": settings, "extra": ("--scheduler-cls", "halo_vllm.Scheduler")}
-    return real_engine_factory(SMALL, plugged)
+    engines: list[LocalVllm] = real_engine_factory(SMALL, plugged)
+    return engines
 
 
 @pytest.fixture
@@ -131,3 +151,62 @@ async def test_hints_that_are_none_are_refused(pair: list[LocalVllm], session: a
     assert await hint(session, plugged, program="x", event="explode") == 422
     assert await hint(session, plugged, event="let_go") == 422
     assert await hint(session, plugged, program="never heard of", event="let_go") == 202
+
+
+class Asking:
+    """The engine, with a model that asks for a tool: a small random one does not by itself."""
+
+    def __init__(self, engine: VllmHttp, times: int) -> None:
+        self._engine, self._times = engine, times
+
+    @property
+    def spec(self) -> EngineSpec:
+        return self._engine.spec
+
+    async def generate(self, request: GenerateRequest) -> Completion:
+        answer = await self._engine.generate(request)
+        turn = sum(1 for message in request.messages if message["role"] == "tool")
+        calls = (ToolCall(f"c{turn}", "look", "{}"),) if turn < self._times else ()
+        return replace(answer, tool_calls=calls)
+
+    async def probe(self) -> EngineHealth:
+        return await self._engine.probe()
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+
+@halo.tool(effect="idempotent")
+async def look() -> str:
+    """Looks."""
+    await asyncio.sleep(0.3)
+    return "found " * 100
+
+
+async def test_an_agent_of_a_job_is_told_of_and_comes_back_warm(
+    pair: list[LocalVllm], session: aiohttp.ClientSession
+) -> None:
+    _, plugged = pair
+    spec, before = plugged.spec, await stats(session, plugged)
+    stage = Agent(
+        StageId("solve"), spec.models[0], PROMPT, (ToolSpec("look", Effect.IDEMPOTENT),), 5, Sampling(max_tokens=16)
+    )
+    plan = Plan("look", (Input("q"),), (stage,), Output(StageId("solve"), ("text",)))
+    store, engine, upstream = MemoryStore(), Asking(VllmHttp(spec), 2), HttpUpstream(spec)
+    tools = ToolRunner({"look": look})
+    await store.create_job(NewJob(JobId("job"), plan.name, encode(plan), [{"q": "why? " * 400}]))
+    ears: dict[EngineId, Upstream] = {spec.id: upstream}
+    async with LiveDriver([engine], tools, store, MemoryStates(), WallClock(), upstreams=ears, salted=True) as driver:
+        claim = await store.claim("test", 60.0)
+        assert claim is not None
+        assert await driver.run(claim) is Status.SUCCEEDED
+        async with asyncio.timeout(60):
+            while driver.hints()[spec.id].taken < 3 or (await stats(session, plugged))["retained_share"] > 0:
+                await asyncio.sleep(0.05)
+    after = await stats(session, plugged)
+    for body in (engine, upstream, tools):
+        await body.close()
+    assert after["warm_resumes"] == before["warm_resumes"] + 2
+    assert after["programs"] == before["programs"] + 1
+    assert after["hints"] >= before["hints"] + 3
+    assert after["ignored_hints"] == before["ignored_hints"]
