@@ -8,6 +8,7 @@ from executor.core.knobs import Tuned, knobs_of, setting_of, with_setting
 from executor.drivers.replaying import ReplayedProgram, replay
 from executor.engines.port import EngineSpec
 from executor.policy.tuning import (
+    LEFT_OUT,
     Comparison,
     Guard,
     Knob,
@@ -30,7 +31,7 @@ FEWEST_PROGRAMS = 16
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is tried: turns of all knobs, half samples for choosing, and for the last comparison."""
+    """How much is tried: turns of all knobs, samples for choosing, and for the last comparison."""
 
     turns: int = 2
     samples: int = 3
@@ -94,7 +95,7 @@ class _Search:
             why = f"too little traffic: {recording.programs} programs, {2 * FEWEST_PROGRAMS} are needed"
             return Tuning(self._current, self._current, (), None, False, why)
         older, newer = _parts(recording, self._seed)
-        chosen = self._choose(_halves(older, self._effort.samples, self._seed))
+        chosen = self._choose(_samples(older, self._effort.samples, self._seed))
         if chosen == self._current:
             return Tuning(self._current, chosen, self._trials, None, False, "no other setting is better")
         return self._hold_against(newer, chosen)
@@ -123,7 +124,7 @@ class _Search:
         return found[1] if found[0] < cost else None
 
     def _hold_against(self, newer: Recording, chosen: Setting) -> Tuning:
-        samples = _halves(newer, self._effort.last_samples, self._seed + 1)
+        samples = _samples(newer, self._effort.last_samples, self._seed + 1)
         last = compare(self._costs(self._current, samples), self._costs(chosen, samples), self._guard.confidence)
         better = is_better(last, self._guard)
         noise = f"costs {last.ratio:.3f} ({last.low:.3f} to {last.high:.3f}) of the setting in force"
@@ -148,11 +149,12 @@ def _parts(recording: Recording, seed: int) -> tuple[Recording, Recording]:
     return _only(recording, programs[:middle]), _only(recording, programs[middle:])
 
 
-def _halves(recording: Recording, count: int, seed: int) -> list[Recording]:
-    """Half of the programs each, drawn anew, coming in as densely as all do."""
+def _samples(recording: Recording, count: int, seed: int) -> list[Recording]:
+    """Each without a part of the programs, drawn anew, coming in as densely as all do."""
     programs = _programs(recording)
-    halves = (Random(f"{seed} {place}").sample(programs, len(programs) // 2) for place in range(count))
-    return [_only(recording, half) for half in halves]
+    kept = len(programs) - round(LEFT_OUT * len(programs))
+    drawn = (Random(f"{seed} {place}").sample(programs, kept) for place in range(count))
+    return [_only(recording, one) for one in drawn]
 
 
 def _programs(recording: Recording) -> list[tuple[JobId, int]]:
@@ -160,11 +162,11 @@ def _programs(recording: Recording) -> list[tuple[JobId, int]]:
 
 
 def _only(recording: Recording, programs: Sequence[tuple[JobId, int]]) -> Recording:
-    """Half of the programs of the recording."""
+    """A part of the programs, as many a second as there were."""
     kept: dict[JobId, list[int]] = {}
     for job, row in programs:
         kept.setdefault(job, []).append(row)
-    return part_of(recording, kept, pace=2.0)
+    return part_of(recording, kept, recording.programs / len(programs))
 
 
 def _cost(programs: Sequence[ReplayedProgram]) -> float:

@@ -1,8 +1,9 @@
 """Which setting of the scheduler's knobs to run with: candidates, a paired comparison, and the decision.
 
-A candidate is tried on the same half samples of the window as the setting in force. Differences of logarithms of what
-both cost on one sample are paired, so that what one sample has more of than another falls out; over half samples they
-vary as the estimate of the whole window does (delete-half jackknife; Shao and Wu 1989), which gives their interval.
+A candidate is tried on the same samples of the window as the setting in force: each leaves out a part of its programs.
+Differences of logarithms of what both cost on one sample are paired, so that what one sample has more of than another
+falls out. How they vary tells how the estimate of the whole window does (delete-d jackknife; Shao and Wu 1989), which
+gives their interval.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from statistics import NormalDist, fmean, stdev
 #: A setting: a value for each knob by its name, in order of the names.
 Setting = tuple[tuple[str, float], ...]
 
+#: Samples leave out so much of the programs: enough to differ, and little enough for backlogs to build up as they did.
+LEFT_OUT = 0.25
 #: A program that misses its deadline costs as much as so many that last as long and have none.
 MISS_COSTS = 4.0
 
@@ -120,6 +123,5 @@ def student(confidence: float, freedom: int) -> float:
 
 
 def _spread(logs: Sequence[float]) -> float:
-    """The standard error of the estimate that half samples give: they overlap, so it does not shrink with their
-    number."""
-    return stdev(logs)
+    """The standard error of the estimate. Samples overlap: it does not shrink with their number."""
+    return stdev(logs) * sqrt((1 - LEFT_OUT) / LEFT_OUT)

@@ -37,7 +37,7 @@ _Set = Annotated[
     typer.Option("--set", metavar="KNOB=VALUE", help="Turn a knob; may be given several times.", show_default=False),
 ]
 _Rule = Annotated[str, typer.Option(help="How ready calls get engines.")]
-_Seed = Annotated[int, typer.Option(help="Draws the half samples.")]
+_Seed = Annotated[int, typer.Option(help="Draws the samples.")]
 
 
 def register(app: typer.Typer) -> None:
