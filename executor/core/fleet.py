@@ -104,6 +104,11 @@ class Fleet(Generic[CallT]):
             found = known[engine] = KnownLoad(changes, output_tokens, load_s)
         return found.load_s
 
+    def long_enough(self, work: CallT, output_tokens: int, engines: Sequence[EngineId]) -> Sequence[EngineId]:
+        """Those whose context the prompt and so long an answer fit into; all where there is none: one has to say so."""
+        scaled = ((engine, work.prompt_tokens * self.caches[engine].scale + output_tokens) for engine in engines)
+        return [one for one, tokens in scaled if tokens <= self.views[one].spec.context_tokens] or engines
+
     def not_begun(self, engine: EngineId) -> list[CallT]:
         """The calls inside that surely wait there for KV, where its room is known: those sent last, the last one first.
         What calls share is not looked at, so there may be more."""

@@ -115,8 +115,9 @@ class _Look:
             home = one.asking.home
             always = [home] if home is not None and home in self.slow else []
             engines = list(dict.fromkeys([*looked_at(self.open, str(one.work.ref)), *always, *market.one_of_each_kind]))
-        one.looked_at = engines
-        load_s = {engine: fleet.load_s(one.work, engine, answer, one.known) for engine in engines}
+        assert isinstance(one.work.stage, Generate | Agent)
+        one.looked_at = list(fleet.long_enough(one.work, one.work.stage.sampling.max_tokens, engines))
+        load_s = {engine: fleet.load_s(one.work, engine, answer, one.known) for engine in one.looked_at}
         return dearness(load_s, prices, self.slow)
 
     def _fits(self, one: Waiting, engine: EngineId) -> bool:

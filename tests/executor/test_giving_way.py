@@ -122,3 +122,10 @@ def test_what_has_not_begun_leaves_an_engine_that_turns_out_to_be_slow() -> None
     assert {one.node for one in house.aborted} == {call.node for call in by_engine[EngineId("e2")][4:]}
     assert {call.engine for call in house.sent[18:]} <= {"e0", "e1"}
     assert house.end_all().ended == ["batch"]
+
+
+def test_a_prompt_goes_where_the_context_is_long_enough_and_if_it_is_nowhere_an_engine_says_so() -> None:
+    short, long = replace(ENGINE, context_tokens=1_000), replace(ENGINE, id=TWO, gpu="L4", context_tokens=2_000)
+    house = House(short, long).submit("chat", SloClass.INTERACTIVE)
+    assert [call.engine for call in house.sent] == [TWO]
+    assert len(House(short, replace(short, id=TWO)).submit("chat", SloClass.INTERACTIVE).sent) == 1
