@@ -15,7 +15,7 @@ from executor.commands import Abort, CallMeAt, Command, Dispatch, FinishProgram
 from executor.core.scheduler import Scheduler
 from executor.engines.model.batch import Batch
 from executor.engines.model.engine import EngineModel
-from executor.engines.model.line import ByPriority
+from executor.engines.model.line import ByKey, by_priority
 from executor.engines.port import EngineSpec, Usage
 from executor.events import CallFinished, Event, WakeUp
 from planner.ir.ids import EngineId, NodeRef
@@ -143,5 +143,5 @@ class _Replay:
 
 def _model(spec: EngineSpec, *, by_deadline: bool) -> EngineModel[_Node]:
     assert spec.profile is not None
-    batch: Batch[_Node] = Batch(spec.profile, spec.max_running, ByPriority() if by_deadline else None)
+    batch: Batch[_Node] = Batch(spec.profile, spec.max_running, ByKey(by_priority) if by_deadline else None)
     return EngineModel(spec.profile, spec.max_running, batch=batch)
