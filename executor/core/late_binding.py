@@ -75,7 +75,7 @@ class _Look:
             self.open.remove(engine)
         dear = [engine for engine in engines if engine not in cheap]
         self.dear += [(costs[engine], one.key, one.number, engine, one) for engine in dear]
-        if one.asking.slo is SloClass.INTERACTIVE and self.state.rule.makes_room:
+        if one.asking.slo is SloClass.INTERACTIVE and self.state.rule.sends_back:
             self.urgent.append((one, [engine for engine, cost in costs.items() if cost <= self._cheap]))
 
     def make_room(self) -> None:

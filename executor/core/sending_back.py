@@ -30,6 +30,8 @@ def inside(work: Work) -> Inside:
 def leave_slow(state: State, engine: EngineId, model: str) -> None:
     """Calls that were sent to an engine that turned out to be slow, and have not begun there, go elsewhere while
     another engine has room."""
+    if not state.rule.sends_back:
+        return
     views = state.fleet.serving(model)
     slow = slower({view.spec.id: view.slowness for view in views})
     if slow.get(engine, 1.0) == 1.0 or not any(has_room(view) for view in views if slow[view.spec.id] == 1.0):

@@ -24,12 +24,12 @@ class Rule:
     """How ready calls get engines.
 
     With `bind` a call has its engine at once. Without it calls wait for any engine; with a `margin` an engine takes
-    takes what is nearly cheapest there first.
+    what is nearly cheapest there first.
 
     `groups_prefixes`: calls of jobs without a deadline go by their prompts' warm beginnings and planned shares
-    (`executor.core.ready_calls`), behind those that have one. `makes_room`: calls of batches give way to interactive
-    ones. `knows_lengths`: what the driver tells of an answer's length is true, and nothing has to be learnt. The calls
-    inside an engine take at most `inside_share` of its KV.
+    (`executor.core.ready_calls`), behind those that have one. `sends_back`: calls of batches give way to interactive
+    ones, and calls that have not begun leave a slow engine. `knows_lengths`: what the driver tells of an answer's length
+    is true, and nothing has to be learnt. The calls inside an engine take at most `inside_share` of its KV.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Rule:
     bind: Bind | None = None
     margin: Margin | None = None
     groups_prefixes: bool = False
-    makes_room: bool = False
+    sends_back: bool = False
     knows_lengths: bool = False
     inside_share: float = 1.0
 
 
-HALO = Rule("halo", latest_start_s, margin=Margin(), groups_prefixes=True, makes_room=True)
+HALO = Rule("halo", latest_start_s, margin=Margin(), groups_prefixes=True, sends_back=True)
 
 
 def hexgen(alpha: float = 0.0, slow: tuple[str, ...] = baselines.HEXGEN_SLOW, half: float = 0.5) -> Rule:

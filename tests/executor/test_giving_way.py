@@ -26,8 +26,8 @@ PROMPT_TOKENS = 1_000
 class House:
     """A core. Every program is one call of 1,100 tokens; three of them fit into the KV of an engine."""
 
-    def __init__(self, *fleet: EngineSpec) -> None:
-        self.core, self.now = Scheduler(fleet or FLEET), 0.0
+    def __init__(self, *fleet: EngineSpec, rule: str = "halo") -> None:
+        self.core, self.now = Scheduler(fleet or FLEET, rule=rule), 0.0
         self.sent: list[Dispatch] = []
         self.aborted: list[Abort] = []
         self.ended: list[str] = []
@@ -129,3 +129,8 @@ def test_a_prompt_goes_where_the_context_is_long_enough_and_if_it_is_nowhere_an_
     house = House(short, long).submit("chat", SloClass.INTERACTIVE)
     assert [call.engine for call in house.sent] == [TWO]
     assert len(House(short, replace(short, id=TWO)).submit("chat", SloClass.INTERACTIVE).sent) == 1
+
+
+def test_published_rules_never_send_a_call_back() -> None:
+    house = House(rule="round robin").submit("batch", SloClass.BATCH, rows=6).submit("chat", SloClass.INTERACTIVE)
+    assert not house.end_all().aborted
