@@ -28,7 +28,7 @@ class Rule:
 
     `groups_prefixes`: calls of jobs without a deadline go by their prompts' warm beginnings and planned shares
     (`executor.core.ready_calls`), behind those that have one. `sends_back`: calls of batches give way to interactive
-    ones, and calls that have not begun leave a slow engine. `knows_lengths`: what the driver tells of an answer's length
+    ones, and calls that have not begun leave a slow engine. `knows_lengths`: what the driver tells of answers' lengths
     is true, and nothing has to be learnt. The calls inside an engine take at most `inside_share` of its KV.
     """
 
