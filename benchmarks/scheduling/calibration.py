@@ -47,6 +47,7 @@ async def calibrate(lab: Lab, size: EngineSize, flags: Flags, rounds: int) -> Ca
     for number in range(rounds):
         for name, load in jobs.items():
             seen[name].append(_timed(await lab.run(Serving(flags), load, SILENT, f"calibration {number}")))
+        print(f"calibrating: round {number + 1} of {rounds}", flush=True)
     typical = {name: sorted(runs, key=_makespan_s)[(len(runs) - 1) // 4] for name, runs in seen.items()}
     start = replace(PROFILES["cpu"], chunked=True, step_tokens=flags.step_tokens, block_tokens=size.block_tokens)
     error, found = fit_coefficients(start, lambda profile: _errors(ModelledLab(size, profile), flags, jobs, typical))
