@@ -16,6 +16,7 @@ from executor.engines.port import EngineSpec, GenerateRequest
 from executor.events import BatchPlanned, CallFinished, Event
 from executor.slo import SloClass
 from planner.cost.load import RUNNING, rates_beside
+from planner.cost.rates import LoadRates
 from planner.ir.expressions import Column, Concat, Const, Output
 from planner.ir.ids import EngineId, JobId, NodeRef, StageId, job_of
 from planner.ir.plan import Generate, Input, Message, Plan, Sampling, ToolSpec
@@ -168,7 +169,8 @@ def as_written(job: JobId, plan: Plan, table: Table, at: float, fleet: Sequence[
     return BatchPlanned(at, job, plan, range(table.rows), {})
 
 
-def _rates(spec: EngineSpec):  # type: ignore[no-untyped-def] # as the scheduler has them
+def _rates(spec: EngineSpec) -> LoadRates:
+    """As the scheduler has them."""
     return rates_beside(spec.gpu, "model", RUNNING, spec.tensor_parallel, spec.profile)
 
 
