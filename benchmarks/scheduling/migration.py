@@ -27,6 +27,7 @@ Needs `make engine` and a quiet machine.
 import argparse
 import asyncio
 import json
+import logging
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -35,6 +36,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+import structlog
 
 from benchmarks.arguments import some_of
 from benchmarks.intervals import ratio_interval
@@ -62,6 +65,7 @@ Row = dict[str, Any]
 
 def main() -> None:
     asked = _arguments()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     report = asyncio.run(measure(asked))
     print("\n".join(table(report)))
     if asked.out:
