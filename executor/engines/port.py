@@ -27,8 +27,8 @@ class EngineSpec:
     the others follow when that has ended: for engines that do not share what a running call computes. `revision` names
     the weights behind its models, whatever the engine itself says of them: results are kept under it. At `kv_events` a
     vLLM publishes what its KV cache takes in and gives up (ZMQ), and at `kv_replay` it repeats what was missed; without
-    them that is estimated. Engines of one `kv_tier` find each other's KV there. It keeps `kv_tier_gib`, and is loaded at
-    `kv_tier_gb_per_s`; where that is not said, at half of the speed of the host's bus.
+    them that is estimated. Engines of one `kv_tier` find each other's KV there. It keeps `kv_tier_gib`, and is loaded
+    at `kv_tier_gb_per_s`; where that is not said, at half of the speed of the host's bus.
     """
 
     id: EngineId
