@@ -57,9 +57,9 @@ def planned(state: State, event: BatchPlanned) -> None:
 
 def admit(state: State) -> None:
     """Let programs in while fewer run than may: tenants by turns, and of each in the order of its jobs."""
-    entering = state.entering
-    while entering and len(state.programs) < state.limits.active_programs:
-        account = entering.first(state.running_of)
+    entering, places = state.entering, state.limits.active_programs
+    while entering:
+        account = entering.first(state.running_of, places, len(state.programs))
         if account is None:
             return
         job = entering.next(account)

@@ -6,6 +6,11 @@ from typing import Generic, NamedTuple, TypeVar
 
 from executor.policy.fairness import Account, FairShares
 from executor.policy.urgency import AGEING_S
+from executor.slo import SloClass
+
+#: So many programs more than there are places, as a part of these, run of tenants that run fewer than their share: all
+#: places may be with programs of another tenant that all end late, since those that begin go before those that end.
+RESERVE = 0.25
 
 JobT = TypeVar("JobT")
 
@@ -22,6 +27,7 @@ class Entry(NamedTuple, Generic[JobT]):
 class Entering(Generic[JobT]):
     """Tenants take turns by what their programs are expected to cost. One goes on until it is a quantum ahead, so that
     programs with one prompt prefix enter together; it stops for more urgent work, and for a tenant that runs nothing.
+    Where all places are taken, a tenant that runs fewer than its share of them need not wait for one that ends.
 
     Among tenants that have had as much, the most urgent class goes first; each step of class less goes first all the
     same once none of it began for `AGEING_S`.
@@ -45,12 +51,16 @@ class Entering(Generic[JobT]):
         self._since_s.setdefault(account, now_s)
         heapq.heappush(self._waiting.setdefault(account, []), entry)
 
-    def first(self, running: Mapping[str, int]) -> Account | None:
-        """Whose turn it is, where tenants run so many programs; None where nobody may run one more."""
-        able = [account for account in self._waiting if self._may_run(account.tenant, running)]
-        if not able:
+    def first(self, running: Mapping[str, int], places: int, taken: int) -> Account | None:
+        """Whose turn it is, where tenants run so many programs, and of so many `places` these are `taken`; None where
+        nobody may run one more."""
+        if taken >= places + int(RESERVE * places):
             return None
-        equals = self.shares.equals(able)
+        able = [account for account in self._waiting if self._may_run(account.tenant, running)]
+        entitled = able if taken < places else self._below_share(able, running, places)
+        equals = [account for account in self.shares.equals(able) if account in entitled] if entitled else []
+        if not equals:
+            return None
         slo = min(equals, key=lambda account: self._since_s[account] + account.slo.rank * AGEING_S).slo
         urgent = [account for account in equals if account.slo is slo]
         idle = [account for account in urgent if account.tenant not in running] or urgent
@@ -71,6 +81,17 @@ class Entering(Generic[JobT]):
         heapq.heappop(self._waiting[account])
         if not self._waiting[account]:
             del self._waiting[account], self._since_s[account]
+
+    def _below_share(
+        self, accounts: Collection[Account], running: Mapping[str, int], places: int
+    ) -> Collection[Account]:
+        """Who may run one more though all places are taken: of tenants that run fewer than their share of them."""
+        tenants = {*running, *(account.tenant for account in self._waiting)}
+        if len(tenants) == 1:
+            return ()
+        each = places / sum(self.shares.share(tenant).weight for tenant in tenants)
+        front = [account for account in accounts if account.slo is not SloClass.BACKGROUND]
+        return [one for one in front if running.get(one.tenant, 0) < each * self.shares.share(one.tenant).weight]
 
     def _may_run(self, tenant: str, running: Mapping[str, int]) -> bool:
         most = self.shares.share(tenant).running

@@ -10,7 +10,8 @@ from halo_vllm.policy.admission import Limits as Admission
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`active_programs` may run at once; `shared_outputs` bounds the answers kept for programs still to come.
+    """`active_programs` may run at once, and a quarter more of tenants that run fewer than their share of these
+    (`executor.core.entering`); `shared_outputs` bounds the answers kept for programs still to come.
 
     At most `most_passes` calls of its job are preferred to one that waits.
 
@@ -29,4 +30,4 @@ class Limits:
     most_passes: int = 512
     admission: Admission | None = ADMISSION
     tenants: Mapping[str, TenantShare] = field(default_factory=dict)
-    any_tenant: TenantShare = TenantShare()
+    any_tenant: TenantShare = TenantShare()  # noqa: RUF009 - frozen

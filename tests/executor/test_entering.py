@@ -63,12 +63,38 @@ class Story:
 
 
 def test_a_tenant_that_comes_to_a_full_house_gets_the_next_places() -> None:
-    story = Story()
+    story = Story(Limits(active_programs=3))
     story.submit("flood", 1000, "eve")
     story.submit("one", 1, "ann")
-    assert story.began == ["flood"] * 4
+    assert story.began == ["flood"] * 3
     story.answer(1)
-    assert story.began[4] == "one"
+    assert story.began[3] == "one"
+
+
+def test_a_tenant_below_its_share_need_not_wait_for_a_program_of_a_flood_to_end() -> None:
+    story = Story(Limits(active_programs=40))
+    story.submit("flood", 1000, "eve")
+    assert Counter(story.began) == {"flood": 40}
+    story.submit("batch", 1000, "ann")
+    assert Counter(story.began) == {"flood": 40, "batch": 10}  # a quarter more than there are places
+    story.answer(200)
+    running = Counter(story.began) - story.ended
+    assert running.total() == 40
+    assert abs(running["flood"] - running["batch"]) <= 4
+
+
+def test_one_that_has_its_share_of_the_places_waits_for_one_that_ends() -> None:
+    story = Story(Limits(active_programs=40, tenants={"ann": TenantShare(weight=0.25)}))
+    story.submit("flood", 1000, "eve")
+    story.submit("batch", 30, "ann")
+    assert Counter(story.began) == {"flood": 40, "batch": 8}
+
+
+def test_background_work_waits_for_a_place() -> None:
+    story = Story(Limits(active_programs=40))
+    story.submit("flood", 1000, "eve")
+    story.submit("idle", 30, "ann", SloClass.BACKGROUND)
+    assert Counter(story.began) == {"flood": 40}
 
 
 def test_tenants_that_always_want_more_run_as_many_programs_each() -> None:
