@@ -34,6 +34,12 @@ def call_answered(state: State, work: Work, usage: Usage) -> None:
     state.pace.gave(took_s, state.now, waiting=work_waits(state))
 
 
+def call_handed_over(state: State, work: Work, heir: Work) -> None:
+    """Before `work` becomes what `heir` is in its program: from now on it is the heir's tenant that is given time."""
+    state.turns.settle(work.program.account, work.load_s, 0.0)
+    state.turns.charge(heir.program.account, work.load_s)
+
+
 def call_failed(state: State, work: Work) -> None:
     """It left its engine without an answer: what it was sent for stands."""
     state.turns.settle(work.program.account, work.load_s, work.load_s)

@@ -4,7 +4,7 @@ from executor.commands import Abort, CallMeAt, FinishProgram, HandOver, Status, 
 from executor.core import hinting
 from executor.core.admitting import leave
 from executor.core.binding import rebind
-from executor.core.charging import call_failed
+from executor.core.charging import call_failed, call_handed_over
 from executor.core.life import Life
 from executor.core.progress import enqueue, finish, program_ended, restart, share
 from executor.core.state import Job, State
@@ -183,6 +183,8 @@ def _hand_over(state: State, work: Work, heir: Work) -> None:
     state.shared.inherit(work, heir)
     if work.conversation is not None and heir.conversation is not None:
         state.sets.pass_on(work.conversation, heir.conversation, work, state.now)
+    if work.role is Role.CALL:
+        call_handed_over(state, work, heir)
     work.replace(heir)
     heir.become(Life.DROPPED)
 

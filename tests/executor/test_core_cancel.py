@@ -55,9 +55,9 @@ class Jobs(Tabletop):
         self.stored, self.stages, self.open, self.probes_due, self.now = {}, {}, [], {}, 0.0
         return self
 
-    def submit(self, job: JobId, plan: Plan, rows: Sequence[Mapping[str, Json]]) -> list[Command]:
+    def submit(self, job: JobId, plan: Plan, rows: Sequence[Mapping[str, Json]], tenant: str = "") -> list[Command]:
         self.jobs[job] = plan, Table.from_rows(rows, plan.inputs)
-        return self.tell(JobSubmitted(self.now, job, plan, len(rows)))
+        return self.tell(JobSubmitted(self.now, job, plan, len(rows), tenant=tenant))
 
     def cancel(self, job: JobId) -> list[Command]:
         return self.tell(Cancelled(self.now, job))
@@ -126,6 +126,18 @@ def test_a_call_that_another_job_waits_for_goes_on_as_that_jobs_own() -> None:
     table.to_the_end()
     assert table.statuses == {ONE: Status.CANCELLED, TWO: Status.SUCCEEDED}
     assert len(only(Dispatch, table.commands)) == 2, "nothing was asked twice"
+
+
+def test_the_time_of_a_call_that_goes_on_as_another_tenants_is_charged_to_that_one() -> None:
+    plan = Plan("p", (Input("q"),), (generate("ask", Column("q")),), output("ask"))
+    table = Jobs(FakeWorld(), limits=Limits(active_programs=8)).begin()
+    table.submit(ONE, plan, [{"q": "a"}], tenant="ann")
+    table.submit(TWO, plan, [{"q": "a"}], tenant="bob")
+    table.cancel(ONE)
+    open_s = table.core._state.turns._open_s
+    assert [tenant for (tenant, _), seconds in open_s.items() if seconds] == ["bob"]
+    table.to_the_end()
+    assert not any(table.core._state.turns._open_s.values())
 
 
 def test_a_tool_too_and_it_is_handed_on_again_until_nobody_needs_it() -> None:
