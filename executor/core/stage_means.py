@@ -59,7 +59,7 @@ class StageMeans:
             return
         seen.answered += 1
         share = _share(seen.answered)
-        seen.output_tokens += share * (usage.output_tokens - seen.output_tokens)
+        seen.output_tokens += share * (max(1, usage.output_tokens) - seen.output_tokens)  # an empty answer ends, too
         seen.cached_share += share * (usage.cached_tokens / usage.prompt_tokens - seen.cached_share)
 
     def mean(self, stage: Generate | Agent, prompt_tokens: int, output_tokens: float) -> StageMean:

@@ -3,6 +3,8 @@
 from example_plans import every_kind, text_to_sql
 
 from executor.core.lengths import AnswerLengths
+from executor.core.stage_means import StageMeans
+from executor.engines.port import Usage
 from planner.cost.experience import experience_of
 from planner.cost.history import Seen, history_of
 from planner.cost.quantiles import Quantiles
@@ -45,3 +47,10 @@ def test_answers_that_come_change_what_earlier_jobs_taught() -> None:
     for _ in range(50):
         lengths.learn(first, 150)
     assert 140 <= lengths.expected(first) <= 200
+
+
+def test_an_answer_without_a_token_takes_a_step_too_so_that_no_call_counts_as_nothing() -> None:
+    means = StageMeans()
+    means.asks(stage_at("first"), 100)
+    means.learn(stage_at("first"), Usage(100, 0, 100))
+    assert means.mean(stage_at("first"), 100, 50).output_tokens == 1
