@@ -56,7 +56,7 @@ class Clients:
         if verdict.taken:
             self.taken_back += arrival.job in self.returns
             self.taken_s[arrival.job] = arrival.at
-            self.entrance.taken(arrival.job, verdict)
+            self.entrance.taken(arrival.job, verdict, arrival.at)
             due_s = None if self.slack_s is None else arrival.at + self.slack_s
             return replace(arrival, slo=verdict.slo, deadline_s=due_s)
         self.refused += 1
@@ -69,7 +69,7 @@ class Clients:
         for command in commands:
             if isinstance(command, FinishProgram):
                 self.ended_s[command.job] = event.at
-                self.entrance.ended(command.job, event.at - self.taken_s[command.job])
+                self.entrance.ended(command.job, event.at)
 
     def in_time(self, until_s: float) -> int:
         """Done while clients came, and not later than `SLACK_S` after they were taken."""

@@ -22,8 +22,10 @@ SOONEST_S = 1.0
 PRUDENCE = 1.15
 #: By this part of its quota those of a tenant who were told to come back may go over it.
 ELASTIC = 0.25
-#: So many predictions are remembered until it is known how they came out.
+#: So many predictions are remembered until it is known how they came out. Of jobs that other processes run it never is.
 _MOST_EXPECTED = 65_536
+#: Room is kept for so many of one tenant who were told to come back; others are told to come after the last of them.
+_MOST_PROMISED = 1024
 _LEAST_RATE = 1e-6
 
 
@@ -109,13 +111,21 @@ class _Promise:
     programs: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """A job that was taken at `since_s`: it would last so many `seconds`, uncorrected."""
+
+    since_s: float
+    seconds: float
+
+
 @dataclass(slots=True)
 class Entrance:
     """Gives verdicts, keeps room for those it told to come back, and learns from how its predictions come out."""
 
     correction: Correction = Correction()  # noqa: RUF009 - frozen
     _promises: dict[str, deque[_Promise]] = field(default_factory=dict)
-    _expected_s: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    _expected: OrderedDict[str, _Expected] = field(default_factory=OrderedDict)
 
     def ask(self, ask: Ask, outlook: Outlook, now_s: float) -> Verdict:
         mine = self._take_promise(ask, now_s)
@@ -138,16 +148,17 @@ class Entrance:
         retry_s = self._promise(ask, outlook, now_s, late_s * (1 + doubt))
         return Verdict(False, ask.account.slo, done_s, late_s, retry_after_s=retry_s)
 
-    def taken(self, job: str, verdict: Verdict) -> None:
+    def taken(self, job: str, verdict: Verdict, now_s: float) -> None:
         """To be told when it has ended."""
-        self._expected_s[job] = verdict.done_s / self.correction.factor
-        if len(self._expected_s) > _MOST_EXPECTED:
-            self._expected_s.popitem(last=False)
+        self._expected[job] = _Expected(now_s, verdict.done_s / self.correction.factor)
+        if len(self._expected) > _MOST_EXPECTED:
+            self._expected.popitem(last=False)
 
-    def ended(self, job: str, after_s: float) -> None:
-        expected_s = self._expected_s.pop(job, 0.0)
-        if expected_s > 0 and after_s > 0:
-            self.correction = self.correction.after(expected_s, after_s)
+    def ended(self, job: str, now_s: float) -> None:
+        """Of a job that nothing was predicted of, nothing is learnt."""
+        expected = self._expected.pop(job, None)
+        if expected is not None and expected.seconds > 0 and now_s > expected.since_s:
+            self.correction = self.correction.after(expected.seconds, now_s - expected.since_s)
 
     def _done_s(self, ask: Ask, outlook: Outlook, promised: int) -> float:
         before_s = outlook.before_s(ask.account) + (promised + ask.programs - 1) * ask.engine_s
@@ -188,7 +199,8 @@ class Entrance:
         if promises:
             apart_s = PRUDENCE * outlook.wait_s(ask.account, ask.programs * ask.engine_s)
             due_s = max(due_s, promises[-1].due_s + apart_s)
-        promises.append(_Promise(due_s, ask.who, ask.programs))
+        if len(promises) < _MOST_PROMISED:
+            promises.append(_Promise(due_s, ask.who, ask.programs))
         return due_s - now_s
 
 

@@ -23,7 +23,6 @@ class Doorkeeper:
     cost_of: Callable[[str], ProgramCost]
     clock: Clock
     entrance: Entrance = field(default_factory=Entrance)
-    _taken_s: dict[JobId, float] = field(default_factory=dict)
 
     async def admit(self, job: NewJob, on_late: OnLate = OnLate.ACCEPT) -> NewJob:
         """The job as it is taken. Raises `QuotaFull` or `WouldBeLate`."""
@@ -38,13 +37,11 @@ class Doorkeeper:
         if not verdict.taken:
             raise _refusal(verdict)
         if cost.ended:
-            self.entrance.taken(job.id, verdict)
-            self._taken_s[job.id] = now_s
+            self.entrance.taken(job.id, verdict, now_s)
         return replace(job, slo=verdict.slo)
 
     def ended(self, job: JobId) -> None:
-        if (taken_s := self._taken_s.pop(job, None)) is not None:
-            self.entrance.ended(job, self.clock.now() - taken_s)
+        self.entrance.ended(job, self.clock.now())
 
     async def _with_all_stored(self, here: Outlook) -> Outlook:
         backlog_s: Counter[Account] = Counter()
