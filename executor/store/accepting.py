@@ -21,7 +21,9 @@ def create_job(connection: Connection, job: NewJob, rows: Sequence[ProgramRow]) 
     """`rows` are those of the job, as `program_rows` gives them: made beforehand, for they may take long."""
     _insert_plan(connection, job)
     if not _insert_job(connection, job):
-        return _accepted_before(connection, job)
+        before = accepted(connection, job)
+        assert before is not None, "something stood in the way"
+        return before
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         INSERT_PROGRAMS.run(connection, rows[start : start + _ROWS_AT_ONCE])
     INSERT_EVENTS.run(connection, [(stored_text(job.id), None, "job.queued", None)])
@@ -67,13 +69,15 @@ def _insert_ignoring(connection: Connection, table: Any) -> Any:
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
-def _accepted_before(connection: Connection, job: NewJob) -> JobRecord:
+def accepted(connection: Connection, job: NewJob) -> JobRecord | None:
     """The job of this key, or this very job when its submitter did not hear that it was accepted."""
     found = None
     if job.idempotency_key is not None:
         same_key = (jobs.c.tenant == job.tenant) & (jobs.c.idempotency_key == job.idempotency_key)
         found = connection.execute(select(jobs).where(same_key)).one_or_none()
-    found = found or connection.execute(select(jobs).where(jobs.c.id == job.id)).one()
+    found = found or connection.execute(select(jobs).where(jobs.c.id == job.id)).one_or_none()
+    if found is None:
+        return None
     if (found.tenant, found.request_hash, found.plan_hash) != (job.tenant, job.request_hash, _plan_hash(job)):
         raise IdempotencyConflict("The idempotency key was used before, for another request.")
     return job_record(found)

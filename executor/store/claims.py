@@ -2,31 +2,43 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from executor.store.bulk import INSERT_EVENTS
-from executor.store.port import Claim, Fenced, JobRecord, JobStatus, JobUnknown
+from executor.store.port import Claim, Fenced, JobRecord, JobStatus, JobUnknown, Weights
 from executor.store.records import job_record
 from executor.store.tables import OPEN, RUNNING, database_now, jobs, programs, stored_text
+from executor.store.turns import first_free, free, next_job
 from planner.ir.ids import JobId
 
 
-def claim(connection: Connection, owner: str, lease_s: float, job: JobId | None) -> Claim | None:
-    taken = connection.execute(_take(owner, lease_s, job)).one_or_none()
-    if taken is None:
-        return None
+def claim(connection: Connection, owner: str, lease_s: float, job: JobId | None, weights: Weights) -> Claim | None:
+    for wanted in _wanted(owner, job, weights):
+        taken = connection.execute(_take(owner, lease_s, wanted)).one_or_none()
+        if taken is not None:
+            return _told(connection, taken)
+    return None
+
+
+def _wanted(owner: str, job: JobId | None, weights: Weights) -> Sequence[Select[tuple[int]]]:
+    """Others may be about to take all of the tenant whose turn it is: then anybody's is better than none."""
+    if job is None:
+        return [one.with_for_update(skip_locked=True) for one in (next_job(weights), first_free())]
+    may_have = or_(free(), jobs.c.owner == owner)
+    return [select(jobs.c.number).where(OPEN, jobs.c.id == job, may_have).with_for_update()]
+
+
+def _told(connection: Connection, taken: Row[tuple[str, int]]) -> Claim:
     kind = "job.running" if taken.attempt == 1 else "job.taken_over"
     INSERT_EVENTS.run(connection, [(stored_text(taken.id), None, kind, None)])
     return Claim(JobId(taken.id), taken.attempt)
 
 
-def _take(owner: str, lease_s: float, job: JobId | None):  # type: ignore[no-untyped-def] # SQLAlchemy's own is a riddle
-    free = or_(jobs.c.status == JobStatus.QUEUED, jobs.c.lease_until <= database_now())
-    wanted = free if job is None else and_(jobs.c.id == job, or_(free, jobs.c.owner == owner))
-    first = select(jobs.c.number).where(OPEN, wanted).order_by(jobs.c.priority, jobs.c.number).limit(1)
+def _take(owner: str, lease_s: float, wanted: Select[tuple[int]]) -> ReturningUpdate[tuple[str, int]]:
     return (
         update(jobs)
-        .where(jobs.c.number == first.with_for_update(skip_locked=job is None).scalar_subquery())
+        .where(jobs.c.number == wanted.limit(1).scalar_subquery())
         .values(
             status=JobStatus.RUNNING,
             owner=owner,

@@ -13,6 +13,7 @@ from executor.slo import SloClass
 from executor.store.memory_cache import MemoryResultCache
 from executor.store.port import (
     DECISIONS_A_CLAIM,
+    EQUAL_WEIGHTS,
     MADE,
     NO_WORK,
     RESULT_CACHE,
@@ -37,6 +38,7 @@ from executor.store.port import (
     StoredDecision,
     StoredEvent,
     ToolBegun,
+    Weights,
     Write,
 )
 from executor.store.records import ENDED, PENDING, countable, counted, iso_time
@@ -79,22 +81,32 @@ class MemoryStore:
         self.result_cache = MemoryResultCache()
 
     async def create_job(self, job: NewJob) -> JobRecord:
-        key = (job.tenant, job.idempotency_key or "")
-        before = self._jobs.get(self._keys.get(key, job.id) if job.idempotency_key else job.id)
-        if before is not None:
-            return _same_request(before, job)
+        if (before := await self.accepted(job)) is not None:
+            return before
         self._jobs[job.id] = made = _Job(len(self._jobs), job, self._now())
         if job.idempotency_key is not None:
-            self._keys[key] = job.id
+            self._keys[job.tenant, job.idempotency_key] = job.id
         self._tell(job.id, "job.queued")
         return _record(made)
 
-    async def claim(self, owner: str, lease_s: float, job: JobId | None = None) -> Claim | None:
+    async def accepted(self, job: NewJob) -> JobRecord | None:
+        before = self._before(job)
+        return None if before is None else _same_request(before, job)
+
+    def _before(self, job: NewJob) -> _Job | None:
+        with_key = None if job.idempotency_key is None else self._keys.get((job.tenant, job.idempotency_key))
+        return self._jobs.get(with_key or job.id)
+
+    async def claim(
+        self, owner: str, lease_s: float, job: JobId | None = None, weights: Weights = EQUAL_WEIGHTS
+    ) -> Claim | None:
         wanted = self._jobs.values() if job is None else [self._jobs[job]] if job in self._jobs else []
         open_jobs = [one for one in wanted if self._free(one) or (job is not None and _held(one, owner))]
         if not open_jobs:
             return None
-        first = min(open_jobs, key=lambda one: (one.new.priority, one.number))
+        running = Counter(one.new.tenant for one in self._jobs.values() if self._leased(one))
+        had = {tenant: running[tenant] / weights.of(tenant) for tenant in {one.new.tenant for one in open_jobs}}
+        first = min(open_jobs, key=lambda one: (had[one.new.tenant], one.new.priority, one.number))
         first.status, first.owner, first.attempt = JobStatus.RUNNING, owner, first.attempt + 1
         first.lease_until = self._clock.now() + lease_s
         first.started_at = first.started_at or self._now()
@@ -102,8 +114,10 @@ class MemoryStore:
         return Claim(first.new.id, first.attempt)
 
     def _free(self, job: _Job) -> bool:
-        lapsed = job.status is JobStatus.RUNNING and job.lease_until <= self._clock.now()
-        return job.status is JobStatus.QUEUED or lapsed
+        return not job.status.ended and not self._leased(job)
+
+    def _leased(self, job: _Job) -> bool:
+        return job.status is JobStatus.RUNNING and job.lease_until > self._clock.now()
 
     async def renew(self, owner: str, lease_s: float) -> Sequence[JobId]:
         held = [job for job in self._jobs.values() if _held(job, owner)]

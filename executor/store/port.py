@@ -118,6 +118,20 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Weights:
+    """How many jobs tenants may have running beside each other's; those that are not named have that of `others`."""
+
+    by_tenant: Mapping[str, float] = field(default_factory=dict)
+    others: float = 1.0
+
+    def of(self, tenant: str) -> float:
+        return self.by_tenant.get(tenant, self.others)
+
+
+EQUAL_WEIGHTS = Weights()
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What it takes to do a node: calls, runs of tools, and the tokens of the calls."""
 
@@ -332,10 +346,18 @@ class Store(Protocol):
         """Accept a job. With a known idempotency key and equal hash: the job accepted then. `IdempotencyConflict`."""
         ...
 
-    async def claim(self, owner: str, lease_s: float, job: JobId | None = None) -> Claim | None:
-        """Take that job, or the first by (priority, age) that is queued or whose lease ran out; None if there is none.
+    async def accepted(self, job: NewJob) -> JobRecord | None:
+        """The job that `create_job` would give instead of a new one, None if it would be new. `IdempotencyConflict`."""
+        ...
 
-        A job already held by a live lease of another owner is not given; the same owner's own is given again.
+    async def claim(
+        self, owner: str, lease_s: float, job: JobId | None = None, weights: Weights = EQUAL_WEIGHTS
+    ) -> Claim | None:
+        """Take that job, or the next that is queued or whose lease ran out; None if there is none.
+
+        The next is of the tenant with the fewest jobs under a live lease over its weight, then the first by (priority,
+        age): a tenant with thousands of jobs and one with a single job take turns. A job already held by a live lease
+        of another owner is not given; the same owner's own is given again.
         """
         ...
 

@@ -9,6 +9,7 @@ from executor.store import accepting, claims, loading, migrating, reading, writi
 from executor.store.database import LOCK_WAIT_S, Database, database_url
 from executor.store.migrating import upgrade
 from executor.store.port import (
+    EQUAL_WEIGHTS,
     Claim,
     JobContents,
     JobDefinition,
@@ -21,6 +22,7 @@ from executor.store.port import (
     Served,
     StoredDecision,
     StoredEvent,
+    Weights,
     Write,
 )
 from executor.store.sql_cache import SqlResultCache
@@ -61,8 +63,13 @@ class SqlStore:
         rows = await asyncio.to_thread(accepting.program_rows, job)
         return await self._database.write(accepting.create_job, job, rows)
 
-    async def claim(self, owner: str, lease_s: float, job: JobId | None = None) -> Claim | None:
-        return await self._database.write(claims.claim, owner, lease_s, job)
+    async def accepted(self, job: NewJob) -> JobRecord | None:
+        return await self._database.read(accepting.accepted, job)
+
+    async def claim(
+        self, owner: str, lease_s: float, job: JobId | None = None, weights: Weights = EQUAL_WEIGHTS
+    ) -> Claim | None:
+        return await self._database.write(claims.claim, owner, lease_s, job, weights)
 
     async def renew(self, owner: str, lease_s: float) -> Sequence[JobId]:
         return await self._database.write(claims.renew, owner, lease_s)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from executor.commands import Status
 from executor.engines.port import Failure, FailureClass
 from executor.slo import SloClass
 from executor.store.port import (
+    EQUAL_WEIGHTS,
     RESULT_CACHE,
     Claim,
     DecisionMade,
@@ -31,6 +33,7 @@ from executor.store.port import (
     Store,
     Times,
     ToolBegun,
+    Weights,
     Work,
 )
 from planner.cost.history import Seen
@@ -173,6 +176,17 @@ async def test_a_job_sent_again_because_the_answer_got_lost_is_accepted_once(sto
         await store.create_job(new_job(tenant="thief"))
 
 
+async def test_what_was_accepted_with_a_key_can_be_asked_for_beforehand(store: Store) -> None:
+    keyed = new_job("a", idempotency_key="k", request_hash="h")
+    assert await store.accepted(keyed) is None
+    first = await store.create_job(keyed)
+
+    assert await store.accepted(replace(keyed, id=JobId("b"))) == first
+    assert await store.accepted(new_job("c", idempotency_key="other")) is None
+    with pytest.raises(IdempotencyConflict):
+        await store.accepted(replace(keyed, id=JobId("b"), request_hash="other"))
+
+
 async def test_many_submitters_with_one_key_make_one_job(stores: Stores) -> None:
     doors = [await stores.open() for _ in range(3)]
     requests = [new_job(f"job{number}", idempotency_key="k") for number in range(12)]
@@ -201,6 +215,44 @@ async def test_the_most_urgent_then_the_oldest_job_is_claimed_first(store: Store
     claims = [await store.claim("one", 60) for _ in range(4)]
 
     assert claims == [Claim(JobId("urgent"), 1), Claim(JobId("old"), 1), Claim(JobId("young"), 1), None]
+
+
+async def claimed(store: Store, times: int, weights: Weights = EQUAL_WEIGHTS) -> list[str]:
+    claims = [await store.claim("one", 60, weights=weights) for _ in range(times)]
+    return [claim.job if claim else "none" for claim in claims]
+
+
+async def test_tenants_take_turns_however_many_jobs_and_of_what_priority_one_of_them_has(store: Store) -> None:
+    for number in range(6):
+        await store.create_job(new_job(f"many{number}", 1, tenant="ann", priority=-5))
+    await store.create_job(new_job("few0", 1, tenant="eve", priority=5))
+    await store.create_job(new_job("few1", 1, tenant="eve"))
+
+    assert await claimed(store, 6) == ["many0", "few1", "many1", "few0", "many2", "many3"]
+
+
+async def test_who_comes_with_nothing_running_is_next_and_a_job_that_ended_counts_no_more(store: Store) -> None:
+    for number in range(4):
+        await store.create_job(new_job(f"many{number}", 1, tenant="ann"))
+    first, second = await store.claim("one", 60), await store.claim("two", 60)
+    assert first is not None
+    assert second is not None
+    for number in range(3):
+        await store.create_job(new_job(f"late{number}", 1, tenant="eve"))
+    assert await claimed(store, 2) == ["late0", "late1"]
+    await store.write(first, [JobEnded(Status.SUCCEEDED)])
+    await store.release(second)
+    assert await claimed(store, 2) == [second.job, "many2"]
+
+
+async def test_by_its_weight_a_tenant_has_more_jobs_running(store: Store) -> None:
+    for number in range(9):
+        for tenant in ("ann", "eve", "zoe"):
+            await store.create_job(new_job(f"{tenant}{number}", 1, tenant=tenant))
+
+    told = await claimed(store, 14, Weights({"eve": 4.0}, others=1.5))
+
+    assert Counter(name[:3] for name in told) == {"ann": 3, "eve": 8, "zoe": 3}
 
 
 async def test_a_job_under_a_live_lease_is_given_to_its_owner_only(store: Store) -> None:
@@ -802,9 +854,8 @@ async def test_decisions_are_read_on_in_the_order_they_were_made(store: Store) -
     first = await store.decisions(claim.job, limit=2)
     rest = await store.decisions(claim.job, after_seq=first[-1].seq)
 
-    assert [(one.row, one.path, one.attempt, one.detail) for one in first] == [(0, "ask", 0, "because")] + [
-        (1, "ask", 0, "because")
-    ]
+    told = [(one.row, one.path, one.attempt, one.detail) for one in first]
+    assert told == [(0, "ask", 0, "because"), (1, "ask", 0, "because")]
     assert [(one.path, one.detail, one.at) for one in rest] == [("check", AWKWARD[0], "2001-09-09T01:46:43.000Z")]
     assert await store.decisions(claim.job, row=1) == first[1:]
     assert await store.decisions(claim.job, path="check") == rest

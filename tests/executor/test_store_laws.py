@@ -38,7 +38,8 @@ from tests.executor.store_bodies import fresh_stores
 
 ROWS = 3
 OWNERS = st.sampled_from(["one", "two"])
-JOBS = st.sampled_from([JobId("j1"), JobId("j2")])
+NAMES = [JobId("j1"), JobId("j2"), JobId("j3")]
+JOBS = st.sampled_from(NAMES)
 PATHS = st.sampled_from(["a", "b", "c#0/1"])
 ROW = st.integers(0, ROWS - 1)
 TEXTS = st.sampled_from(["", "1", "text \x00", "\ud800", "\x01"])
@@ -68,6 +69,7 @@ writes: st.SearchStrategy[list[Write]] = st.lists(
 @dataclass(frozen=True)
 class Create:
     job: JobId
+    tenant: str
     priority: int
     key: str | None
     hash: str
@@ -106,7 +108,14 @@ class Cancel:
 Deed = Create | Take | Put | GiveBack | Renew | Cancel
 deeds = st.lists(
     st.one_of(
-        st.builds(Create, JOBS, st.integers(0, 1), st.sampled_from([None, "k"]), st.sampled_from(["h", "other"])),
+        st.builds(
+            Create,
+            JOBS,
+            st.sampled_from(["ann", "eve"]),
+            st.integers(0, 1),
+            st.sampled_from([None, "k"]),
+            st.sampled_from(["h", "other"]),
+        ),
         st.builds(Take, OWNERS, LEASES, st.none() | JOBS),
         st.builds(Put, st.integers(1, 2), writes),
         st.builds(Put, st.just(1), writes),
@@ -115,14 +124,14 @@ deeds = st.lists(
         st.builds(Cancel, JOBS),
     ),
     max_size=14,
-).map(lambda rest: [Create(JobId("j1"), 0, None, "h"), Take("one", 0.0, None), *rest])
+).map(lambda rest: [Create(JobId("j1"), "ann", 0, None, "h"), Take("one", 0.0, None), *rest])
 
 
 async def story(store: Store, deeds: Sequence[Deed]) -> list[Any]:
     """What the store answers to each deed, and what it tells of every job at the end."""
     claims: list[Claim] = []
     told = [await _answer(lambda deed=deed: _do(store, deed, claims)) for deed in deeds]
-    for job in (JobId("j1"), JobId("j2")):
+    for job in NAMES:
         for ask in (_results, _record, _events, store.usage, _contents):
             told.append(await _answer(lambda ask=ask, job=job: ask(job) if ask == store.usage else ask(store, job)))
     return [*told, [_timeless(record) for record in await store.jobs()]]
@@ -137,13 +146,8 @@ async def _answer(ask: Callable[[], Awaitable[Any]]) -> Any:
 
 async def _do(store: Store, deed: Deed, claims: list[Claim]) -> Any:
     match deed:
-        case Create(job, priority, key, request_hash):
-            rows = [{"n": row} for row in range(ROWS)]
-            return _timeless(
-                await store.create_job(
-                    NewJob(job, "w", "plan", rows, priority=priority, idempotency_key=key, request_hash=request_hash)
-                )
-            )
+        case Create():
+            return _timeless(await store.create_job(_new_job(deed)))
         case Take(owner, lease_s, wanted):
             if (claim := await store.claim(owner, lease_s, wanted)) is not None:
                 claims.append(claim)
@@ -156,6 +160,12 @@ async def _do(store: Store, deed: Deed, claims: list[Claim]) -> Any:
             return sorted(await store.renew(owner, 600.0)), sorted(await store.cancels_requested(owner))
         case Cancel(job):
             return _timeless(await store.request_cancel(job))
+
+
+def _new_job(deed: Create) -> NewJob:
+    rows = [{"n": row} for row in range(ROWS)]
+    key, request_hash = deed.key, deed.hash
+    return NewJob(deed.job, "w", "plan", rows, deed.tenant, deed.priority, key, request_hash)
 
 
 async def _results(store: Store, job: JobId) -> Any:
