@@ -45,7 +45,8 @@ class Point:
 @dataclass(frozen=True, slots=True)
 class Knee:
     """`programs_per_s` is the load from which on more than the allowed share of calls leave their bounds. `rates` are
-    where the calls go at that load, and at any other in the same parts. `curve` tells of loads around it.
+    where the calls go at that load, and at any other in the same parts. `curve` tells of loads around it; there is none
+    where the knee is 0: classes that keep their bounds alone are in each other's way however few come.
     """
 
     programs_per_s: float
@@ -72,6 +73,8 @@ def find_knee(workload: Workload, slo: Slo, engines: Mapping[EngineKind, int], l
     capacities = _capacities(workload, slo, list(engines))
     _check(workload, engines, capacities)
     rates, most = _most(workload, engines, capacities)
+    if not most:
+        return Knee(0.0, {}, ())
     points = tuple(fleet_at(workload.at(most), engines, rates, capacities, load) for load in loads)
     return Knee(most, rates, points)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
+from planner.errors import FleetImpossible, Problem
 from planner.fleet.kinds import EngineKind
 from planner.fleet.knee import find_knee
 from planner.fleet.workload import Slo, Workload
@@ -51,6 +52,9 @@ def _signal(model: str, demand: Workload, slo: Slo, engines: Mapping[EngineKind,
     of_model = Workload(demand.programs_per_s, tuple(demand.of_model(model)))
     serving = {kind: count for kind, count in engines.items() if kind.model == model}
     possible = find_knee(of_model, slo, serving, loads=()).programs_per_s / demand.programs_per_s
+    if not possible:
+        what = "its classes of calls are in each other's way on these engines, however few come"
+        raise FleetImpossible((Problem(model, what, "loosen the bounds"),))
     prefill = sum(of_model.rate(call) * call.prefill_tokens for call in of_model.calls)
     decode = sum(of_model.rate(call) * call.output_tokens for call in of_model.calls)
     there = sum(serving.values())

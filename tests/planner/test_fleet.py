@@ -17,7 +17,7 @@ from planner.fleet.capacity import Capacities, bounds_of_classes
 from planner.fleet.energy import board_watts, mix_watts, unknown_boards
 from planner.fleet.improve import fewest
 from planner.fleet.kinds import EngineKind, kinds_of
-from planner.fleet.knee import find_knee, one_more, point_of
+from planner.fleet.knee import Knee, find_knee, one_more, point_of
 from planner.fleet.mix import cheapest_mix
 from planner.fleet.mix_values import Mix
 from planner.fleet.occupancy import Occupancy
@@ -224,6 +224,15 @@ def test_bounds_hold_up_to_the_knee_and_no_further() -> None:
 def test_the_knee_does_not_depend_on_the_load_that_is_asked_for() -> None:
     one, ten = (find_knee(Workload(rate, (SHORT, LONG)), QUICK, {H100: 2}).programs_per_s for rate in (1, 10))
     assert one == pytest.approx(ten, rel=1e-3)
+
+
+def test_classes_that_are_in_each_others_way_however_few_come_have_no_knee() -> None:
+    """Beside prompts as long as these a short call takes more than its part of what a program may take."""
+    short, huge = replace(SHORT, output_tokens=400), CallClass("huge", MODEL, 100_000, 400)
+    few, slo = Workload(1, (short, huge)), Slo(program_s=18)
+    assert find_knee(few, slo, {H100: 2}) == Knee(0.0, {}, ())
+    with pytest.raises(FleetImpossible, match="in each other's way"):
+        signals(few, slo, {H100: 2})
 
 
 def test_one_more_engine_never_brings_less_and_the_cheapest_gain_is_first() -> None:
