@@ -66,7 +66,7 @@ class Gate:
     def admitted(self, now_s: float, gone_blocks: Callable[[float], float], *, idle: bool) -> list[str]:
         """Of the calls that were held, those that may run now. `gone_blocks`: of what is kept for programs that wait,
         how much is expected to be kept in vain."""
-        self._idle_since_s = (self._idle_since_s or now_s) if idle else None
+        self._idle_since_s = _since(self._idle_since_s, now_s) if idle else None
         if not self._held or (now_s < self._ask_s and not idle):
             return []
         self._ask_s = now_s + ASK_AGAIN_S
@@ -129,3 +129,7 @@ class Gate:
         for call_id in ready:
             self.let_in(self._held.pop(call_id), now_s)
         return ready
+
+
+def _since(since_s: float | None, now_s: float) -> float:
+    return now_s if since_s is None else since_s
