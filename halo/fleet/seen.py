@@ -1,7 +1,7 @@
 """What engines were asked lately, model by model: the workload that signals are of."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from executor.engines.port import EngineSpec
 from executor.store.port import Served
@@ -17,7 +17,7 @@ class SeenModel:
     model: str
     engines: Mapping[EngineKind, int]
     calls_per_s: float = 0.0
-    workload: Workload | None = field(default=None)
+    workload: Workload | None = None
 
     @property
     def prefill_per_s(self) -> float:
