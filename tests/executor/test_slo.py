@@ -50,7 +50,7 @@ async def test_a_stored_deadline_counts_from_acceptance_whoever_runs_the_job_and
     assert claim is not None
     contents = await store.load(claim)
     ended = asyncio.get_running_loop().create_future()
-    job = LiveJob(claim, PLAN, Table.from_rows(ROWS, PLAN.inputs), contents, ended, Progress(1))
+    job = LiveJob(claim, None, PLAN, Table.from_rows(ROWS, PLAN.inputs), contents, ended, Progress(1))
     # The process began 100 s after acceptance, and takes the job up 5 s later.
     event = submitted(job, 5.0, accepted_at + 100, {})
     assert (event.tenant, event.slo, event.deadline_s) == ("ann", SloClass.BATCH, -40.0)

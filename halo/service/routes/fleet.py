@@ -14,7 +14,7 @@ from planner.fleet.workload import Slo
 
 router = APIRouter(prefix="/v1/fleet", tags=["fleet"])
 
-_Seconds = Annotated[float | None, Query(gt=0)]
+_Seconds = Annotated[float | None, Query(ge=0.001)]
 
 
 @router.get("/signals")
@@ -25,7 +25,7 @@ async def fleet_signals(
     token_ms: _Seconds = None,
     first_token_s: _Seconds = None,
     call_s: _Seconds = None,
-    target: Annotated[float, Query(gt=0, le=1)] = TARGET_LOAD,
+    target: Annotated[float, Query(ge=0.01, le=1)] = TARGET_LOAD,
 ) -> FleetSignals:
     """Tokens a second asked for and possible, for each model: scale by these, not by how busy GPUs are."""
     served = [*await parts.store.served(window_s), *parts.door.served(window_s)]
