@@ -12,7 +12,18 @@ import structlog
 from executor.commands import Status
 from executor.drivers.live import LiveDriver
 from executor.engines.port import Failure, FailureClass
-from executor.store.port import Claim, Fenced, JobEnded, JobUnknown, ProgramEnded, Store, StoreUnavailable, Write
+from executor.store.port import (
+    EQUAL_WEIGHTS,
+    Claim,
+    Fenced,
+    JobEnded,
+    JobUnknown,
+    ProgramEnded,
+    Store,
+    StoreUnavailable,
+    Weights,
+    Write,
+)
 from kvstore.program_state import ProgramStates, StateUnavailable
 from planner.errors import PlanError, PlanInvalid, PlanUnreadable, RowsInvalid
 from planner.ir.ids import JobId
@@ -29,13 +40,14 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Pace:
     """`jobs` run at once. Without a wake-up the store is asked for more every `poll_s`; every `look_s` it is asked
-    which jobs shall be cancelled. A claim is for `lease_s`; a `LeaseKeeper` renews it.
+    which jobs shall be cancelled. A claim is for `lease_s`; a `LeaseKeeper` renews it. Tenants take turns by `weights`.
     """
 
     jobs: int = 64
     lease_s: float = 15.0
     poll_s: float = 1.0
     look_s: float = 1.0
+    weights: Weights = EQUAL_WEIGHTS
 
 
 class Worker:
@@ -83,7 +95,7 @@ class Worker:
         """Whether there was a job to start; its end gives the room back."""
         async with self._taking:
             try:
-                claim = await self._store.claim(self._owner, self._pace.lease_s, job)
+                claim = await self._store.claim(self._owner, self._pace.lease_s, job, self._pace.weights)
             except StoreUnavailable as error:
                 log.warning("no jobs to be had", error=str(error))
                 return False

@@ -20,6 +20,7 @@ from executor.door.limits import DoorLimits
 from executor.drivers.door import Door
 from executor.engines.fleet_file import read_fleet
 from executor.engines.port import EngineSpec
+from executor.store.port import Weights
 from executor.store.result_cache import CacheBounds
 from halo.event_loop import run_process
 from halo.leases import LeaseKeeper, LeaseTimes
@@ -112,7 +113,7 @@ async def _serve(
         doors = open_door(runtime, DoorLimits(waiting=bounds.calls_waiting), call_s=bounds.call_s)
         tuning = _tuning(settings, runtime)
         async with _leases(settings, owner) as lease_s, doors as door, tuning as tuner:
-            pace = Pace(jobs=settings.limits.jobs, lease_s=lease_s)
+            pace = Pace(jobs=bounds.jobs, lease_s=lease_s, weights=_weights(limits))
             keeper = Doorkeeper(runtime.store, lambda: runtime.driver.outlook, runtime.driver.cost_of, WallClock())
             worker = Worker(runtime.store, runtime.states, runtime.driver, owner, pace, _tells(endings, keeper))
             parts = replace(_parts(settings, catalog, runtime, door, endings, tuner), doorkeeper=keeper)
@@ -145,6 +146,10 @@ def _say_why_tuning_ended(tuning: "asyncio.Task[None]") -> None:
     """Whatever it found so far stays in force."""
     if not tuning.cancelled() and (error := tuning.exception()) is not None:
         log.error("tuning ended", exc_info=error)
+
+
+def _weights(limits: Limits) -> Weights:
+    return Weights({name: share.weight for name, share in limits.tenants.items()}, limits.any_tenant.weight)
 
 
 def _cache(settings: Settings) -> CacheChoice | None:

@@ -63,6 +63,19 @@ async def test_a_deadline_that_cannot_be_met_at_all_is_not_worth_coming_back_for
     assert "retry-after" not in problem_response(refused.value).headers
 
 
+async def test_a_run_sent_again_with_its_key_is_the_one_that_was_taken_whatever_the_quota_says_by_now() -> None:
+    store = MemoryStore()
+    keeper = doorkeeper(store, {"default": TenantShare(queued=1)})
+    body, key = {"workflow": "greet", "input": {"name": "ada"}}, {"Idempotency-Key": "k"}
+    async with service(store, doorkeeper=keeper, working=False) as stand:
+        taken = await stand.api.post("/v1/runs", json=body, headers=key)
+        again = await stand.api.post("/v1/runs", json=body, headers=key)
+        other = await stand.api.post("/v1/runs", json=body, headers={"Idempotency-Key": "other"})
+        misused = await stand.api.post("/v1/runs", json={**body, "cache": False}, headers=key)
+    assert (taken.status_code, again.status_code, other.status_code, misused.status_code) == (202, 202, 429, 422)
+    assert again.json()["id"] == taken.json()["id"]
+
+
 async def test_what_becomes_of_a_late_run_is_one_of_three() -> None:
     async with service(working=False) as stand:
         body = {"workflow": "greet", "input": {"name": "ada"}, "deadline_s": 60}

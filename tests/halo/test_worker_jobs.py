@@ -8,7 +8,7 @@ from service_stand import Stand, at_work, flows, service
 
 from executor.clock import WallClock
 from executor.store.memory import MemoryStore
-from executor.store.port import Claim, JobRecord, JobStatus, NewJob, StoreUnavailable
+from executor.store.port import EQUAL_WEIGHTS, Claim, JobRecord, JobStatus, NewJob, StoreUnavailable, Weights
 from halo.worker import MOST_ATTEMPTS, Pace, owner_name
 from kvstore.memory_state import MemoryStates
 from kvstore.program_state import StateUnavailable
@@ -44,10 +44,20 @@ async def _until(what: Callable[[], object]) -> None:
 async def test_jobs_that_wait_are_taken_one_after_the_other():
     store = MemoryStore()
     names = await _submit(store, 5)
-    async with service(store, pace=QUICK) as stand:
+    async with service(store, pace=Pace(poll_s=0.05)) as stand:
         records = await _until_ended(store, *names)
     assert {record.status for record in records} == {JobStatus.SUCCEEDED}
     assert len(stand.calls) == 5
+
+
+async def test_a_tenant_with_one_job_does_not_wait_for_all_of_another_ones():
+    store = MemoryStore()
+    names = await _submit(store, 6)
+    await store.create_job(NewJob(JobId("late"), "w", GREET, [{"name": "late"}], "eve"))
+    async with service(store, pace=Pace(jobs=2, poll_s=0.05), faults=lambda call: 0.1):
+        await _until_ended(store, *names, JobId("late"))
+    begun = {name: (await store.events(name))[1] for name in (*names, JobId("late"))}
+    assert sorted(begun, key=lambda name: begun[name].seq)[:3] == ["j0", "late", "j1"]
 
 
 async def test_only_so_many_run_at_once():
@@ -146,8 +156,10 @@ class _Forgetful(MemoryStore):
 
     lost = False
 
-    async def claim(self, owner: str, lease_s: float, job: JobId | None = None) -> Claim | None:
-        claim = await super().claim(owner, lease_s, job)
+    async def claim(
+        self, owner: str, lease_s: float, job: JobId | None = None, weights: Weights = EQUAL_WEIGHTS
+    ) -> Claim | None:
+        claim = await super().claim(owner, lease_s, job, weights)
         if claim and not self.lost:
             self.lost = True
             raise StoreUnavailable("the connection broke")

@@ -27,6 +27,7 @@ from executor.tools import ToolRunner
 from halo.sdk.find import find_workflow
 from halo.service.app import make_app
 from halo.service.catalog import Catalog, make_catalog
+from halo.service.doorkeeper import Doorkeeper
 from halo.service.endings import Endings
 from halo.service.fleet import FleetView
 from halo.service.parts import Parts
@@ -72,6 +73,7 @@ async def service(
     pace: Pace | None = None,
     owner: str = "ada",
     catalog: Catalog | None = None,
+    doorkeeper: Doorkeeper | None = None,
 ) -> AsyncIterator[Stand]:
     catalog, clock, numbers = catalog or flows(), WallClock(), count(1)
     store, states, endings = store or MemoryStore(), states or MemoryStates(), Endings()
@@ -105,6 +107,7 @@ async def service(
             doings=driver.doings,
             bounds=bounds or Bounds(),
             tenants=tenants or {},
+            doorkeeper=doorkeeper,
         )
         app = make_app(parts)
         transport = httpx.ASGITransport(app=app)

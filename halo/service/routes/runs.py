@@ -6,13 +6,13 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from executor.policy.entrance import OnLate
-from executor.store.port import JobStatus
+from executor.store.port import JobRecord, JobStatus, NewJob
 from halo.service import views
 from halo.service.accept import new_job, plan_of
 from halo.service.event_stream import event_stream
 from halo.service.json_body import JsonRoute
 from halo.service.live import live_of, wake_workers
-from halo.service.parts import TheParts, TheTenant
+from halo.service.parts import Parts, TheParts, TheTenant
 from halo.service.schemas import DecisionPage, EventPage, Run, RunAccepted, RunPage, RunRequest
 from halo.service.waiting import until_ended
 from planner.ir.ids import JobId
@@ -47,12 +47,19 @@ async def submit_run(
     """Accept one program to run. When this is answered, the run is stored and will be done."""
     plan = plan_of(request, parts.catalog, parts.fleet.models)
     job = new_job(request, plan, parts.bounds, id=parts.new_id(), tenant=tenant, idempotency_key=key)
-    if parts.doorkeeper is not None:
-        job = await parts.doorkeeper.admit(job, OnLate(request.on_late))
-    told = views.accepted(await parts.store.create_job(job))
+    told = views.accepted(await _accept(job, OnLate(request.on_late), parts))
     await wake_workers(parts)
     response.headers["Location"] = told.links.run
     return told
+
+
+async def _accept(job: NewJob, on_late: OnLate, parts: Parts) -> JobRecord:
+    """A run that was accepted before is there already: no quota and no deadline is asked about a second time."""
+    if parts.doorkeeper is None:
+        return await parts.store.create_job(job)
+    if job.idempotency_key is not None and (before := await parts.store.accepted(job)) is not None:
+        return before
+    return await parts.store.create_job(await parts.doorkeeper.admit(job, on_late))
 
 
 @router.get("")
