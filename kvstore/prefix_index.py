@@ -3,8 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-#: Says what stands in a block and in all blocks before it, so equal names mean equal beginnings.
-BlockName = int
+from kvstore.block_holders import BlockHolders, BlockName
+
+__all__ = ["BlockName", "PrefixIndex"]
 
 
 class PrefixIndex:
@@ -15,11 +16,14 @@ class PrefixIndex:
     and is found by halving.
 
     With `shares_in_flight` a block can be used by others as soon as a call that computes it was sent, as in vLLM V1;
-    without, only when a call that has it has ended.
+    without, only when a call that has it has ended. One of several tells the `holders`, as `name`, what it has.
     """
 
-    def __init__(self, capacity: int, *, shares_in_flight: bool = True) -> None:
+    def __init__(
+        self, capacity: int, *, shares_in_flight: bool = True, holders: BlockHolders | None = None, name: str = ""
+    ) -> None:
         assert capacity > 0
+        self._holders, self._name = holders, name
         self._capacity = capacity
         self._shares_in_flight = shares_in_flight
         self._used: dict[BlockName, int] = {}  # with the number of calls in flight that have it
@@ -85,6 +89,8 @@ class PrefixIndex:
             else:
                 self._idle_before[block] = since
         self._coming.update(cold)
+        if self._holders is not None:
+            self._holders.add(self._name, cold)
         self._make_room()
         return cold if self._shares_in_flight else []
 
@@ -109,7 +115,8 @@ class PrefixIndex:
     def drop(self, blocks: Iterable[BlockName]) -> None:
         """The engine says that these are gone; those of calls in flight it has computed anew."""
         for block in blocks:
-            self._idle.pop(block, None)
+            if self._idle.pop(block, None) is not None:
+                self._gone(block)
 
     def was_gone(self, block: BlockName) -> None:
         """A call that is in flight did not find the block. If it was believed to be warm, then what was idle for as
@@ -118,10 +125,12 @@ class PrefixIndex:
         if since is None:
             return
         while self._idle and next(iter(self._idle.values())) <= since:
-            self._idle.popitem(last=False)
+            self._gone(self._idle.popitem(last=False)[0])
 
     def forget(self) -> None:
         """The engine's cache is empty, but for the blocks of calls in flight."""
+        for block in self._idle:
+            self._gone(block)
         self._idle.clear()
 
     def resize(self, capacity: int) -> None:
@@ -131,4 +140,8 @@ class PrefixIndex:
 
     def _make_room(self) -> None:
         for _ in range(min(len(self._idle), len(self) - self._capacity)):
-            self._idle.popitem(last=False)
+            self._gone(self._idle.popitem(last=False)[0])
+
+    def _gone(self, block: BlockName) -> None:
+        if self._holders is not None:
+            self._holders.remove(self._name, block)

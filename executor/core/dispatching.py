@@ -17,7 +17,7 @@ from executor.engines.port import Failure, FailureClass
 from executor.policy.fairness import Account
 from executor.policy.migration import unless_it_stays
 from executor.policy.routing import EngineView, choose_engine
-from executor.policy.sampling import MANY, looked_at
+from executor.policy.sampling import MANY, drawn
 from executor.policy.urgency import PASSED_OVER_S
 from executor.slo import SloClass
 from planner.ir.ids import EngineId
@@ -178,19 +178,19 @@ def _send_one(
     wanting = {frontier: _wanting(frontier, views) if as_planned else views for frontier in frontiers}
     for view in views:
         for frontier, ready in _best(wanting, view):
-            if _send(state, frontier, ready, _looked_at(ready, view, views)):
+            if _send(state, frontier, ready, _looked_at(state, ready, view, views)):
                 return True
     return False
 
 
-def _looked_at(ready: Ready, view: EngineView, views: Sequence[EngineView]) -> Sequence[EngineView]:
+def _looked_at(state: State, ready: Ready, view: EngineView, views: Sequence[EngineView]) -> Sequence[EngineView]:
     """Those that may be done with the call earlier than the engine that chose it; of many, some."""
     if len(views) <= MANY:
         return views
-    by_id = {one.spec.id: one for one in views}
-    home = ready.work.program.engine
-    always = [view.spec.id, *([home] if home is not None else [])]
-    return [by_id[engine] for engine in looked_at(list(by_id), str(ready.work.ref), always)]
+    home, fleet = ready.work.program.engine, state.fleet
+    always = [view, *([fleet.views[home]] if home is not None and fleet.takes(ready.model, home) else [])]
+    looked = [*always, *(views[place] for place in drawn(len(views), str(ready.work.ref)))]
+    return list({one.spec.id: one for one in looked}.values())
 
 
 def _send_choosy(state: State, model: str, frontiers: Sequence[Frontier]) -> bool:

@@ -7,6 +7,7 @@ from typing import Protocol
 from executor.engines.port import EngineSpec, Usage
 from executor.policy.kv_peak import Holding, peak_tokens
 from executor.prompt_blocks import BLOCK_TOKENS
+from kvstore.block_holders import BlockHolders
 from kvstore.engine_blocks import EngineBlocks
 from kvstore.kv_events import KvEvent
 from kvstore.prefix_index import BlockName, PrefixIndex
@@ -48,9 +49,10 @@ class Watcher(Protocol):
 
 
 class EngineCache:
-    """Counts in the engine's own tokens: estimates, times what its counts so far were to their estimates."""
+    """Counts in the engine's own tokens: estimates, times what its counts so far were to their estimates. The `holders`
+    are told which blocks it has."""
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(self, spec: EngineSpec, holders: BlockHolders | None = None) -> None:
         profile = spec.profile
         self._told = spec.kv_tokens > 0
         self.kv_tokens = spec.kv_tokens or (profile.kv_tokens if profile else 0)
@@ -67,7 +69,7 @@ class EngineCache:
         self._publishes = bool(spec.kv_events)
         self._tells_blocks = False  # by KV events, as far as they came without a gap
         self._tells_cached = False  # in its answers
-        self._index = PrefixIndex(self._capacity(), shares_in_flight=not spec.warm_first)
+        self._index = PrefixIndex(self._capacity(), shares_in_flight=not spec.warm_first, holders=holders, name=spec.id)
 
     @property
     def in_flight_tokens(self) -> float:

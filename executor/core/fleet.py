@@ -6,11 +6,14 @@ from math import log2
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from executor.core.engine_cache import CachedCall, EngineCache
+from executor.core.serving import Serving
 from executor.core.stage_means import StageMean
 from executor.core.tiers import Tiers
 from executor.engines.port import EngineSpec, FailureClass, Usage
+from executor.policy.giving_way import is_slow
 from executor.policy.routing import Choice, EngineView, Offer, has_room
 from executor.prompt_blocks import BLOCK_TOKENS
+from kvstore.block_holders import BlockHolders
 from kvstore.prefix_index import BlockName
 from planner.cost.correction import Correction
 from planner.cost.load import RUNNING, rates_beside
@@ -54,10 +57,12 @@ class Fleet(Generic[CallT]):
 
     def __init__(self, engines: Sequence[EngineSpec], breaker_failures: int) -> None:
         self.views = {spec.id: EngineView(spec) for spec in engines}
-        self.caches = {spec.id: EngineCache(spec) for spec in engines}
+        self._holders = BlockHolders() if len(engines) > 1 else None
+        self.caches = {spec.id: EngineCache(spec, self._holders) for spec in engines}
         self.tiers = Tiers(engines)
         self.corrections = {spec.id: Correction() for spec in engines}
-        self._serving = _by_model(engines)
+        self._serving = _by_model(list(self.views.values()))
+        self._serving_of = {spec.id: [self._serving[model] for model in dict.fromkeys(spec.models)] for spec in engines}
         self._rates: dict[tuple[EngineId, str, int], LoadRates] = {}
         self.inside: dict[EngineId, dict[CallT, None]] = {spec.id: {} for spec in engines}
         self._breaker_failures = breaker_failures
@@ -73,18 +78,25 @@ class Fleet(Generic[CallT]):
 
     def serving(self, model: str) -> list[EngineView]:
         """The engines that answer and serve the model."""
-        views = self.views
-        return [views[engine] for engine in self._serving.get(model, ()) if views[engine].up]
+        found = self._serving.get(model)
+        return found.up() if found else []
 
     def all_up(self, engines: Iterable[EngineId]) -> bool:
         return all(self.views[engine].up for engine in engines)
 
     def with_room(self, model: str) -> list[EngineView]:
         """Those that have room for one more call, the least loaded first."""
-        views = [view for view in self.serving(model) if has_room(view)]
-        if len(views) > 1:
-            views.sort(key=lambda view: (view.load_s, view.spec.id))
-        return views
+        found = self._serving.get(model)
+        return found.with_room() if found else []
+
+    def takes(self, model: str, engine: EngineId) -> bool:
+        """Whether it is one of those `with_room`."""
+        return self._serving[model].has_room(engine)
+
+    def is_slow(self, engine: EngineId, model: str) -> bool:
+        """Beside the median engine that answers and serves the model."""
+        view = self.views[engine]
+        return view.up and is_slow(view.slowness, self._serving[model].usual_slowness)
 
     def offers(self, work: CallT, views: Sequence[EngineView]) -> list[Offer]:
         return [self._offer(work, view) for view in views]
@@ -144,11 +156,17 @@ class Fleet(Generic[CallT]):
 
     def warmer_elsewhere(self, engine: EngineId, model: str, blocks: Sequence[BlockName], warm: int) -> bool:
         """Whether another engine has more than the `warm` leading blocks of a prompt that this one has."""
-        others = self._serving[model]
-        if len(others) == 1 or warm == len(blocks):
+        if self._holders is None or warm == len(blocks):
             return False
         block = blocks[warm]
-        return any(other != engine and self.views[other].up and self.caches[other].warm(block) for other in others)
+        return any(
+            other != engine and self._answers(EngineId(other), model) and self.caches[EngineId(other)].warm(block)
+            for other in self._holders.of(block)
+        )
+
+    def _answers(self, engine: EngineId, model: str) -> bool:
+        view = self.views[engine]
+        return view.up and model in view.spec.models
 
     def enter(self, work: CallT, choice: Choice, now: float) -> None:
         view = self.views[choice.engine]
@@ -287,6 +305,8 @@ class Fleet(Generic[CallT]):
     def _put(self, view: EngineView) -> EngineView:
         self.changes += 1
         self.views[view.spec.id] = view
+        for serving in self._serving_of[view.spec.id]:
+            serving.put(view)
         return view
 
 
@@ -296,9 +316,9 @@ def _loaded(view: EngineView, running: int, load_s: float, slowness: float, *, e
     return EngineView(view.spec, view.up, running, load_s, exclusive, failures, trips, slowness, for_others)
 
 
-def _by_model(engines: Sequence[EngineSpec]) -> dict[str, list[EngineId]]:
-    serving: dict[str, list[EngineId]] = {}
-    for spec in engines:
-        for model in dict.fromkeys(spec.models):
-            serving.setdefault(model, []).append(spec.id)
-    return serving
+def _by_model(views: Sequence[EngineView]) -> dict[str, Serving]:
+    found: dict[str, list[EngineView]] = {}
+    for view in views:
+        for model in dict.fromkeys(view.spec.models):
+            found.setdefault(model, []).append(view)
+    return {model: Serving(serving) for model, serving in found.items()}

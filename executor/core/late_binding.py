@@ -31,7 +31,7 @@ MOST_FOR_ONE = 4
 def send_open(state: State, model: str, lines: Lines, line: Line | SomeLines) -> None:
     """Send calls of `line`, which is of those of `lines` that wait for any engine."""
     views = state.fleet.serving(model)
-    if not views:
+    if not views or not any(True for _ in line.first(1)):
         return
     open_now, waiting = [view.spec.id for view in views if has_room(view)], lines.waiting / len(views)
     look = _Look(state, model, line, open_now, slower(_slowness(views)), waiting)

@@ -30,11 +30,11 @@ def inside(work: Work) -> Inside:
 def leave_slow(state: State, engine: EngineId, model: str) -> None:
     """Calls that were sent to an engine that turned out to be slow, and have not begun there, go elsewhere while
     another engine has room."""
-    if not state.rule.sends_back:
+    if not state.rule.sends_back or not state.fleet.is_slow(engine, model):
         return
     views = state.fleet.serving(model)
     slow = slower({view.spec.id: view.slowness for view in views})
-    if slow.get(engine, 1.0) == 1.0 or not any(has_room(view) for view in views if slow[view.spec.id] == 1.0):
+    if not any(has_room(view) for view in views if slow[view.spec.id] == 1.0):
         return
     for work in state.fleet.not_begun(engine):
         if inside(work).may_leave and work.sent_back < MOST_SENT_BACK:

@@ -46,4 +46,8 @@ def who_gives_way(asking: SloClass, inside: Sequence[Inside], engines: Collectio
 def slower(slowness: Mapping[EngineId, float]) -> dict[EngineId, float]:
     """How many times as slow as the median engine those are that are slow; 1 for all others."""
     usual = median(slowness.values())
-    return {engine: one / usual if one >= SLOW * usual else 1.0 for engine, one in slowness.items()}
+    return {engine: one / usual if is_slow(one, usual) else 1.0 for engine, one in slowness.items()}
+
+
+def is_slow(slowness: float, usual: float) -> bool:
+    return slowness >= SLOW * usual

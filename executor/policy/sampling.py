@@ -16,7 +16,12 @@ def looked_at(engines: Sequence[EngineId], call: str, always: Iterable[EngineId]
     """All of a few engines; of many, those of `always` and some drawn by the call's name, the same for the same one."""
     if len(engines) <= MANY:
         return list(engines)
-    start, step = crc32(call.encode()), len(engines) / DRAWN
-    drawn = (engines[int(start + number * step) % len(engines)] for number in range(DRAWN))
     among = set(engines)
-    return list(dict.fromkeys([*(engine for engine in always if engine in among), *drawn]))
+    some = (engines[place] for place in drawn(len(engines), call))
+    return list(dict.fromkeys([*(engine for engine in always if engine in among), *some]))
+
+
+def drawn(engines: int, call: str) -> list[int]:
+    """The places of some of so many engines."""
+    start, step = crc32(call.encode()), engines / DRAWN
+    return [int(start + number * step) % engines for number in range(DRAWN)]
