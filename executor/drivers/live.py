@@ -2,7 +2,6 @@
 them. Whatever fails becomes an event; only a broken promise of our own code stops the driver."""
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -50,6 +49,7 @@ from executor.drivers.ledger import Ledger
 from executor.drivers.live_job import LiveJob, load_job, planned, submitted
 from executor.drivers.live_nodes import LiveNodes
 from executor.drivers.live_planning import LivePlanning
+from executor.drivers.live_programs import LivePrograms
 from executor.drivers.live_state import LiveState
 from executor.drivers.outcomes import Outcomes, taken_over
 from executor.drivers.places import SharedPlaces, Side
@@ -63,28 +63,16 @@ from executor.drivers.watch import EngineWatch
 from executor.drivers.writer import Writer
 from executor.engines.port import Engine
 from executor.engines.upstream import Upstream
-from executor.events import (
-    Cancelled,
-    EngineBack,
-    Event,
-    PlacesShared,
-    Prepared,
-    Retuned,
-    WakeUp,
-)
+from executor.events import Cancelled, EngineBack, Event, PlacesShared, Retuned, WakeUp
 from executor.journal import EventLog
 from executor.policy.entrance import Outlook
 from executor.policy.places import Kind
 from executor.policy.tuning import Setting
-from executor.store.port import (
-    Claim,
-    Store,
-    StoreUnavailable,
-)
-from executor.store.result_cache import CacheBounds, CachedResult, ResultCache
+from executor.store.port import Claim, Store, StoreUnavailable
+from executor.store.result_cache import CacheBounds, ResultCache
 from executor.tokenization.counting import PromptCounter
 from executor.tools import ToolRunner
-from executor.values import Values, load_outputs
+from executor.values import Values
 from kvstore.program_state import ProgramStates
 from planner.cost.correction import Correction
 from planner.ir.ids import EngineId, JobId, NodeRef, job_of, program_id
@@ -163,6 +151,16 @@ class LiveDriver:
             self._outcomes,
             self._tasks,
             self._metrics,
+            self._clock,
+            self._job_of,
+            self._post,
+        )
+        self._programs = LivePrograms(
+            self._values,
+            self._ledger,
+            self._reuse,
+            self._states,
+            self._outcomes,
             self._clock,
             self._job_of,
             self._post,
@@ -286,7 +284,7 @@ class LiveDriver:
     def _perform(self, command: Command) -> None:
         match command:  # those of every call first
             case Prepare():
-                self._prepare(command)
+                self._programs.prepare(command)
             case Dispatch(node=node, engine=engine):
                 self._outcomes.sent(self._job_of(node), command, self._epoch_s + self._clock.now())
                 self._hints.called(engine, node.program)
@@ -296,15 +294,8 @@ class LiveDriver:
                 self._outcomes.save_node(self._job_of(command.node), command)
             case SaveProgram():
                 self._states.save(command)
-            case KeepShared(node=node, key=key):
-                self._ledger.keep(node, key)
-                self._values.apply(command)
-            case ForgetShared(key=key):
-                self._ledger.forget(key)
-                self._values.apply(command)
-            case TakeShared(node=node, key=key):
-                self._ledger.take(node, key)
-                self._values.apply(command)
+            case KeepShared() | TakeShared() | ForgetShared():
+                self._programs.share(command)
             case Decide() | Settle():
                 self._inbox.append(self._values.answer(command, self._clock.now()))
             case OpenFrame() | UseFallback():
@@ -315,12 +306,13 @@ class LiveDriver:
                 self._hints.tell(replace(command, cache_salt=self._jobs[job_of(program)].cache_salt))
             case Abort(node=node, attempt=attempt):
                 self._tasks.abort(node, attempt)
-            case HandOver():
-                self._hand_over(command)
-            case BeginProgram():
-                self._begin_program(command)
-            case FinishProgram():
-                self._finish_program(command)
+            case HandOver(node=node, attempt=attempt, heir=heir, heir_attempt=heir_attempt):
+                self._programs.hand_over(command)
+                self._tasks.hand_over(node, attempt, heir, heir_attempt)
+            case BeginProgram(job=job):
+                self._programs.begin(self._jobs[job], command)
+            case FinishProgram(job=job):
+                self._programs.finish(self._jobs[job], command)
             case PlanBatch(job=job):
                 self._plan(self._jobs[job])
             case FinishJob(job=job, status=status):
@@ -331,32 +323,6 @@ class LiveDriver:
                 self._watch.bring_back(engine, after_s)
             case CallMeAt(at=at):
                 self._tasks.spawn(self._wake_at(at))
-
-    def _prepare(self, command: Prepare) -> None:
-        now = self._clock.now()
-        self._ledger.ready(command.node, now)
-        event = self._values.answer(command, now)
-        if not (isinstance(event, Prepared) and self._looks_up(event)):
-            self._inbox.append(event)
-
-    def _looks_up(self, event: Prepared) -> bool:
-        """Whether the node waits until it is known what an earlier job gave."""
-        if self._reuse is None:
-            return False
-        job = self._job_of(event.node).contents.record
-        return self._reuse.look_up(event, job, lambda found: self._looked_up(event, found))
-
-    def _looked_up(self, event: Prepared, found: CachedResult | None) -> None:
-        if found is not None:
-            tools = self._values.take_recalled(event.node, json.loads(found.output))
-            self._ledger.recalled(event.node, found.work, tools)
-            event = replace(event, recalled=True, tools=tools)
-        self._post(replace(event, at=self._clock.now()))
-
-    def _hand_over(self, command: HandOver) -> None:
-        self._values.hand_over(command.node, command.heir)
-        self._ledger.hand_over(command.node, command.heir)
-        self._tasks.hand_over(command.node, command.attempt, command.heir, command.heir_attempt)
 
     def _plan(self, job: LiveJob) -> None:
         self._have_tools_ready(job)
@@ -373,22 +339,6 @@ class LiveDriver:
     async def _plan_aside(self, job: LiveJob) -> None:
         event = await self._planning.plan(job)
         self._post(replace(event, at=self._clock.now()))
-
-    def _begin_program(self, command: BeginProgram) -> None:
-        job = self._jobs[command.job]
-        saved = job.contents.saved.get(command.row)
-        outputs = load_outputs(saved.outputs) if saved else None
-        self._ledger.begin(command.program, saved)
-        row, salt = job.table.row(command.row), job.cache_salt or ""
-        self._values.open_program(command.program, command.plan, row, outputs, salt)
-
-    def _finish_program(self, command: FinishProgram) -> None:
-        self._outcomes.finish_program(self._jobs[command.job], command)
-        self._values.forget_program(command.program)
-        self._ledger.end(command.program)
-        if self._reuse is not None:
-            self._reuse.end(command.program)
-        self._states.forget(command.program)
 
     def _fenced(self, job_id: JobId) -> None:
         """Somebody else runs the job now: drop it here."""
