@@ -38,7 +38,3 @@ class Call(Generic[Id]):
     def known(self) -> int:
         """Tokens whose KV it needs before it can write the next one."""
         return self.prompt_tokens + self.written
-
-    @property
-    def decodes(self) -> bool:
-        return self.written > 0 and self.computed + 1 == self.known

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 MOST_CALLS = 65_536
 MOST_ALIKE = 64
@@ -28,12 +28,10 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """The earlier `call`, of `program`, that a prompt goes on from. `superseded`: finished calls that went on from it
-    before. Their branch was left (history edited, compacted, or tried again): demote what only they hold at once."""
+    """The earlier `call`, of `program`, that a prompt goes on from."""
 
     program: str
     call: str
-    superseded: tuple[str, ...]
 
 
 class Conversations:
@@ -55,8 +53,7 @@ class Conversations:
         known = _Call(call, program, _last(whole.chain), _last(prompt.chain))
         self._calls[call] = known
         if (parent := self._calls.get(after or "")) and after != call:
-            parent.children.append(call)
-            del parent.children[:-MOST_ALIKE]
+            parent.went_on = True
         self._enter(known.whole, _End(known, whole.tail, answered=True))
         self._enter(known.prompt, _End(known, prompt.tail, answered=False))
         if len(self._calls) > self._most:
@@ -69,7 +66,7 @@ class Conversations:
             alike = self._ends.get(prompt.chain[blocks - 1], ())
             if fitting := [end for end in alike if _goes_on(prompt, blocks, end.tail)]:
                 call = max(fitting, key=_closeness).call
-                return Continuation(call.program, call.name, tuple(self._descendants(call)))
+                return Continuation(call.program, call.name)
         return None
 
     def __len__(self) -> int:
@@ -90,15 +87,6 @@ class Conversations:
             else:
                 self._ends.pop(last, None)
 
-    def _descendants(self, call: "_Call") -> list[str]:
-        found: list[str] = []
-        ahead = list(call.children)
-        while ahead:
-            if child := self._calls.get(ahead.pop()):
-                found.append(child.name)
-                ahead.extend(child.children)
-        return sorted(found)
-
 
 @dataclass(eq=False, slots=True)
 class _Call:
@@ -106,7 +94,7 @@ class _Call:
     program: str
     whole: Hashable | None
     prompt: Hashable | None
-    children: list[str] = field(default_factory=list)
+    went_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,4 +115,4 @@ def _goes_on(prompt: Context, blocks: int, tail: tuple[int, ...]) -> bool:
 
 
 def _closeness(end: _End) -> tuple[int, bool, bool]:
-    return (len(end.tail), end.answered, not end.call.children)
+    return (len(end.tail), end.answered, not end.call.went_on)
