@@ -50,7 +50,7 @@ def with_setting(tuned: Tuned, setting: Setting | Mapping[str, float]) -> Tuned:
 
 
 def _active_programs(tuned: Tuned, value: float) -> Tuned:
-    return replace(tuned, limits=replace(tuned.limits, active_programs=int(value)))
+    return replace(tuned, limits=replace(tuned.limits, active_programs=max(1, int(value))))
 
 
 def _kv_fill(tuned: Tuned, value: float) -> Tuned:

@@ -1,7 +1,8 @@
 """`halo replay`: recorded traffic run again in virtual time, as it was or under other settings."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from executor.core.knobs import Tuned
     from executor.drivers.shadow import Tuning
     from executor.engines.port import EngineSpec
-    from executor.policy.tuning import Setting
+    from executor.policy.tuning import Knob, Setting
     from halo.replay import Replayed
 
 _EXAMPLES = """Examples:
@@ -128,27 +129,30 @@ def tune(
 
 
 def _tuned(settings: list[str] | None, rule: str) -> "tuple[Tuned, Setting]":
-    from executor.core.knobs import Tuned, setting_of, with_setting
+    from executor.core.knobs import Tuned, knobs_of, setting_of, with_setting
     from executor.core.limits import Limits
     from executor.policy.rules import RULES
 
     if rule not in RULES:
         raise typer.BadParameter(f"there are: {', '.join(RULES)}", param_hint="--rule")
     tuned = Tuned(Limits(), RULES[rule])
-    turned = dict(_turned(settings or (), [name for name, _ in setting_of(tuned)]))
+    turned = dict(_turned(settings or (), {knob.name: knob for knob in knobs_of(tuned)}))
     tuned = with_setting(tuned, turned)
     return tuned, setting_of(tuned)
 
 
-def _turned(settings: Sequence[str], known: Sequence[str]) -> Iterator[tuple[str, float]]:
+def _turned(settings: Sequence[str], known: "Mapping[str, Knob]") -> Iterator[tuple[str, float]]:
     for one in settings:
-        name, _, value = one.partition("=")
+        name, _, text = one.partition("=")
         if name not in known:
             raise typer.BadParameter(f"{name!r} is no knob; there are: {', '.join(known)}", param_hint="--set")
         try:
-            yield name, float(value)
+            value = float(text)
         except ValueError:
-            raise typer.BadParameter(f"{value!r} is no number: write {name}=VALUE", param_hint="--set") from None
+            raise typer.BadParameter(f"{text!r} is no number: write {name}=VALUE", param_hint="--set") from None
+        if not (0 < value < inf or value in known[name].ladder):
+            raise typer.BadParameter(f"{name} cannot be {text}: write a number above 0", param_hint="--set")
+        yield name, value
 
 
 def _specs(urls: list[str] | None, models: list[str] | None, fleet: Path | None) -> "Sequence[EngineSpec]":

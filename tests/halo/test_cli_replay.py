@@ -74,6 +74,8 @@ def test_a_setting_that_is_far_off_is_found_and_proposed(halo: Halo) -> None:
     [
         (("run", "journal.txt", "--fleet", "fleet.toml", "--set", "speed=2"), "'speed' is no knob; there are: active"),
         (("run", "journal.txt", "--fleet", "fleet.toml", "--set", "active_programs=many"), "'many' is no number"),
+        (("run", "journal.txt", "--fleet", "fleet.toml", "--set", "price_backlog=0"), "price_backlog cannot be 0"),
+        (("run", "journal.txt", "--fleet", "fleet.toml", "--set", "active_programs=nan"), "cannot be nan"),
         (("run", "journal.txt", "--fleet", "fleet.toml", "--rule", "coin"), "there are: halo, round robin"),
         (("run", "rows.jsonl", "--fleet", "fleet.toml"), "is no journal of Halo"),
         (("record", "journal.txt", "--last", "0"), "no program ended within it"),
