@@ -108,6 +108,10 @@ class Fleet(Generic[CallT]):
         engine the call takes from others."""
         return [self._share(work, view, output_tokens, inside_share) for view in views]
 
+    def step_s(self, engine: EngineId, model: str, running: int, tokens: float) -> float:
+        """A step in which so many calls, of so many tokens in all, write; 0 where nobody does."""
+        return self._rates_of(engine, model, running).step_s(running, tokens) if running else 0.0
+
     def load_s(self, work: CallT, engine: EngineId, output_tokens: float, known: dict[EngineId, KnownLoad]) -> float:
         """As the `load_s` of `shares`. What is `known` of the call is kept while little changes."""
         changes, found = self.caches[engine].changes if work.prefix else 0, known.get(engine)

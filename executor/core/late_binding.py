@@ -1,14 +1,16 @@
 """Late binding: calls that wait for any engine go to engines that have room, as far as those are worth their while.
 
 In the order of the line, a call goes to an engine where it is nearly cheapest (`executor.policy.dearness`), of those to
-the one that is done first. Where it is cheap but its KV has no room, the engine takes nobody later: it would wait for
-ever for so much room at once. An engine that has room and is cheap for nobody takes what is least dear there.
+the one that it joins at the least cost (`executor.core.joining`). Where it is cheap but its KV has no room, the engine
+takes nobody later: it would wait for ever for so much room at once. An engine that has room and is cheap for nobody
+takes what is least dear there.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
+from executor.core.joining import joining
 from executor.core.lines import Line, Lines, SomeLines, Waiting
 from executor.core.sending import send
 from executor.core.sending_back import inside, send_back
@@ -16,7 +18,7 @@ from executor.core.state import State
 from executor.core.work import Work
 from executor.policy.dearness import dearness
 from executor.policy.giving_way import slower, who_gives_way
-from executor.policy.routing import Choice, EngineView, has_room
+from executor.policy.routing import Choice, EngineView, Offer, has_room
 from executor.policy.sampling import MANY, looked_at
 from executor.slo import SloClass
 from planner.ir.ids import EngineId
@@ -69,7 +71,7 @@ class _Look:
         cheap = [engine for engine in engines if costs[engine] <= self._cheap]
         fitting = [engine for engine in cheap if self._fits(one, engine)]
         if fitting:
-            self._send(one, fitting, f"first done of {len(fitting)} with room")
+            self._send(one, fitting, f"the best of {len(fitting)} with room")
             return
         for engine in cheap:
             self.open.remove(engine)
@@ -136,14 +138,21 @@ class _Look:
     def _send(self, one: Waiting, engines: Sequence[EngineId], why: str) -> None:
         state, work = self.state, one.work
         views = [state.fleet.views[engine] for engine in one.looked_at]
-        found = state.fleet.shares(work, views, state.expect(work), state.rule.inside_share)
+        found = self._offers(work, views)
         offers = [replace(offer, has_kv=offer.has_kv or offer.view.spec.id in engines) for offer in found]
         best = min(
             (offer for offer in offers if offer.view.spec.id in engines),
-            key=lambda offer: (offer.done_s, offer.view.spec.id),
+            key=lambda offer: (offer.cost_s, offer.view.spec.id),
         )
+        load_s = state.fleet.load_s(work, best.view.spec.id, state.expect(work), one.known)
         self.line.remove(one)
         reason = f"{state.rule.name}: predicted {best.done_s:.2f} s; {why}"
-        send(state, work, Choice(best.view.spec.id, best.load_s, reason), offers)
+        send(state, work, Choice(best.view.spec.id, load_s, reason), offers)
         if best.view.spec.id in self.open and not has_room(state.fleet.views[best.view.spec.id]):
             self.open.remove(best.view.spec.id)
+
+    def _offers(self, work: Work, views: Sequence[EngineView]) -> list[Offer]:
+        state = self.state
+        answer = state.expect(work)
+        offers = state.fleet.shares(work, views, answer, state.rule.inside_share)
+        return offers if state.rule.margin is None else [joining(state.fleet, work, offer, answer) for offer in offers]

@@ -35,7 +35,7 @@ class Offer:
     """What one engine would do for one call: `warm_tokens` of its `prompt_tokens` are in the cache there, and the call
     takes `load_s` seconds of the engine's time, `prefill_s` of them until its prompt is read; `has_kv` tells whether
     its KV has room for the call now. `tier_tokens` more are loaded from a tier that other engines share, which is in
-    both times."""
+    both times. `joined_s` is what the call and those that it joins lose by it, where engines are compared by that."""
 
     view: EngineView
     load_s: float
@@ -44,11 +44,17 @@ class Offer:
     has_kv: bool = True
     prefill_s: float = 0.0
     tier_tokens: int = 0
+    joined_s: float | None = None
 
     @property
     def done_s(self) -> float:
         """When the call would be done: the work before it, the prompt that is not warm, and the answer."""
         return (self.view.load_s + self.load_s) * self.view.slowness
+
+    @property
+    def cost_s(self) -> float:
+        """What engines are compared by."""
+        return self.done_s if self.joined_s is None else self.joined_s * self.view.slowness
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,5 +25,10 @@ class LoadRates:
         context = prompt_tokens + output_tokens / 2
         return self.call_s + reading, output_tokens * (self.output_token_s + context * self.output_context_s)
 
+    def step_s(self, running: int, context_tokens: float) -> float:
+        """A step in which so many calls, with so many tokens of KV in all, write a token each. The rates must be those
+        beside so many."""
+        return running * self.output_token_s + context_tokens * self.output_context_s
+
     def _reading_s(self, tokens: float) -> float:
         return tokens * (self.prompt_token_s + tokens * self.prompt_pair_s)
