@@ -104,7 +104,8 @@ class EngineCache:
 
     def warm_tokens(self, work: CachedCall) -> int:
         """How much of the prompt need not be read again; its last token always is."""
-        return int(min(self.match(work.prefix) * BLOCK_TOKENS, max(0, work.prompt_tokens - 1)) * self.scale)
+        found = self._index.match(work.prefix)
+        return int(min(found * BLOCK_TOKENS, max(0, work.prompt_tokens - 1)) * self.scale) if found else 0
 
     def comes_warm(self, blocks: Sequence[BlockName]) -> bool:
         """Whether it is better to wait: a call inside computes the beginning, and the engine shares it when that has

@@ -60,6 +60,7 @@ class Fleet(Generic[CallT]):
         self._holders = BlockHolders() if len(engines) > 1 else None
         self.caches = {spec.id: EngineCache(spec, self._holders) for spec in engines}
         self.tiers = Tiers(engines)
+        self._tiered = bool(self.tiers)
         self.corrections = {spec.id: Correction() for spec in engines}
         self._serving = _by_model(list(self.views.values()))
         self._serving_of = {spec.id: [self._serving[model] for model in dict.fromkeys(spec.models)] for spec in engines}
@@ -99,7 +100,8 @@ class Fleet(Generic[CallT]):
         return view.up and is_slow(view.slowness, self._serving[model].usual_slowness)
 
     def offers(self, work: CallT, views: Sequence[EngineView]) -> list[Offer]:
-        return [self._offer(work, view) for view in views]
+        model = work.model
+        return [self._offer(work, model, view) for view in views]
 
     def shares(
         self, work: CallT, views: Sequence[EngineView], output_tokens: float, inside_share: float
@@ -267,14 +269,16 @@ class Fleet(Generic[CallT]):
         self._retry_tokens -= 1
         return True
 
-    def _offer(self, work: CallT, view: EngineView) -> Offer:
-        cache, engine = self.caches[view.spec.id], view.spec.id
+    def _offer(self, work: CallT, model: str, view: EngineView) -> Offer:
+        engine = view.spec.id
+        cache = self.caches[engine]
         warm_tokens = cache.warm_tokens(work) if work.prefix else 0
         prompt_tokens = round(work.prompt_tokens * cache.scale)
-        loaded = self._loaded_tokens(work, engine, warm_tokens) if self.tiers else 0
-        rates = self._rates_of(engine, work.model)
+        loaded = self._loaded_tokens(work, engine, warm_tokens) if self._tiered else 0
+        rates = self._rates_of(engine, model)
         prefill_s, decode_s = rates.parts(prompt_tokens, work.output_tokens, warm_tokens + loaded)
-        prefill_s += self.tiers.load_s(engine, loaded)
+        if loaded:
+            prefill_s += self.tiers.load_s(engine, loaded)
         has_kv = cache.fits(work) and not cache.comes_warm(work.prefix)
         return Offer(view, prefill_s + decode_s, prompt_tokens, warm_tokens, has_kv, prefill_s, loaded)
 

@@ -66,8 +66,9 @@ class ReadyCalls:
         """The first job of the account whose calls wait; of those before it nothing is kept."""
         keys = self._keys.get(account, [])
         while keys:
-            if any(not frontier.empty for frontier in self._frontiers[keys[0]].values()):
-                return keys[0]
+            for frontier in self._frontiers[keys[0]].values():
+                if not frontier.empty:
+                    return keys[0]
             for frontier in self._frontiers.pop(heapq.heappop(keys)).values():
                 frontier.close()
         self._keys.pop(account, None)
@@ -123,7 +124,7 @@ class Frontier:
 
     @property
     def empty(self) -> bool:
-        return self.choosy() is None and self._first_by_path() is None
+        return self._first_by_path() is None and self.choosy() is None
 
     def choosy(self) -> Ready | None:
         """The first call that failed before, and so cannot go to every engine, or must be alone there."""
@@ -167,7 +168,7 @@ class Frontier:
         return self._by_age[0] if self._by_age else None
 
     def _first_by_path(self) -> Ready | None:
-        if self._rest:
+        if self._rest and self._near < LOOK_AHEAD:
             self._refill()
         while self._by_path and not self._by_path[0][3].waits:
             self._leave(heapq.heappop(self._by_path)[3])
