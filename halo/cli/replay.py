@@ -29,7 +29,10 @@ _EXAMPLES = """Examples:
 
 Where a journal comes from: `halo batch run --journal FILE`, or `HALO_JOURNAL=FILE halo serve`.
 """
-_Journal = Annotated[Path, typer.Argument(metavar="JOURNAL", help="The events of a run or a service.")]
+_Journal = Annotated[
+    Path,
+    typer.Argument(metavar="JOURNAL", help="The events of a run or a service.", exists=True, dir_okay=False),
+]
 _Last = Annotated[
     float | None, typer.Option(min=0, metavar="SECONDS", help="Only what came in so lately.", show_default=False)
 ]

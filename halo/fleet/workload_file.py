@@ -83,6 +83,12 @@ class _File(BaseModel):
         return Workload(self.programs_per_s, tuple(dict.fromkeys(calls)), f"as {origin} says")
 
 
+_EXAMPLES = {
+    "programs_per_s": "write for example programs_per_s = 2.0",
+    "call": "write a [[call]] with model, prompt_tokens and output_tokens for each kind of calls",
+}
+
+
 def _content(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
@@ -96,6 +102,16 @@ def _content(path: Path) -> Any:
 
 def _problem(path: Path, error: Any) -> Problem:
     place = ".".join(str(part) for part in error["loc"])
-    known = ", ".join(_Call.model_fields)
-    fix = f"a call knows: {known}" if error["type"] == "extra_forbidden" else "correct it"
-    return Problem(str(path), f"{place}: {error['msg']}" if place else error["msg"], fix)
+    what, fix = _told(error)
+    return Problem(str(path), f"{place}: {what}" if place else what, fix)
+
+
+def _told(error: Any) -> tuple[str, str]:
+    owner, model = ("a workload", _File) if len(error["loc"]) == 1 else ("a call", _Call)
+    match error["type"]:
+        case "extra_forbidden":
+            return "is not known", f"{owner} knows: {', '.join(model.model_fields)}"
+        case "missing":
+            return "is missing", _EXAMPLES.get(error["loc"][-1], "give it")
+        case _:
+            return error["msg"], "correct it"

@@ -121,7 +121,7 @@ def test_a_workflow_is_forecast_and_a_job_tells_what_it_took(halo: Halo) -> None
         (["plan"], "name one: --workload FILE, --job ID, or a workflow with --rows"),
         (["plan", TRIAGE], "a workflow needs --rows and --programs-per-s"),
         (["plan", "--workload", "gone.toml"], "gone.toml: cannot be read"),
-        (["plan", "--workload", "fleet.toml"], "programs_per_s: Field required"),
+        (["plan", "--workload", "fleet.toml"], "programs_per_s: is missing; write for example programs_per_s = 2.0"),
         (
             ["plan", "--workload", "traffic.toml", "--token-ms", "0.1"],
             "draft: no kind of engine allowed keeps the bounds",
