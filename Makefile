@@ -62,6 +62,13 @@ bench: $(VENV)/.dev ## Run the benchmarks; each prints a table and JSON
 	$(BIN)/python -m benchmarks.planner.placement
 	$(BIN)/python -m benchmarks.batch.throughput
 	$(BIN)/python -m benchmarks.scheduling.hexgen
+	$(BIN)/python -m benchmarks.scheduling.fairness
+	$(BIN)/python -m benchmarks.scheduling.overload
+	$(BIN)/python -m benchmarks.scheduling.fleet_plan
+	$(BIN)/python -m benchmarks.scheduling.fleet_knee
+	$(BIN)/python -m benchmarks.scheduling.simulator
+	$(BIN)/python -m benchmarks.scheduling.tuning
+	$(BIN)/python -m benchmarks.scheduling.fidelity --without-real
 
 lock: $(VENV)/.dev ## Pin the requirements anew, with hashes
 	$(PIP) pip-tools
