@@ -20,7 +20,7 @@ from itertools import count, takewhile
 from pathlib import Path
 from statistics import quantiles
 
-from benchmarks.scheduling.tenants import LONG, SHORT, Outcome, batch, one_by_one, run
+from benchmarks.scheduling.tenants import LONG, SHORT, Outcome, batch, capacity_per_s, one_by_one, run
 from executor.core.limits import Limits
 from executor.drivers.simulated import Arrival
 from executor.policy.fairness import TenantShare
@@ -79,7 +79,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1500, help="of each of two batches")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    rate = _capacity()
+    rate = capacity_per_s()
     print(f"simulated, virtual time; the fleet does {rate:.2f} programs a second")
     flood = _flood(rate, asked.flood, asked.asked)
     shares = [_shares(asked.rows, weight) for weight in (1.0, 2.0)]
@@ -91,11 +91,6 @@ def main() -> int:
         asked.out.write_text(json.dumps({**found, "grouping": asdict(grouping)}, indent=1) + "\n", "utf-8")
     met = flood.by_alone <= MOST_SLOWER and grouping.kept >= LEAST_KEPT and max(s.apart for s in shares) <= MOST_APART
     return 0 if met else 1
-
-
-def _capacity(rows: int = 600) -> float:
-    """Programs a second of a batch."""
-    return rows / run([batch("all", "one", rows)]).ended_s("one")
 
 
 def _flood(rate: float, programs: int, count: int) -> Flood:

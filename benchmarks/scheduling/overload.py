@@ -16,7 +16,16 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.scheduling.tenants import ENGINES, Lengths, Service, as_written, batch, fleet, one_by_one, run
+from benchmarks.scheduling.tenants import (
+    ENGINES,
+    Lengths,
+    Service,
+    as_written,
+    batch,
+    capacity_per_s,
+    fleet,
+    one_by_one,
+)
 from executor.commands import Command, FinishProgram
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
@@ -97,7 +106,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=200.0, help="of virtual time, in which clients come")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    rate = _capacity()
+    rate = capacity_per_s()
     print(f"simulated, virtual time; the fleet does {rate:.2f} programs a second")
     print(f"{'load':>6}{'asked':>8}{'goodput':>10}{'without door':>14}{'refused':>9}{'came back':>11}{'taken':>8}")
     loads = []
@@ -122,10 +131,6 @@ def main() -> int:
         asked.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     all_honest = honest >= LEAST_HONEST and all(one.honest >= LEAST_HONEST for one in loads)
     return 0 if kept >= LEAST_KEPT and all_honest and gap_s <= bound_s else 1
-
-
-def _capacity(rows: int = 600) -> float:
-    return rows / run([batch("all", "one", rows)]).ended_s("one")
 
 
 def _at(load: float, rate: float, seconds: float) -> Load:

@@ -23,12 +23,13 @@ from pathlib import Path
 from random import Random
 from zlib import crc32
 
+from benchmarks.scheduling.tenants import as_written
 from executor.commands import Command
 from executor.core.limits import Limits
 from executor.drivers.simulated import Arrival, Simulation
 from executor.engines.answers import Answer
 from executor.engines.port import EngineSpec, GenerateRequest
-from executor.events import BatchPlanned, Event
+from executor.events import Event
 from planner.ir.expressions import Column, Concat, Const, Expr, Field, Object, Output
 from planner.ir.ids import EngineId, JobId, NodeRef, StageId
 from planner.ir.plan import Generate, Input, Message, Plan, Sampling, Stage, Tool, ToolSpec
@@ -94,7 +95,7 @@ def measure(calls: int, engines: int) -> Measured:
     told = _Digest()
     fleet = [_engine(number) for number in range(engines)]
     limits = Limits(active_programs=LIMITS_PER_ENGINE * engines)
-    simulation = Simulation(fleet, Drawn(), limits, plan_job=_as_written, listener=told)
+    simulation = Simulation(fleet, Drawn(), limits, plan_job=as_written, listener=told)
     asyncio.run(simulation.run(list(_arrivals(calls // CALLS_PER_PROGRAM, engines))))
     return Measured(
         calls=calls,
@@ -187,11 +188,6 @@ def _arrivals(programs: int, engines: int) -> Iterator[Arrival]:
 
 def _row(random: Random, number: int) -> dict[str, Json]:
     return {"db": f"database_{random.randrange(DATABASES)}", "question": f"How many rows of {number} are new, and why?"}
-
-
-def _as_written(job: JobId, plan: Plan, table: Table, at: float, fleet: Sequence[EngineSpec]) -> BatchPlanned:
-    """Programs of people who ask one by one: there is nothing to plan over."""
-    return BatchPlanned(at, job, plan, range(table.rows), {})
 
 
 def _in_process(calls: int, engines: int, seed: int) -> Measured:

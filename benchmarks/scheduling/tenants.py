@@ -111,7 +111,7 @@ class Service:
     """Listens to a simulation: what each tenant was given."""
 
     def __init__(self, engines: Sequence[EngineSpec], tenant_of: Mapping[JobId, str]) -> None:
-        self._specs, self._tenant_of = {spec.id: spec for spec in engines}, tenant_of
+        self._tenant_of = tenant_of
         self._sent: dict[tuple[NodeRef, int], tuple[float, EngineId]] = {}
         self.given: dict[str, list[Given]] = defaultdict(list)
         self.began_s: dict[str, list[float]] = defaultdict(list)
@@ -164,8 +164,13 @@ def run(arrivals: Sequence[Arrival], limits: Limits | None = None, engines: int 
     return Outcome(asyncio.run(simulation.run(arrivals)), by_job, service)
 
 
+def capacity_per_s(rows: int = 600) -> float:
+    """How many programs of a batch the fleet does in a second."""
+    return rows / run([batch("all", "one", rows)]).ended_s("one")
+
+
 def as_written(job: JobId, plan: Plan, table: Table, at: float, fleet: Sequence[EngineSpec]) -> BatchPlanned:
-    """Rows are in groups already."""
+    """Nothing is planned over: rows are in groups already, or come one by one."""
     return BatchPlanned(at, job, plan, range(table.rows), {})
 
 

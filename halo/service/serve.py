@@ -118,7 +118,7 @@ async def _serve(
             worker = Worker(runtime.store, runtime.states, runtime.driver, owner, pace, _tells(endings, keeper))
             parts = replace(_parts(settings, catalog, runtime, door, endings, tuner), doorkeeper=keeper)
             server = _Server(_config(parts), endings)
-            for line in _greeting(settings, parts, engines, listening):
+            for line in _greeting(parts, engines, listening):
                 tell(line)
             _listen_to_signals(server, tell)
             return await _until_stopped(server, worker, listening)
@@ -205,9 +205,7 @@ def new_run_id() -> JobId:
     return JobId(f"run_{secrets.token_hex(12)}")
 
 
-def _greeting(
-    settings: Settings, parts: Parts, engines: Sequence[EngineSpec], listening: socket.socket
-) -> Iterator[str]:
+def _greeting(parts: Parts, engines: Sequence[EngineSpec], listening: socket.socket) -> Iterator[str]:
     host, port = listening.getsockname()[:2]
     yield f"Halo listens on http://{f'[{host}]' if ':' in host else host}:{port} (docs: /docs)"
     yield f"workflows: {', '.join(sorted(parts.catalog.workflows)) or 'none'}; engines: {len(engines)}"

@@ -70,7 +70,7 @@ def test_a_tool_named_late_counts_from_when_the_pause_began() -> None:
     durations = Durations()
     for number in range(ENOUGH):
         durations.began(f"p{number}", [], 100.0 * number)
-        durations.named(f"p{number}", [TESTS], 100.0 * number + 0.5)
+        durations.named(f"p{number}", [TESTS])
         durations.returned(f"p{number}", 100.0 * number + 3.0)
     law = durations.forecast([TESTS], 1e6)
     assert isinstance(law, Survival)

@@ -18,8 +18,8 @@ class GivingWay:
         self._passed: list[tuple[tuple[float, ...], int, Program]] = []
         self._number = self._here = 0
 
-    def entered(self, program: Program) -> None:
-        """It has no place until that is told by `changed`."""
+    def entered(self) -> None:
+        """One program more, which has no place until that is told by `changed`."""
         self._here += 1
 
     def changed(self, program: Program) -> None:

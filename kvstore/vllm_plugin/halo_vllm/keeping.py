@@ -56,7 +56,7 @@ class Keeping:
         program.waiting = Waiting(now_s, own_blocks, tools, hints.eta_s, hints.ttl_s, gap_s=self._true_gap_s(hints))
         if program.key not in self._kept:
             self._tenants[program.tenant] += 1
-            self._order.entered(program)
+            self._order.entered()
         self._kept[program.key] = program
         return self._rerank(program, now_s) is None
 
@@ -67,7 +67,7 @@ class Keeping:
         if event == TOOL_FINISHED:
             waiting = replace(waiting, eta_s=now_s - waiting.since_s)
         if hints.tools:
-            self.learnt.durations.named(program.key, hints.tools, now_s)
+            self.learnt.durations.named(program.key, hints.tools)
             waiting = replace(waiting, tools=hints.tools)
         eta_s = hints.eta_s if hints.eta_s is not None else waiting.eta_s
         ttl_s = hints.ttl_s if hints.ttl_s is not None else waiting.ttl_s

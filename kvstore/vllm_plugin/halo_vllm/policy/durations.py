@@ -49,7 +49,7 @@ class Durations:
         if len(self._open) > MOST_OPEN:
             self.lost(next(iter(self._open)), now_s)
 
-    def named(self, program: str, tools: Sequence[ToolKey], now_s: float) -> None:
+    def named(self, program: str, tools: Sequence[ToolKey]) -> None:
         """It is known only now for what `program` waits; the pause began when it began."""
         pauses = self._open.get(program, ())
         if len(pauses) != 1:
