@@ -29,6 +29,7 @@ class CallMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._drivers: dict[Kind, Now] = {}
+        self._answers: dict[tuple[Kind, EngineId], _Answers] = {}
         each, to = ("source", "engine"), self.registry
         self._calls = Counter("halo_calls", "Calls that ended, and how", (*each, "outcome"), registry=to)
         self._refused = Counter("halo_calls_refused", "Calls that no engine was asked for", ("code",), registry=to)
@@ -44,11 +45,12 @@ class CallMetrics:
     def answered(
         self, source: Kind, engine: EngineId, usage: Usage, seconds: float, first_token_s: float | None = None
     ) -> None:
-        self._calls.labels(source.value, engine, "answered").inc()
-        tokens = {"prompt": usage.prompt_tokens, "cached": usage.cached_tokens, "output": usage.output_tokens}
-        for kind, count in tokens.items():
-            self._tokens.labels(source.value, engine, kind).inc(count)
-        self._seconds.labels(source.value).observe(seconds)
+        of_engine = self._answers.get((source, engine)) or self._answers_of(source, engine)
+        of_engine.calls.inc()
+        of_engine.prompt_tokens.inc(usage.prompt_tokens)
+        of_engine.cached_tokens.inc(usage.cached_tokens)
+        of_engine.output_tokens.inc(usage.output_tokens)
+        of_engine.seconds.observe(seconds)
         if first_token_s is not None:
             self._first.labels(source.value).observe(first_token_s)
 
@@ -58,6 +60,29 @@ class CallMetrics:
 
     def refused(self, code: str) -> None:
         self._refused.labels(code).inc()
+
+    def _answers_of(self, source: Kind, engine: EngineId) -> "_Answers":
+        """Looking its labels up takes as long as all the counting."""
+        each = source.value, engine
+        found = self._answers[source, engine] = _Answers(
+            self._calls.labels(*each, "answered"),
+            self._tokens.labels(*each, "prompt"),
+            self._tokens.labels(*each, "cached"),
+            self._tokens.labels(*each, "output"),
+            self._seconds.labels(source.value),
+        )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What is counted of each call that an engine answered."""
+
+    calls: Counter
+    prompt_tokens: Counter
+    cached_tokens: Counter
+    output_tokens: Counter
+    seconds: Histogram
 
 
 def _times(name: str, about: str, to: CollectorRegistry) -> Histogram:
