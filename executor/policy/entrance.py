@@ -25,7 +25,7 @@ ELASTIC = 0.25
 #: So many predictions are remembered until it is known how they came out. Of jobs that other processes run it never is.
 _MOST_EXPECTED = 65_536
 #: Room is kept for so many of one tenant who were told to come back; others are told to come after the last of them.
-_MOST_PROMISED = 1024
+MOST_PROMISED = 8192
 _LEAST_RATE = 1e-6
 
 
@@ -124,6 +124,7 @@ class Entrance:
     """Gives verdicts, keeps room for those it told to come back, and learns from how its predictions come out."""
 
     correction: Correction = Correction()  # noqa: RUF009 - frozen
+    most_promised: int = MOST_PROMISED
     _promises: dict[str, deque[_Promise]] = field(default_factory=dict)
     _expected: OrderedDict[str, _Expected] = field(default_factory=OrderedDict)
 
@@ -199,7 +200,7 @@ class Entrance:
         if promises:
             apart_s = PRUDENCE * outlook.wait_s(ask.account, ask.programs * ask.engine_s)
             due_s = max(due_s, promises[-1].due_s + apart_s)
-        if len(promises) < _MOST_PROMISED:
+        if len(promises) < self.most_promised:
             promises.append(_Promise(due_s, ask.who, ask.programs))
         return due_s - now_s
 
