@@ -84,6 +84,8 @@ class FairShares:
         `waiting` has every account that waits in the queue: one for each model, since no engine serves both. It is
         asked also where there is but one, so that who comes later begins where that one is.
         """
+        if len(waiting) <= 1:  # as nearly always: it is asked at every event
+            return [group for one in waiting for group in self._by_turn([one], (queue, _key(one)[1]))]
         front = [account for account in waiting if account.slo is not SloClass.BACKGROUND]
         rest = [account for account in waiting if account.slo is SloClass.BACKGROUND]
         return [*self._by_turn(front, (queue, False)), *self._by_turn(rest, (queue, True))]
