@@ -1,6 +1,7 @@
 """Ready calls go to engines and ready tools to their slots, as far as there is room."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from executor.commands import CallMeAt, RunTool
 from executor.core.binding import dispatch_by_rule
@@ -16,7 +17,7 @@ from executor.core.work import Work
 from executor.engines.port import Failure, FailureClass
 from executor.policy.fairness import Account
 from executor.policy.migration import unless_it_stays
-from executor.policy.routing import EngineView, choose_engine
+from executor.policy.routing import EngineView, Offer, choose_engine
 from executor.policy.sampling import MANY, drawn
 from executor.policy.urgency import PASSED_OVER_S
 from executor.slo import SloClass
@@ -26,6 +27,9 @@ from planner.ir.plan import Agent, Generate
 #: Calls that are being prepared may be better than those that are ready: a program's next one, while its prompt is
 #: warm. Preparing takes microseconds, but for answers that are looked up in a store.
 HOLD_S = 0.005
+#: What the calls inside an engine may take together while several tenants run programs, in KVs. What one of them had in
+#: the engine's own line would be before all that another asks for later, whoever's turn it is.
+INSIDE_SHARE_OF_TENANTS = 1.0
 
 
 def dispatch(state: State) -> None:
@@ -226,7 +230,7 @@ def _send(state: State, frontier: Frontier, ready: Ready, views: Sequence[Engine
     work.output_tokens = min(work.output_tokens, state.lengths.expected(work.stage))
     views = views if work.agent is None else [view for view in views if state.may_enter(work, view.spec.id)]
     planned = () if shares is None else [view.spec.id for view in views if shares.wants(view.spec.id)]
-    offers = state.fleet.offers(work, views)
+    offers = _leave_lines_short(state, work, state.fleet.offers(work, views))
     worth = offers if work.avoid else unless_it_stays(offers)
     choice = choose_engine(worth, work.avoid, suspect=work.suspect, planned=planned) if worth else None
     if choice is None:
@@ -236,6 +240,15 @@ def _send(state: State, frontier: Frontier, ready: Ready, views: Sequence[Engine
     frontier.take(ready)
     send(state, work, choice, offers, overdue)
     return True
+
+
+def _leave_lines_short(state: State, work: Work, offers: Sequence[Offer]) -> Sequence[Offer]:
+    """While several tenants run programs, an engine is sent no more than its KV has room for."""
+    if len(state.running_of) < 2:
+        return offers
+    caches = state.fleet.caches
+    fits = [caches[one.view.spec.id].fits(work, INSIDE_SHARE_OF_TENANTS) for one in offers]
+    return [one if fit else replace(one, has_kv=False) for one, fit in zip(offers, fits, strict=True)]
 
 
 def _run_tool(state: State, work: Work) -> None:

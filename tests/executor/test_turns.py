@@ -1,6 +1,7 @@
 """Ready calls of several tenants get engines by turns."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from example_plans import generate
@@ -23,8 +24,10 @@ PLAN = Plan("p", (Input("q"),), (generate("ask", Column("q")),), Const(1))
 class Story:
     """All programs run; calls are answered one by one when it is told to. `tokens` has the prompts' lengths by job."""
 
-    def __init__(self, tokens: dict[str, int], tenants: dict[str, TenantShare] | None = None) -> None:
-        self.core, self.now = Scheduler([ENGINE], Limits(active_programs=10_000, tenants=tenants or {})), 0.0
+    def __init__(
+        self, tokens: dict[str, int], tenants: dict[str, TenantShare] | None = None, engine: EngineSpec = ENGINE
+    ) -> None:
+        self.core, self.now = Scheduler([engine], Limits(active_programs=10_000, tenants=tenants or {})), 0.0
         self.tokens = tokens
         self.inside: list[Dispatch] = []
         self.given: Counter[str] = Counter()
@@ -110,3 +113,14 @@ def test_one_tenants_calls_go_as_if_there_were_no_turns() -> None:
     story.submit("ann-urgent", 10, 30.0, slo=SloClass.INTERACTIVE)
     story.answer(12)
     assert story.given == {"ann-batch": 2 * 8_000, "ann-urgent": 10 * 8_000}
+
+
+def test_no_tenant_fills_an_engines_line_while_another_may_want_the_engine() -> None:
+    story = Story({"ann": 4_000, "eve": 4_000}, engine=replace(ENGINE, max_running=64, kv_tokens=50_000))
+    story.submit("eve", 40)
+    assert len(story.inside) > 50_000 / 4_000  # more than fit at once: the engine need not wait for the next
+    story.submit("ann", 20)
+    story.answer(12)
+    held = Counter(story._job(call.node.program) for call in story.inside)
+    assert held["ann"] > 0
+    assert held.total() < 50_000 / 4_000
