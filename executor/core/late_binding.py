@@ -78,7 +78,8 @@ class _Look:
         dear = [engine for engine in engines if engine not in cheap]
         self.dear += [(costs[engine], one.key, one.number, engine, one) for engine in dear]
         if one.asking.slo is SloClass.INTERACTIVE and self.state.rule.sends_back:
-            self.urgent.append((one, [engine for engine, cost in costs.items() if cost <= self._cheap]))
+            good = [engine for engine, cost in costs.items() if cost <= self._cheap]
+            self.urgent.append((one, [engine for engine in good if self.state.may_enter(one.work, engine)]))
 
     def make_room(self) -> None:
         """Calls of batches give way to those that somebody waits for, where these had better run."""
