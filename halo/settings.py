@@ -247,7 +247,7 @@ def _what(detail: Any) -> str:
 
 
 #: Settings that have settings of their own.
-_PARTS: Mapping[str, type[BaseModel]] = {"limits": Bounds, "tuning": Tuning}
+_PARTS: Mapping[str, type[BaseModel]] = {"limits": Bounds, "tenants": TenantBounds, "tuning": Tuning}
 
 
 def _fix(detail: Any, where: str) -> str:

@@ -15,7 +15,7 @@ from executor.store.memory import MemoryStore
 from executor.store.port import NewJob
 from halo.service.doorkeeper import Doorkeeper
 from halo.service.problems import QuotaFull, WouldBeLate, problem_response
-from halo.settings import read_settings, tenant_shares
+from halo.settings import SettingsInvalid, read_settings, tenant_shares
 from planner.ir.ids import JobId
 
 COST = ProgramCost(engine_s=1.0, took_s=3.0, ended=50)
@@ -90,3 +90,13 @@ def test_what_tenants_may_have_is_read_from_the_settings(tmp_path: Path) -> None
     shares = tenant_shares(read_settings(file))
     assert shares["tenants"] == {"ann": TenantShare(2.0, None, 100)}
     assert shares["any_tenant"] == TenantShare(running=8)
+
+
+def test_what_a_tenant_cannot_have_is_told_with_what_may_have_been_meant(tmp_path: Path) -> None:
+    file = tmp_path / "halo.toml"
+    file.write_text("[tenants.ann]\nrunnning = 3\nweight = 0\n")
+    with pytest.raises(SettingsInvalid) as refused:
+        read_settings(file)
+    told = {problem.where: problem.fix for problem in refused.value.problems}
+    assert told["tenants.ann.runnning"] == "did you mean running?"
+    assert "HALO_TENANTS__ANN__WEIGHT" in told["tenants.ann.weight"]
