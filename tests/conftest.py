@@ -1,4 +1,5 @@
-"""The real engine, for tests marked `engine`: one CPU vLLM for a whole test run, and more for those who ask."""
+"""What all tests share, and the real engine for those marked `engine`: one CPU vLLM for a whole test run, and more for
+those who ask."""
 
 import asyncio
 import threading
@@ -8,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from executor.engines.local_recipe import EngineNotRunning, recipe_in
 from executor.engines.local_vllm import LocalVllm
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# The machines that run this are shared: slow drawing says nothing about what is drawn.
+settings.register_profile("halo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("halo")
 
 
 @pytest.fixture(scope="session", autouse=True)

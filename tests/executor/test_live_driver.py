@@ -30,7 +30,7 @@ async def hang(text: str) -> str:
 @halo.tool(effect="idempotent")
 def flood(text: str) -> str:
     """Gives back far too much."""
-    return text * 10_000_000
+    return text * 1_000_000
 
 
 @halo.tool(effect="idempotent")
