@@ -40,9 +40,9 @@ from executor.events import (
     ToolStarted,
     WakeUp,
 )
+from executor.policy.entrance import Outlook
 from executor.policy.rules import Rule, rule_of
 from halo_vllm.policy.tools import ToolKey
-from executor.policy.entrance import Outlook
 from planner.cost.correction import Correction
 from planner.ir.ids import EngineId, JobId, NodeRef
 from planner.ir.plan import Agent, Generate
