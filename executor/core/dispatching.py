@@ -78,6 +78,8 @@ def _dispatch_all(state: State) -> None:
     serve."""
     _by_turns(state)
     for model, lines in state.lines.items():
+        if lines.empty:  # as always where no job has a deadline
+            continue
         if model in state.calls and not _send_choosy(state, model, state.calls[model].frontiers()):
             continue
         _feed_passed_over(state, model)
@@ -113,7 +115,8 @@ def _by_turns(state: State) -> None:
 
 def _waiting(state: State, model: str) -> list[Account]:
     """Whose calls wait, where that makes a difference."""
-    waiting = list(dict.fromkeys((*state.lines_of(model).accounts(), *state.calls_of(model).accounts())))
+    lines, calls = state.lines.get(model), state.calls.get(model)
+    waiting = list(dict.fromkeys((*(lines.accounts() if lines else ()), *(calls.accounts() if calls else ()))))
     if len({(account.tenant, account.slo is SloClass.BACKGROUND) for account in waiting}) > 1:
         return waiting
     state.turns.order(waiting, model)

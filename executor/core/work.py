@@ -59,10 +59,10 @@ class Program:
     kept_until: float | None = None
     kv_at: EngineId | None = None  # of the last turn of its agents
     ended: bool = False
+    account: Account = field(init=False)
 
-    @property
-    def account(self) -> Account:
-        return Account(self.tenant, self.slo)
+    def __post_init__(self) -> None:
+        self.account = Account(self.tenant, self.slo)
 
 
 @dataclass(slots=True, eq=False)
