@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 import halo
-from executor.engines.model.profiles import profile_for
 from executor.engines.port import EngineSpec, Usage
 from executor.hindsight import NO_HINDSIGHT, Earlier, Hindsight, earlier_jobs, hindsight_of
 from executor.prediction import predict_makespan
@@ -16,22 +15,8 @@ from planner.cost.history import Seen, history_of
 from planner.ir.codec import encode
 from planner.ir.ids import EngineId, JobId
 from planner.table import Table
+from tests.executor.even_profile import SECOND
 
-#: One second a step, and nothing else costs time.
-SECOND = replace(
-    profile_for("cpu"),
-    weights_s=0.0,
-    token_s=0.0,
-    blend=1.0,
-    chunked=True,
-    kv_read_s=0.0,
-    attend_s=0.0,
-    look_back_s=None,
-    overhead_s=1.0,
-    sequence_s=0.0,
-    call_s=0.0,
-    round_trip_s=0.0,
-)
 FLEET = [EngineSpec(EngineId("even"), "modelled", ("m",), max_running=8, profile=SECOND)]
 HISTORY = history_of([Seen("draft", json.dumps("five tokens long"), 0.0, 40, 5)])
 

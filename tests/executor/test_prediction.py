@@ -7,7 +7,6 @@ import pytest
 
 import halo
 from executor.drivers.foreseen import Foreseen
-from executor.engines.model.profiles import profile_for
 from executor.engines.port import EngineSpec, GenerateRequest
 from executor.prediction import predict_makespan
 from executor.tool_pools import ToolPool
@@ -15,23 +14,8 @@ from planner.cost.history import NO_HISTORY, Seen, history_of
 from planner.ir.ids import EngineId, JobId, NodeRef, program_id
 from planner.ir.plan import Sampling
 from planner.table import Table
+from tests.executor.even_profile import SECOND
 
-#: One second a step, and nothing else costs time: a call takes as many seconds as its answer has tokens.
-SECOND = replace(
-    profile_for("cpu"),
-    weights_s=0.0,
-    token_s=0.0,
-    blend=1.0,
-    chunked=True,
-    kv_read_s=0.0,
-    attend_s=0.0,
-    look_back_s=None,
-    overhead_s=1.0,
-    sequence_s=0.0,
-    call_s=0.0,
-    round_trip_s=0.0,
-    error=0.1,
-)
 ENGINE = EngineSpec(EngineId("even"), "modelled", ("m",), max_running=8, profile=SECOND)
 
 
