@@ -12,7 +12,7 @@ from halo.batch.errors import FolderRefused
 from halo.batch.folder import DATABASE
 from halo.sdk.client import RunHandle, server_url
 from halo.service import views
-from halo.service.schemas import RunDecision, RunDoing
+from halo.service.schemas.decisions import RunDecision, RunDoing
 from halo.wiring import open_any_store
 from planner.ir.ids import JobId
 

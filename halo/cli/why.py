@@ -12,7 +12,7 @@ from halo.cli.console import print_json, print_table, say
 from halo.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from halo.service.schemas import EngineConsidered, RunDecision
+    from halo.service.schemas.decisions import EngineConsidered, RunDecision
     from halo.why import Asked, Why
 
 _EXAMPLES = """Examples:

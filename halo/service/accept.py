@@ -9,7 +9,8 @@ from executor.slo import SloClass
 from executor.store.port import NewJob
 from halo.service.catalog import Catalog
 from halo.service.problems import NotServed, RequestInvalid
-from halo.service.schemas import PRIORITIES, PlanSource, RunRequest
+from halo.service.schemas.plans import PlanSource
+from halo.service.schemas.runs import PRIORITIES, RunRequest
 from halo.settings import Bounds
 from planner.advice import advice
 from planner.errors import Problem, RowsInvalid

@@ -9,7 +9,8 @@ from halo.distribution import installed_version
 from halo.service.parts import Parts
 from halo.service.problems import MEDIA_TYPE, add_problems
 from halo.service.routes import analyses, catalog, fleet, health, openai, plans, runs
-from halo.service.schemas import OpenAIErrorDocument, ProblemDocument
+from halo.service.schemas.openai import OpenAIErrorDocument
+from halo.service.schemas.problems import ProblemDocument
 from halo.service.wire import Wire
 
 _ABOUT = """Runs agent programs on fleets of vLLM engines.

@@ -5,7 +5,8 @@ import structlog
 from executor.store.port import JobRecord, JobStatus
 from halo.service import views
 from halo.service.parts import Parts
-from halo.service.schemas import Check, Doing
+from halo.service.schemas.health import Check
+from halo.service.schemas.runs import Doing
 from kvstore.program_state import StateUnavailable
 from planner.ir.ids import program_id
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from executor.door.reading import CHAT
 from halo.service.json_body import read_json
 from halo.service.problems import CallInvalid
-from halo.service.schemas import ChatCall, CompletionCall
+from halo.service.schemas.openai import ChatCall, CompletionCall
 from planner.errors import Problem
 from planner.ir.values import Json
 

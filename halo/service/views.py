@@ -12,27 +12,13 @@ from executor.drivers.reasons import every
 from executor.engines.port import EngineHealth, EngineSpec, Failure
 from executor.store.port import JobRecord, JobStatus, ResultRow, Store, StoredDecision, StoredEvent
 from halo.deadline import took_s
-from halo.service.schemas import (
-    DecisionPage,
-    Doing,
-    EngineConsidered,
-    EngineState,
-    JobAnalyzed,
-    Links,
-    PlanExplained,
-    Run,
-    RunAccepted,
-    RunDeadline,
-    RunDecision,
-    RunDoing,
-    RunError,
-    RunEvent,
-    RunSummary,
-    Tuning,
-    TuningFound,
-    WorkflowDetails,
-    WorkflowSummary,
-)
+from halo.service.schemas.decisions import DecisionPage, EngineConsidered, RunDecision, RunDoing
+from halo.service.schemas.engines import EngineState
+from halo.service.schemas.jobs import JobAnalyzed
+from halo.service.schemas.plans import PlanExplained
+from halo.service.schemas.runs import Doing, Links, Run, RunAccepted, RunDeadline, RunError, RunEvent, RunSummary
+from halo.service.schemas.tuning import Tuning, TuningFound
+from halo.service.schemas.workflows import WorkflowDetails, WorkflowSummary
 from halo.tuning import TuningState
 from kvstore.program_state import ProgramState
 from planner.analysis import Analysis

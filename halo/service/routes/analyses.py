@@ -10,7 +10,7 @@ from halo.priced_fleet import engines_or_reference
 from halo.service import views
 from halo.service.json_body import JsonRoute
 from halo.service.parts import TheParts, TheTenant
-from halo.service.schemas import JobAnalyzed
+from halo.service.schemas.jobs import JobAnalyzed
 from planner.ir.ids import JobId
 from planner.page import analysis_page
 

@@ -7,7 +7,9 @@ from fastapi import APIRouter, Path
 from halo.service import views
 from halo.service.parts import TheParts, TheTenant
 from halo.service.problems import WorkflowUnknown
-from halo.service.schemas import EngineList, Tuning, WorkflowDetails, WorkflowList
+from halo.service.schemas.engines import EngineList
+from halo.service.schemas.tuning import Tuning
+from halo.service.schemas.workflows import WorkflowDetails, WorkflowList
 
 router = APIRouter(prefix="/v1", tags=["catalog"])
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 
 from halo.fleet.seen import SeenModel, seen_models
 from halo.service.parts import TheParts, TheTenant
-from halo.service.schemas import FleetSignal, FleetSignals
+from halo.service.schemas.fleet import FleetSignal, FleetSignals
 from planner.errors import FleetImpossible
 from planner.fleet.signals import TARGET_LOAD, signals
 from planner.fleet.workload import Slo

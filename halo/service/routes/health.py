@@ -8,7 +8,7 @@ from executor.store.port import Store, StoreUnavailable
 from halo.service.fleet import FleetView
 from halo.service.live import state_check
 from halo.service.parts import TheParts
-from halo.service.schemas import Alive, Check, Readiness
+from halo.service.schemas.health import Alive, Check, Readiness
 
 router = APIRouter(tags=["health"])
 

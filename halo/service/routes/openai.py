@@ -11,7 +11,7 @@ from halo.service.door_response import DoorResponse
 from halo.service.openai_requests import read_call_body
 from halo.service.parts import Parts, TheParts, TheTenant
 from halo.service.problems import ModelUnknown, problem_response
-from halo.service.schemas import ChatCall, CompletionCall, ModelCard, ModelList
+from halo.service.schemas.openai import ChatCall, CompletionCall, ModelCard, ModelList
 from planner.advice import advice
 
 router = APIRouter(tags=["openai"])

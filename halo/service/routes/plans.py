@@ -11,7 +11,7 @@ from halo.service import views
 from halo.service.accept import plan_of, read_table
 from halo.service.json_body import JsonRoute
 from halo.service.parts import TheParts, TheTenant
-from halo.service.schemas import PlanExplained, PlanRequest
+from halo.service.schemas.plans import PlanExplained, PlanRequest
 from planner.cost.experience import experience_of
 from planner.cost.history import Seen, history_of
 from planner.explanation import Explanation

@@ -13,7 +13,8 @@ from halo.service.event_stream import event_stream
 from halo.service.json_body import JsonRoute
 from halo.service.live import live_of, wake_workers
 from halo.service.parts import Parts, TheParts, TheTenant
-from halo.service.schemas import DecisionPage, EventPage, Run, RunAccepted, RunPage, RunRequest
+from halo.service.schemas.decisions import DecisionPage
+from halo.service.schemas.runs import EventPage, Run, RunAccepted, RunPage, RunRequest
 from halo.service.waiting import until_ended
 from planner.ir.ids import JobId
 
