@@ -14,7 +14,8 @@ from executor.drivers.ledger import Ledger
 from executor.drivers.live_job import LiveJob
 from executor.drivers.outcomes import Outcomes
 from executor.drivers.reuse import Reuse
-from executor.drivers.tasks import Running, Tasks
+from executor.drivers.tasks import Tasks
+from executor.drivers.underway import Running
 from executor.drivers.writer import Writer
 from executor.engines.port import Completion, Engine, EngineFailed, Failure, FailureClass
 from executor.events import CallFinished, Event, NodeFailed, ToolFinished, ToolStarted

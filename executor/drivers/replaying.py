@@ -4,11 +4,9 @@ No prompt and no answer is there: what they were in tokens is. Engines are model
 is taken from the names that the core was told.
 """
 
-import heapq
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 
 from executor.commands import (
     Abort,
@@ -27,8 +25,9 @@ from executor.commands import (
 )
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
-from executor.engines.model.engine import EngineModel
-from executor.engines.model.profiles import profile_of
+from executor.drivers.agenda import Agenda
+from executor.drivers.underway import Running, Underway
+from executor.drivers.virtual_engines import VirtualEngine, VirtualEngines
 from executor.engines.port import EngineSpec, Failure, FailureClass
 from executor.events import (
     CallFinished,
@@ -44,7 +43,6 @@ from executor.events import (
 from executor.policy.rules import Rule
 from executor.prompt_blocks import BLOCK_TOKENS
 from executor.recording import RecordedJob, Recording
-from planner.cost.profile import Profile
 from planner.ir.ids import EngineId, JobId, NodeRef
 
 _NOT_RECORDED = Failure(FailureClass.ROW, "not_recorded", "the window has no record of this")
@@ -77,28 +75,18 @@ def replay(
 
 
 @dataclass(slots=True, eq=False)
-class _Running:
-    """A call or a tool, and for which node's attempt: that may change when a program ends."""
+class _Call(Running):
+    """Its answer asks for these tools."""
 
-    node: NodeRef
-    attempt: int
-    tools: tuple[str, ...] = ()
-    engine: "_Engine | None" = None
-
-
-@dataclass(slots=True, eq=False)
-class _Engine:
-    spec: EngineSpec
-    profile: Profile
-    model: EngineModel[_Running]
-    alarm_at: float | None = None
+    engine: VirtualEngine["_Call"]
+    tools: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Over:
     """A call's answer is back, or a tool is done."""
 
-    running: _Running
+    running: Running
     event: CallFinished | ToolFinished | NodeFailed
 
 
@@ -110,33 +98,30 @@ class _Replay:
         self, recording: Recording, fleet: Sequence[EngineSpec], limits: Limits | None, rule: str | Rule
     ) -> None:
         self._recording = recording
-        self._now = 0.0
-        self._heap: list[tuple[float, int, _Due]] = []
+        self._agenda: Agenda[_Due] = Agenda()
         self._inbox: deque[Event] = deque()
-        self._running: dict[tuple[NodeRef, int], _Running] = {}
-        self._touched: dict[EngineId, _Engine] = {}
+        self._underway = Underway()
         self._ended: list[ReplayedProgram] = []
-        self._order = count()
-        self._engines = {spec.id: _engine(spec) for spec in fleet}
-        known = [replace(spec, kv_tokens=self._engines[spec.id].profile.kv_tokens) for spec in fleet]
-        self._core = Scheduler(known, limits, rule)
+        self._engines: VirtualEngines[_Call] = VirtualEngines(fleet)
+        self._core = Scheduler(self._engines.specs, limits, rule)
         self._jobs = {job.id: job for job in recording.jobs}
 
     def run(self) -> Sequence[ReplayedProgram]:
         for job in self._recording.jobs:
-            self._at(job.submitted.at, job)
-        while self._heap:
-            self._now, _, due = heapq.heappop(self._heap)
+            self._agenda.put(job.submitted.at, job)
+        for due in self._agenda.until_empty(self._instant_ends):
             self._happen(due)
             while self._inbox:
                 for command in self._core.handle(self._inbox.popleft()):
                     self._perform(command)
-            if not self._heap or self._heap[0][0] > self._now:
-                self._set_alarms()
         return self._ended
 
-    def _at(self, at: float, what: _Due) -> None:
-        heapq.heappush(self._heap, (at, next(self._order), what))
+    @property
+    def _now(self) -> float:
+        return self._agenda.now
+
+    def _instant_ends(self) -> None:
+        self._engines.set_alarms(self._agenda.put)
 
     def _happen(self, due: _Due) -> None:
         if isinstance(due, str):
@@ -165,19 +150,17 @@ class _Replay:
             case Abort(node=node, attempt=attempt):
                 self._abort(node, attempt)
             case HandOver():
-                running = self._running.pop((command.node, command.attempt))
-                running.node, running.attempt = command.heir, command.heir_attempt
-                self._running[running.node, running.attempt] = running
+                self._underway.hand_over(command)
             case FinishProgram():
                 self._finish(command)
             case PlanBatch(job=job):
                 recorded = self._jobs[job]
                 at = self._now + max(0.0, recorded.planned.at - recorded.submitted.at)
-                self._at(at, replace(recorded.planned, at=at))
+                self._agenda.put(at, replace(recorded.planned, at=at))
             case WatchEngine(engine=engine, after_s=after_s):
-                self._at(self._now + after_s, EngineBack(self._now + after_s, engine))
+                self._agenda.put(self._now + after_s, EngineBack(self._now + after_s, engine))
             case CallMeAt(at=at):
-                self._at(max(at, self._now), WakeUp(max(at, self._now)))
+                self._agenda.put(max(at, self._now), WakeUp(max(at, self._now)))
 
     def _prepared(self, command: Prepare) -> Event:
         found = self._recording.prepared_for(command.node)
@@ -197,57 +180,39 @@ class _Replay:
         if answer is None or prepared is None:
             self._inbox.append(NodeFailed(self._now, node, command.attempt, _NOT_RECORDED))
             return
-        running = self._begin(node, command.attempt, answer.tools)
-        running.engine = engine
+        running = _Call(node, command.attempt, engine, answer.tools)
+        self._underway.begin(running)
         prompt_tokens = max(1, answer.usage.prompt_tokens)
         names = _names(prepared, prompt_tokens, engine.profile.block_tokens)
         engine.model.submit(running, prompt_tokens, max(1, answer.usage.output_tokens), self._now, names)
-        self._touched[engine.spec.id] = engine
+        self._engines.touch(engine)
 
     def _run_tool(self, node: NodeRef, attempt: int) -> None:
         seconds = self._recording.tool_seconds(node)
         at = self._now + (seconds or 0.0)
-        running = self._begin(node, attempt)
+        running = Running(node, attempt)
+        self._underway.begin(running)
         failed = seconds is None
         event = NodeFailed(at, node, attempt, _NOT_RECORDED) if failed else ToolFinished(at, node, attempt)
-        self._at(at, _Over(running, event))
-
-    def _begin(self, node: NodeRef, attempt: int, tools: tuple[str, ...] = ()) -> _Running:
-        running = self._running[node, attempt] = _Running(node, attempt, tools)
-        return running
+        self._agenda.put(at, _Over(running, event))
 
     def _take(self, over: _Over) -> None:
         """Of what was aborted meanwhile, nobody hears."""
         running = over.running
-        if self._running.get((running.node, running.attempt)) is not running:
-            return
-        del self._running[running.node, running.attempt]
-        self._inbox.append(replace(over.event, node=running.node, attempt=running.attempt))
+        if self._underway.end(running):
+            self._inbox.append(replace(over.event, node=running.node, attempt=running.attempt))
 
-    def _ring(self, engine: _Engine) -> None:
-        if engine.alarm_at != self._now:
-            return
-        engine.alarm_at = None
-        for finished in engine.model.advance(self._now):
+    def _ring(self, engine: VirtualEngine[_Call]) -> None:
+        for finished in self._engines.ring(engine, self._now):
             at = self._now + engine.profile.round_trip_s
-            running = finished.id
-            event = CallFinished(at, running.node, running.attempt, finished.usage, running.tools)
-            self._at(at, _Over(running, event))
-        self._touched[engine.spec.id] = engine
-
-    def _set_alarms(self) -> None:
-        """Once nothing more happens at this instant, so that all calls of it are in the step that begins now."""
-        for engine in self._touched.values():
-            at = engine.model.next_at()
-            if at is not None and at != engine.alarm_at:
-                self._at(at, engine.spec.id)
-            engine.alarm_at = at
-        self._touched.clear()
+            call = finished.id
+            event = CallFinished(at, call.node, call.attempt, finished.usage, call.tools)
+            self._agenda.put(at, _Over(call, event))
 
     def _abort(self, node: NodeRef, attempt: int) -> None:
-        running = self._running.pop((node, attempt), None)
-        if running is not None and running.engine is not None and running.engine.model.cancel(running, self._now):
-            self._touched[running.engine.spec.id] = running.engine
+        running = self._underway.abort(node, attempt)
+        if isinstance(running, _Call) and running.engine.model.cancel(running, self._now):
+            self._engines.touch(running.engine)
 
     def _finish(self, command: FinishProgram) -> None:
         if command.status is not Status.SUCCEEDED:
@@ -255,11 +220,6 @@ class _Replay:
         submitted = self._jobs[command.job].submitted
         deadline_s = None if submitted.deadline_s is None else submitted.deadline_s - submitted.at
         self._ended.append(ReplayedProgram(command.job, command.row, self._now - submitted.at, deadline_s))
-
-
-def _engine(spec: EngineSpec) -> _Engine:
-    profile = profile_of(spec)
-    return _Engine(spec, profile, EngineModel(profile, spec.max_running))
 
 
 def _names(prepared: Prepared, prompt_tokens: int, block_tokens: int) -> tuple[int, ...]:

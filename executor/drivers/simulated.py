@@ -3,11 +3,9 @@
 Tools are really run, so that answers are real; how long they take is modelled.
 """
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 
 from executor.child_process import ToolFailed
 from executor.commands import (
@@ -34,29 +32,22 @@ from executor.commands import (
 )
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
+from executor.drivers.agenda import Agenda
 from executor.drivers.progress import Progress
+from executor.drivers.underway import Running, Underway
+from executor.drivers.virtual_engines import VirtualEngine, VirtualEngines
 from executor.drivers.world import ToolsRun, World
 from executor.engines.answers import Answer, Answers
-from executor.engines.model.engine import EngineModel, Finished
+from executor.engines.model.engine import Finished
 from executor.engines.model.prepared import prepare_call
-from executor.engines.model.profiles import profile_of
 from executor.engines.port import Completion, EngineFailed, EngineSpec, Failure, GenerateRequest
-from executor.events import (
-    BatchPlanned,
-    EngineBack,
-    Event,
-    JobSubmitted,
-    NodeFailed,
-    ToolFinished,
-    WakeUp,
-)
+from executor.events import BatchPlanned, EngineBack, Event, JobSubmitted, NodeFailed, ToolFinished, WakeUp
 from executor.planning import plan_batch
 from executor.policy.rules import Rule
 from executor.slo import SloClass
 from executor.tool_pools import ToolPool, ToolQueue
 from executor.tools import ToolRunner
 from executor.values import Values
-from planner.cost.profile import Profile
 from planner.cost.quantiles import Quantiles
 from planner.ir.ids import EngineId, JobId, NodeRef, ProgramId, job_of
 from planner.ir.plan import Plan, ToolSpec
@@ -90,36 +81,21 @@ class SimulatedJob:
 
 
 @dataclass(slots=True, eq=False)
-class _Running:
-    """A call or a tool that runs, and for which node's attempt: that may change when a program ends."""
-
-    node: NodeRef
-    attempt: int
-    engine: "_SimulatedEngine | None" = None  # of a call
-
-
-@dataclass(slots=True, eq=False)
-class _SimulatedEngine:
-    """`alarm_at` is when it will be looked at next; alarms for other instants were set before something changed."""
-
-    spec: EngineSpec
-    profile: Profile
-    model: EngineModel[_Running]
-    answers: dict[_Running, Completion] = field(default_factory=dict)
-    alarm_at: float | None = None
+class _Call(Running):
+    engine: VirtualEngine["_Call"]
+    completion: Completion
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Answered:
     """An answer on its way back to Halo."""
 
-    engine: _SimulatedEngine
-    finished: Finished[_Running]
+    call: Finished[_Call]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _ToolEnded:
-    running: _Running
+    running: Running
     result: Json = None
     failure: Failure | None = None
 
@@ -186,19 +162,16 @@ class Simulation:
         gate: Gate | None = None,
     ) -> None:
         self._plan_job, self._gate = plan_job, gate
-        self._fleet = [_as_known(spec) for spec in fleet]
+        self._engines: VirtualEngines[_Call] = VirtualEngines(fleet)
+        self._fleet = self._engines.specs
         self._core = Scheduler(self._fleet, limits, rule)
         self._values = Values()
         self._world = world
-        self._engines = {spec.id: _engine(spec) for spec in fleet}
         self._arrivals: dict[JobId, Arrival] = {}
         self._jobs: dict[JobId, SimulatedJob] = {}
-        self._now = 0.0
-        self._order = count()
-        self._heap: list[tuple[float, int, _Due]] = []
+        self._agenda: Agenda[_Due] = Agenda()
         self._inbox: deque[Event] = deque()
-        self._running: dict[tuple[NodeRef, int], _Running] = {}
-        self._touched: dict[EngineId, _SimulatedEngine] = {}
+        self._underway = Underway()
         self._tool_pools, self._tool_queues = tool_pools or {}, dict[str, ToolQueue]()
         self.events: list[Event] = []
         self._listener = listener or self._keep
@@ -206,27 +179,24 @@ class Simulation:
     @property
     def now(self) -> float:
         """Seconds of virtual time since the beginning."""
-        return self._now
+        return self._agenda.now
 
     @property
     def iterations(self) -> int:
         """Steps that all engines took."""
-        return sum(engine.model.steps for engine in self._engines.values())
+        return self._engines.steps
 
     async def run(self, arrivals: Sequence[Arrival]) -> Mapping[JobId, SimulatedJob]:
         for arrival in arrivals:
-            self._at(arrival.at, arrival)
-        while self._heap:
-            self._now, _, due = heapq.heappop(self._heap)
+            self._agenda.put(arrival.at, arrival)
+        for due in self._agenda.until_empty(self._instant_ends):
             self._happen(due)
             while self._inbox:
                 await self._handle(self._inbox.popleft())
-            if not self._heap or self._heap[0][0] > self._now:
-                self._set_alarms()
         return self._jobs
 
-    def _at(self, at: float, what: _Due) -> None:
-        heapq.heappush(self._heap, (at, next(self._order), what))
+    def _instant_ends(self) -> None:
+        self._engines.set_alarms(self._agenda.put)
 
     def _happen(self, due: _Due) -> None:
         if isinstance(due, str):
@@ -234,7 +204,7 @@ class Simulation:
         elif isinstance(due, Arrival):
             self._arrive(due)
         elif isinstance(due, _Answered):
-            self._take_answer(due)
+            self._take_answer(due.call)
         elif isinstance(due, _ToolEnded):
             self._take_result(due)
         else:
@@ -244,13 +214,13 @@ class Simulation:
         arrival = asked if self._gate is None else self._gate(asked, self._core)
         if arrival is None:
             return
-        if arrival.at > self._now:
-            self._at(arrival.at, arrival)
+        if arrival.at > self.now:
+            self._agenda.put(arrival.at, arrival)
             return
         self._arrivals[arrival.job] = arrival
         self._jobs[arrival.job] = SimulatedJob(Progress(arrival.table.rows))
         submitted = JobSubmitted(
-            self._now,
+            self.now,
             arrival.job,
             arrival.plan,
             arrival.table.rows,
@@ -274,7 +244,7 @@ class Simulation:
     async def _perform(self, command: Command) -> None:
         match command:
             case Prepare() | Decide() | Settle():
-                self._inbox.append(self._values.answer(command, self._now))
+                self._inbox.append(self._values.answer(command, self.now))
             case OpenFrame() | TakeShared() | KeepShared() | ForgetShared() | UseFallback():
                 self._values.apply(command)
             case Dispatch():
@@ -284,7 +254,8 @@ class Simulation:
             case Abort(node=node, attempt=attempt):
                 self._abort(node, attempt)
             case HandOver():
-                self._hand_over(command)
+                self._values.hand_over(command.node, command.heir)
+                self._underway.hand_over(command)
             case BeginProgram():
                 arrival = self._arrivals[command.job]
                 self._values.open_program(command.program, command.plan, arrival.table.row(command.row))
@@ -295,12 +266,12 @@ class Simulation:
             case PlanBatch(job=job):
                 self._plan(self._arrivals[job])
             case WatchEngine(engine=engine, after_s=after_s):
-                self._at(self._now + after_s, EngineBack(self._now + after_s, engine))
+                self._agenda.put(self.now + after_s, EngineBack(self.now + after_s, engine))
             case CallMeAt(at=at):
-                self._at(max(at, self._now), WakeUp(max(at, self._now)))
+                self._agenda.put(max(at, self.now), WakeUp(max(at, self.now)))
 
     def _plan(self, arrival: Arrival) -> None:
-        self._inbox.append(self._plan_job(arrival.job, arrival.plan, arrival.table, self._now, self._fleet))
+        self._inbox.append(self._plan_job(arrival.job, arrival.plan, arrival.table, self.now, self._fleet))
 
     def _dispatch(self, command: Dispatch) -> None:
         engine = self._engines[command.engine]
@@ -308,115 +279,71 @@ class Simulation:
         try:
             call = prepare_call(engine.spec, request, _AnswersOfNode(self._world, command.node), engine.profile)
         except EngineFailed as failed:
-            self._inbox.append(NodeFailed(self._now, command.node, command.attempt, failed.failure))
+            self._inbox.append(NodeFailed(self.now, command.node, command.attempt, failed.failure))
             return
-        running = self._begin(command.node, command.attempt)
-        running.engine = engine
-        engine.answers[running] = call.completion
-        engine.model.submit(running, call.prompt_tokens, call.output_tokens, self._now, call.names)
-        self._watch(engine)
+        running = _Call(command.node, command.attempt, engine, call.completion)
+        self._underway.begin(running)
+        engine.model.submit(running, call.prompt_tokens, call.output_tokens, self.now, call.names)
+        self._engines.touch(engine)
 
-    def _ring(self, engine: _SimulatedEngine) -> None:
-        if engine.alarm_at == self._now:
-            engine.alarm_at = None
-            self._engine_moves(engine)
-
-    def _engine_moves(self, engine: _SimulatedEngine) -> None:
-        for finished in engine.model.advance(self._now):
-            answered = _Answered(engine, finished)
+    def _ring(self, engine: VirtualEngine[_Call]) -> None:
+        for finished in self._engines.ring(engine, self.now):
             if engine.profile.round_trip_s:
-                self._at(self._now + engine.profile.round_trip_s, answered)
+                self._agenda.put(self.now + engine.profile.round_trip_s, _Answered(finished))
             else:
-                self._take_answer(answered)
-        self._watch(engine)
+                self._take_answer(finished)
 
-    def _take_answer(self, answered: _Answered) -> None:
+    def _take_answer(self, finished: Finished[_Call]) -> None:
         """Of a call that was aborted on its answer's way back, nobody hears."""
-        finished = answered.finished
-        completion = answered.engine.answers.pop(finished.id, None)
-        if completion is None:
+        call = finished.id
+        if not self._underway.end(call):
             return
-        node, attempt = finished.id.node, finished.id.attempt
-        del self._running[node, attempt]
-        completion = replace(completion, usage=finished.usage)
-        self._job_of(node.program).progress.called(finished.usage)
-        self._inbox.append(self._values.take_completion(node, attempt, completion, self._now))
-
-    def _watch(self, engine: _SimulatedEngine) -> None:
-        self._touched[engine.spec.id] = engine
-
-    def _set_alarms(self) -> None:
-        """Once nothing more happens at this instant, so that all calls of it are in the step that begins now."""
-        for engine in self._touched.values():
-            at = engine.model.next_at()
-            if at is not None and at != engine.alarm_at:
-                self._at(at, engine.spec.id)
-            engine.alarm_at = at
-        self._touched.clear()
+        completion = replace(call.completion, usage=finished.usage)
+        self._job_of(call.node.program).progress.called(finished.usage)
+        self._inbox.append(self._values.take_completion(call.node, call.attempt, completion, self.now))
 
     async def _run_tool(self, command: RunTool) -> None:
-        running = self._begin(command.node, command.attempt)
+        running = Running(command.node, command.attempt)
+        self._underway.begin(running)
         arguments = self._values.tool(command.node).arguments
         try:
             result, seconds = await self._world.run_tool(command.node, command.spec, arguments)
         except ToolFailed as failed:
-            self._at(self._now, _ToolEnded(running, failure=failed.failure))
+            self._agenda.put(self.now, _ToolEnded(running, failure=failed.failure))
             return
-        self._at(self._tool_ends_at(command.spec, seconds), _ToolEnded(running, result))
+        self._agenda.put(self._tool_ends_at(command.spec, seconds), _ToolEnded(running, result))
 
     def _tool_ends_at(self, spec: ToolSpec, seconds: float) -> float:
         if (pool := self._tool_pools.get(spec.name)) is None:
-            return self._now + seconds
+            return self.now + seconds
         queue = self._tool_queues.setdefault(spec.name, ToolQueue(spec, pool))
-        return queue.ends_at(self._now, seconds)
+        return queue.ends_at(self.now, seconds)
 
     def _take_result(self, ended: _ToolEnded) -> None:
         """Of a tool whose program ended meanwhile, nobody hears."""
-        node, attempt = ended.running.node, ended.running.attempt
-        if self._running.pop((node, attempt), None) is None:
+        if not self._underway.end(ended.running):
             return
+        node, attempt = ended.running.node, ended.running.attempt
         if ended.failure is not None:
-            self._inbox.append(NodeFailed(self._now, node, attempt, ended.failure))
+            self._inbox.append(NodeFailed(self.now, node, attempt, ended.failure))
             return
         self._values.take_tool_result(node, ended.result)
-        self._inbox.append(ToolFinished(self._now, node, attempt))
-
-    def _begin(self, node: NodeRef, attempt: int) -> _Running:
-        running = self._running[node, attempt] = _Running(node, attempt)
-        return running
-
-    def _hand_over(self, command: HandOver) -> None:
-        self._values.hand_over(command.node, command.heir)
-        running = self._running.pop((command.node, command.attempt))
-        running.node, running.attempt = command.heir, command.heir_attempt
-        self._running[running.node, running.attempt] = running
+        self._inbox.append(ToolFinished(self.now, node, attempt))
 
     def _abort(self, node: NodeRef, attempt: int) -> None:
-        running = self._running.pop((node, attempt), None)
-        if running is None or running.engine is None:
-            return
-        if running.engine.answers.pop(running, None) is not None:
-            running.engine.model.cancel(running, self._now)
-            self._watch(running.engine)
+        running = self._underway.abort(node, attempt)
+        if isinstance(running, _Call):
+            running.engine.model.cancel(running, self.now)
+            self._engines.touch(running.engine)
 
     def _finish_program(self, command: FinishProgram) -> None:
         job = self._jobs[command.job]
         succeeded = command.status is Status.SUCCEEDED
         result = self._values.output(NodeRef(command.program, "")) if succeeded else command.failure
         job.results[command.row] = result
-        job.ended_at[command.row] = self._now
+        job.ended_at[command.row] = self.now
         job.progress.end(command.status)
         self._values.forget_program(command.program)
 
     def _job_of(self, program: ProgramId) -> SimulatedJob:
         return self._jobs[job_of(program)]
-
-
-def _as_known(spec: EngineSpec) -> EngineSpec:
-    """A probe of the engine would tell its room."""
-    return replace(spec, kv_tokens=profile_of(spec).kv_tokens)
-
-
-def _engine(spec: EngineSpec) -> _SimulatedEngine:
-    profile = profile_of(spec)
-    return _SimulatedEngine(spec, profile, EngineModel(profile, spec.max_running))

@@ -2,19 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 
+from executor.drivers.underway import Running
 from planner.ir.ids import NodeRef
 
 Work = Coroutine[None, None, None]
-
-
-@dataclass(slots=True, eq=False)
-class Running:
-    """What runs, and for which node's attempt: that changes when a program ends whose work another one waits for."""
-
-    node: NodeRef
-    attempt: int
 
 
 class Tasks:
