@@ -26,7 +26,7 @@ RAISED: dict[str, tuple[BaseException, str]] = {
 }
 
 
-@halo.tool(effect="idempotent", timeout="5s")
+@halo.tool(effect="idempotent", timeout="60s")
 def misbehave(how: str) -> Any:
     """Raises what it is told to, or leaves."""
     if how == "leave":
@@ -36,7 +36,7 @@ def misbehave(how: str) -> Any:
     raise RAISED[how][0]
 
 
-@halo.tool(effect="idempotent", timeout="5s")
+@halo.tool(effect="idempotent", timeout="60s")
 async def misbehave_async(how: str) -> Any:
     """The same, on the event loop."""
     if how == "leave":
@@ -44,7 +44,7 @@ async def misbehave_async(how: str) -> Any:
     raise RAISED[how][0]
 
 
-@halo.tool(effect="idempotent", timeout="5s")
+@halo.tool(effect="idempotent", timeout="60s")
 async def wait_long(how: str) -> Any:
     """Waits until it is stopped."""
     await asyncio.sleep(3600)

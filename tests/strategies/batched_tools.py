@@ -15,12 +15,16 @@ import halo
 
 #: Set it, and tools that linger in this process go on.
 RELEASED = threading.Event()
+#: The call of `fetch` for this key waits until it is set.
+HELD = threading.Event()
 
 
-@halo.tool(effect="pure", timeout="5s", concurrency=1, max_batch=4)
+@halo.tool(effect="pure", timeout="60s", concurrency=1, max_batch=4)
 async def fetch(key: str) -> str:
     """Waits a little, so that others gather; may misbehave."""
     await asyncio.sleep(0.01)
+    while key == "held" and not HELD.is_set():
+        await asyncio.sleep(0.01)
     if key == "bad":
         raise LookupError(key)
     return f"one: {key}"
@@ -39,7 +43,7 @@ async def fetch_many(calls: list[dict[str, Any]]) -> list[str | Exception]:
     return [LookupError(key) if key == "bad" else f"many {len(calls)}: {key}" for key in keys]
 
 
-@halo.tool(effect="pure", timeout="5s", concurrency=1, max_batch=4)
+@halo.tool(effect="pure", timeout="60s", concurrency=1, max_batch=4)
 def count(number: int, step: int = 1) -> int:
     """In a thread; the default is filled in for batches too."""
     time.sleep(0.01)
@@ -52,7 +56,7 @@ def count_many(calls: list[dict[str, Any]]) -> list[int]:
     return [100 * len(calls) + call["number"] + call["step"] for call in calls]
 
 
-@halo.tool(effect="pure", timeout="3s", concurrency=1, max_batch=8, isolated=True, memory_mb=256)
+@halo.tool(effect="pure", timeout="60s", concurrency=1, max_batch=8, isolated=True, memory_mb=256)
 def crunch(text: str) -> str:
     if text == "exit":
         os._exit(3)
@@ -74,7 +78,7 @@ def _crunched(text: str, together: int) -> Any:
     return "x" * 2_000_000 if text == "flood" else f"many {together} {os.getpid()}: {text}"
 
 
-@halo.tool(effect="pure", timeout="20s", concurrency=2, max_batch=8, isolated=True, memory_mb=256)
+@halo.tool(effect="pure", timeout="60s", concurrency=2, max_batch=8, isolated=True, memory_mb=256)
 def squeeze(text: str) -> int:
     return os.getpid()
 
@@ -84,7 +88,7 @@ def squeeze_many(calls: list[dict[str, Any]]) -> list[int]:
     return [os.getpid() for _ in calls]
 
 
-@halo.tool(effect="pure", timeout="20s", concurrency=1, max_batch=8, isolated=True, memory_mb=256)
+@halo.tool(effect="pure", timeout="60s", concurrency=1, max_batch=8, isolated=True, memory_mb=256)
 def trickle(text: str) -> str:
     return f"one: {text}"
 
@@ -103,7 +107,7 @@ def trickle_many(calls: list[dict[str, Any]]) -> Iterator[Any]:
         yield ValueError("cannot trickle") if text == "bad" else f"many {len(calls)}: {text}"
 
 
-@halo.tool(effect="pure", timeout="20s", concurrency=1, max_batch=8)
+@halo.tool(effect="pure", timeout="60s", concurrency=1, max_batch=8)
 def trickle_here(text: str) -> str:
     return f"one: {text}"
 
@@ -111,7 +115,7 @@ def trickle_here(text: str) -> str:
 trickle_here.batched(trickle_many)
 
 
-@halo.tool(effect="pure", timeout="20s", concurrency=1, max_batch=8)
+@halo.tool(effect="pure", timeout="60s", concurrency=1, max_batch=8)
 async def trickle_async(text: str) -> str:
     return f"one: {text}"
 
@@ -130,7 +134,7 @@ async def trickle_async_many(calls: list[dict[str, Any]]) -> AsyncIterator[Any]:
         yield ValueError("cannot trickle") if text == "bad" else f"many {len(calls)}: {text}"
 
 
-@halo.tool(effect="pure", timeout="5s", concurrency=2, max_batch=8)
+@halo.tool(effect="pure", timeout="60s", concurrency=2, max_batch=8)
 async def sort_out(bin: str, item: str) -> str:
     await asyncio.sleep(0.01)
     return f"one: {item}"
@@ -142,25 +146,25 @@ async def sort_out_many(calls: list[dict[str, Any]]) -> list[str]:
     return [f"many {len(calls)}: {call['item']}" for call in calls]
 
 
-@halo.tool(effect="pure", timeout="60s", concurrency=4, isolated=True, memory_mb=256)
+@halo.tool(effect="pure", timeout="600s", concurrency=4, isolated=True, memory_mb=256)
 def linger(text: str) -> str:
     """Takes as long as it may."""
-    time.sleep(50)
+    time.sleep(550)
     return text
 
 
-@halo.tool(effect="pure", timeout="60s", concurrency=40)
+@halo.tool(effect="pure", timeout="600s", concurrency=40)
 def linger_here(text: str) -> str:
     """The same in a thread, until it is told to go on."""
-    RELEASED.wait(50)
+    RELEASED.wait(550)
     return text
 
 
-@halo.tool(effect="pure", timeout="20s", isolated=True, memory_mb=256)
+@halo.tool(effect="pure", timeout="60s", isolated=True, memory_mb=256)
 def quick(text: str) -> str:
     return text.upper()
 
 
-@halo.tool(effect="pure", timeout="20s")
+@halo.tool(effect="pure", timeout="60s")
 def quick_here(text: str) -> str:
     return text.upper()
