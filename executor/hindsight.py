@@ -7,7 +7,8 @@ from statistics import median
 from executor.core.limits import Limits
 from executor.engines.port import EngineSpec
 from executor.prediction import Makespan, predict_makespan
-from executor.store.port import JobRecord, JobStatus, Store
+from executor.store.jobs import JobRecord, JobStatus
+from executor.store.port import Store
 from executor.store.records import unix_time
 from executor.tool_pools import ToolPool
 from planner.cost.history import History

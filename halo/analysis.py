@@ -9,7 +9,9 @@ from pydantic import TypeAdapter
 
 from executor.beliefs import decode_beliefs, decode_corrections
 from executor.engines.port import EngineSpec
-from executor.store.port import JobDefinition, JobRecord, Store, StoreRefused
+from executor.store.failures import StoreRefused
+from executor.store.jobs import JobDefinition, JobRecord
+from executor.store.port import Store
 from executor.store.sql import open_store
 from halo.batch.errors import FolderRefused
 from halo.batch.folder import DATABASE

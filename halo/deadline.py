@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from executor.store.port import JobRecord, Store, StoredEvent
+from executor.store.jobs import JobRecord
+from executor.store.port import Store
 from executor.store.records import unix_time
+from executor.store.told import StoredEvent
 from planner.ir.ids import JobId
 from planner.ir.values import Json
 

@@ -17,8 +17,8 @@ from executor.engines.open import open_engine
 from executor.engines.port import EngineSpec
 from executor.errors import ExecutorError
 from executor.store.database import Database, database_url
+from executor.store.failures import StoreRefused, StoreUnavailable
 from executor.store.migrating import check as check_tables
-from executor.store.port import StoreRefused, StoreUnavailable
 from halo import distribution
 from halo.batch.engines import ENGINE_URL, FLEET, named_engines
 from halo.batch.errors import EnginesUnnamed

@@ -9,7 +9,8 @@ from types import TracebackType
 
 import structlog
 
-from executor.store.port import Store, StoreUnavailable
+from executor.store.failures import StoreUnavailable
+from executor.store.port import Store
 from halo.event_loop import wait_for
 
 log = structlog.get_logger(__name__)

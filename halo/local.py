@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from executor.core.limits import Limits
 from executor.engines.port import EngineSpec
 from executor.slo import SloClass
-from executor.store.port import NewJob
+from executor.store.jobs import NewJob
 from halo.analysis import FLEET, Recorded, analyse_recorded, fleet_as_json, record_of, recorded_in
 from halo.batch.cache_file import users_cache
 from halo.batch.engines import any_named, named_engines

@@ -6,7 +6,8 @@ from itertools import islice
 from pathlib import Path
 
 from executor.drivers.reasons import MOST_PROGRAMS, every
-from executor.store.port import Store, StoredDecision
+from executor.store.port import Store
+from executor.store.told import StoredDecision
 from halo.analysis import require_batch, require_file
 from halo.batch.errors import FolderRefused
 from halo.batch.folder import DATABASE

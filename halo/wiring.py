@@ -18,8 +18,9 @@ from executor.drivers.reasons import MOST_PROGRAMS, Reasons
 from executor.engines.open import open_engine, open_upstream
 from executor.engines.port import Engine, EngineSpec
 from executor.journal import Journal, RecentEvents
+from executor.store.failures import StoreRefused, StoreUnavailable
 from executor.store.memory import MemoryStore
-from executor.store.port import Store, StoreRefused, StoreUnavailable
+from executor.store.port import Store
 from executor.store.result_cache import CacheBounds, CachingStore, ResultCache
 from executor.store.sql import open_store
 from executor.tokenization.counting import PromptCounter

@@ -12,18 +12,10 @@ import structlog
 from executor.commands import Status
 from executor.drivers.live import LiveDriver
 from executor.engines.port import Failure, FailureClass
-from executor.store.port import (
-    EQUAL_WEIGHTS,
-    Claim,
-    Fenced,
-    JobEnded,
-    JobUnknown,
-    ProgramEnded,
-    Store,
-    StoreUnavailable,
-    Weights,
-    Write,
-)
+from executor.store.failures import Fenced, JobUnknown, StoreUnavailable
+from executor.store.jobs import EQUAL_WEIGHTS, Claim, Weights
+from executor.store.port import Store
+from executor.store.writes import JobEnded, ProgramEnded, Write
 from kvstore.program_state import ProgramStates, StateUnavailable
 from planner.errors import PlanError, PlanInvalid, PlanUnreadable, RowsInvalid
 from planner.ir.ids import JobId

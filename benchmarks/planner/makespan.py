@@ -38,7 +38,7 @@ from executor.engines.local_vllm import LocalVllm
 from executor.engines.port import EngineSpec
 from executor.hindsight import MOST_JOBS, NO_HINDSIGHT, Earlier, Hindsight, earlier_jobs, hindsight_of
 from executor.prediction import predict_makespan
-from executor.store.port import NewJob
+from executor.store.jobs import NewJob
 from executor.tool_pools import tool_pools
 from halo.cli.profile import Measured, measure
 from halo.event_loop import run_async

@@ -28,7 +28,7 @@ from executor.engines.local_recipe import recipe_in
 from executor.engines.local_vllm import LocalVllm
 from executor.engines.port import EngineSpec, GenerateRequest, Usage
 from executor.engines.vllm_http import VllmHttp
-from executor.store.port import NewJob
+from executor.store.jobs import NewJob
 from executor.tokenization.vllm import VllmTokenizer
 from halo.wiring import open_runtime
 from planner.ir.codec import encode

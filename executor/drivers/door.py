@@ -34,7 +34,7 @@ from executor.engines.rungs import Rung
 from executor.engines.upstream import Reply, Upstream, UpstreamRequest
 from executor.events import EngineBack, EngineLost, Event, PlacesShared, RungFound, WakeUp
 from executor.policy.places import Kind
-from executor.store.port import Served
+from executor.store.told import Served
 from kvstore.program_state import ProgramState, ProgramStates, StateUnavailable
 from planner.ir.ids import EngineId, ProgramId
 from planner.ir.values import Json

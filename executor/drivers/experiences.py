@@ -3,7 +3,8 @@
 from collections import OrderedDict
 
 from executor.clock import Clock
-from executor.store.port import JobContents, Store
+from executor.store.jobs import JobContents
+from executor.store.port import Store
 from planner.cost.experience import Experience, experience_of
 from planner.cost.history import history_of
 from planner.ir.plan import Plan

@@ -6,7 +6,9 @@ from dataclasses import replace
 from executor.beliefs import Beliefs, answered, decode_beliefs, encode_beliefs
 from executor.clock import Clock
 from executor.drivers.experiences import Experiences
-from executor.store.port import JobBelieved, JobContents, Store
+from executor.store.jobs import JobContents
+from executor.store.port import Store
+from executor.store.writes import JobBelieved
 from planner.cost.correction import Correction
 from planner.ir.ids import EngineId, JobId
 from planner.ir.plan import Plan

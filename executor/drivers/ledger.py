@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from executor.engines.port import Usage
-from executor.store.port import NO_WORK, SavedProgram, Times, Work
+from executor.store.jobs import SavedProgram
+from executor.store.writes import NO_WORK, Times, Work
 from planner.ir.ids import ContentKey, EngineId, NodeRef, ProgramId
 from planner.ir.paths import insides
 

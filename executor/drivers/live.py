@@ -68,7 +68,9 @@ from executor.journal import EventLog
 from executor.policy.entrance import Outlook
 from executor.policy.places import Kind
 from executor.policy.tuning import Setting
-from executor.store.port import Claim, Store, StoreUnavailable
+from executor.store.failures import StoreUnavailable
+from executor.store.jobs import Claim
+from executor.store.port import Store
 from executor.store.result_cache import CacheBounds, ResultCache
 from executor.tokenization.counting import PromptCounter
 from executor.tools import ToolRunner

@@ -10,7 +10,8 @@ from executor.engines import names
 from executor.engines.port import EngineSpec
 from executor.events import BatchPlanned, Before, JobSubmitted, Recovered
 from executor.planning import plan_batch
-from executor.store.port import Claim, JobContents, JobRecord, Store
+from executor.store.jobs import Claim, JobContents, JobRecord
+from executor.store.port import Store
 from executor.store.records import unix_time
 from kvstore.program_state import ProgramState
 from planner.cost.quantiles import Quantiles

@@ -11,7 +11,8 @@ from executor.drivers.live_job import LiveJob
 from executor.drivers.reasons import Reasons
 from executor.drivers.reuse import Reuse
 from executor.drivers.writer import Writer
-from executor.store.port import RESULT_CACHE, Fenced, JobEnded, NodeOutput, ProgramEnded, ToolBegun, Write
+from executor.store.failures import Fenced
+from executor.store.writes import RESULT_CACHE, JobEnded, NodeOutput, ProgramEnded, ToolBegun, Write
 from executor.values import Values
 from planner.cost.correction import Correction
 from planner.ir.ids import EngineId, JobId, NodeRef, job_of, row_of

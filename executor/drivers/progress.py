@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from executor.commands import Status
 from executor.engines.port import Usage
-from executor.store.port import Work
+from executor.store.writes import Work
 
 
 @dataclass(slots=True)

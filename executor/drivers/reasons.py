@@ -5,7 +5,7 @@ from math import ceil
 
 from executor.commands import Dispatch
 from executor.decisions import decision_of, encode_decision
-from executor.store.port import DecisionMade
+from executor.store.writes import DecisionMade
 from planner.ir.ids import JobId, row_of
 
 #: Of a job with more programs, only every n-th program's decisions are kept: what it costs to keep one is a few percent

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from executor.clock import Clock
-from executor.store.port import StoreUnavailable
+from executor.store.failures import StoreUnavailable
 from executor.store.result_cache import CacheBounds, CachedResult, ResultCache
 
 WRITE_EVERY_S = 0.5

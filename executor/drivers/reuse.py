@@ -8,8 +8,9 @@ from executor.drivers.revisions import Revisions
 from executor.engines.port import GenerateRequest
 from executor.events import Prepared
 from executor.requests import ToolRequest
-from executor.store.port import JobRecord, Work
+from executor.store.jobs import JobRecord
 from executor.store.result_cache import CachedResult
+from executor.store.writes import Work
 from executor.tools import ToolRunner
 from executor.values import Values
 from planner.ir.ids import NodeRef, ProgramId

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from executor.engines.port import Usage
-from executor.store.port import Served
+from executor.store.told import Served
 from planner.ir.ids import EngineId
 
 #: Nobody asks about more.

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 import structlog
 
 from executor.clock import Clock
-from executor.store.port import Claim, Fenced, NodeOutput, Store, StoreUnavailable, ToolBegun, Write
+from executor.store.failures import Fenced, StoreUnavailable
+from executor.store.jobs import Claim
+from executor.store.port import Store
+from executor.store.writes import NodeOutput, ToolBegun, Write
 from planner.ir.ids import JobId
 
 MAX_WAITING = 5000

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from executor.store.bulk import INSERT_EVENTS, INSERT_PROGRAMS
-from executor.store.port import IdempotencyConflict, JobRecord, NewJob
+from executor.store.failures import IdempotencyConflict
+from executor.store.jobs import JobRecord, NewJob
 from executor.store.records import encode_json, job_record
 from executor.store.tables import database_now, jobs, plans, stored_text
 

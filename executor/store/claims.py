@@ -6,7 +6,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, 
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from executor.store.bulk import INSERT_EVENTS
-from executor.store.port import Claim, Fenced, JobRecord, JobStatus, JobUnknown, Weights
+from executor.store.failures import Fenced, JobUnknown
+from executor.store.jobs import Claim, JobRecord, JobStatus, Weights
 from executor.store.records import job_record
 from executor.store.tables import OPEN, RUNNING, database_now, jobs, programs, stored_text
 from executor.store.turns import first_free, free, next_job

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from executor.store.port import StoreRefused, StoreUnavailable
+from executor.store.failures import StoreRefused, StoreUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,9 +9,10 @@ from sqlalchemy import Connection, Row, select
 
 from executor.store.bulk import select_at
 from executor.store.claims import check_fence
-from executor.store.port import NO_WORK, Claim, JobContents, SavedProgram, Work
+from executor.store.jobs import Claim, JobContents, SavedProgram
 from executor.store.records import PENDING, decode_page, job_record
 from executor.store.tables import WORK_COLUMNS, jobs, nodes, plans, programs
+from executor.store.writes import NO_WORK, Work
 from planner.ir.ids import JobId
 from planner.ir.values import Json
 

@@ -10,38 +10,35 @@ from itertools import islice
 from executor.clock import Clock, WallClock
 from executor.commands import Status
 from executor.slo import SloClass
-from executor.store.memory_cache import MemoryResultCache
-from executor.store.port import (
-    DECISIONS_A_CLAIM,
+from executor.store.failures import Fenced, IdempotencyConflict, JobUnknown
+from executor.store.jobs import (
     EQUAL_WEIGHTS,
+    Claim,
+    JobContents,
+    JobDefinition,
+    JobRecord,
+    JobStatus,
+    NewJob,
+    Pending,
+    SavedProgram,
+    Weights,
+)
+from executor.store.memory_cache import MemoryResultCache
+from executor.store.records import ENDED, PENDING, countable, counted, iso_time
+from executor.store.told import ResultRow, Served, StoredDecision, StoredEvent
+from executor.store.writes import (
+    DECISIONS_A_CLAIM,
     MADE,
     NO_WORK,
     RESULT_CACHE,
-    Claim,
     DecisionMade,
-    Fenced,
-    IdempotencyConflict,
     JobBelieved,
-    JobContents,
-    JobDefinition,
     JobEnded,
-    JobRecord,
-    JobStatus,
-    JobUnknown,
-    NewJob,
     NodeOutput,
-    Pending,
     ProgramEnded,
-    ResultRow,
-    SavedProgram,
-    Served,
-    StoredDecision,
-    StoredEvent,
     ToolBegun,
-    Weights,
     Write,
 )
-from executor.store.records import ENDED, PENDING, countable, counted, iso_time
 from planner.cost.history import Seen
 from planner.ir.ids import EngineId, JobId
 from planner.ir.values import Json

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from executor.store.database import Database, database_url, first_line
-from executor.store.port import StoreRefused
+from executor.store.failures import StoreRefused
 from executor.store.tables import SCHEMA_REVISION
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

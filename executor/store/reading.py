@@ -8,23 +8,12 @@ from sqlalchemy import ColumnElement, Connection, Row, case, func, literal, or_,
 
 from executor.commands import Status
 from executor.slo import SloClass
-from executor.store.port import (
-    MADE,
-    RECALLED,
-    RESULT_CACHE,
-    SAVED,
-    JobDefinition,
-    JobRecord,
-    JobStatus,
-    JobUnknown,
-    Pending,
-    ResultRow,
-    Served,
-    StoredDecision,
-    StoredEvent,
-)
+from executor.store.failures import JobUnknown
+from executor.store.jobs import JobDefinition, JobRecord, JobStatus, Pending
 from executor.store.records import PENDING, decode_failure, decode_page, iso_time, job_record
 from executor.store.tables import OPEN, WORK_COLUMNS, database_now, decisions, events, jobs, nodes, plans, programs
+from executor.store.told import ResultRow, Served, StoredDecision, StoredEvent
+from executor.store.writes import MADE, RECALLED, RESULT_CACHE, SAVED
 from planner.cost.history import Seen
 from planner.ir.ids import EngineId, JobId
 from planner.measured import CallSpan, How, Tally

@@ -8,7 +8,8 @@ from typing import Any
 from executor.commands import Status
 from executor.engines.port import Failure, FailureClass
 from executor.slo import SloClass
-from executor.store.port import MADE, RECALLED, RESULT_CACHE, SAVED, JobRecord, JobStatus, NodeOutput
+from executor.store.jobs import JobRecord, JobStatus
+from executor.store.writes import MADE, RECALLED, RESULT_CACHE, SAVED, NodeOutput
 from planner.ir.ids import JobId
 from planner.ir.values import Json
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from executor.store.port import Store, Work
+from executor.store.port import Store
+from executor.store.writes import Work
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ from sqlalchemy import Connection, select
 
 from executor.store import accepting, claims, loading, migrating, reading, writing
 from executor.store.database import LOCK_WAIT_S, Database, database_url
-from executor.store.migrating import upgrade
-from executor.store.port import (
+from executor.store.jobs import (
     EQUAL_WEIGHTS,
     Claim,
     JobContents,
@@ -17,15 +16,13 @@ from executor.store.port import (
     JobStatus,
     NewJob,
     Pending,
-    ResultRow,
     SavedProgram,
-    Served,
-    StoredDecision,
-    StoredEvent,
     Weights,
-    Write,
 )
+from executor.store.migrating import upgrade
 from executor.store.sql_cache import SqlResultCache
+from executor.store.told import ResultRow, Served, StoredDecision, StoredEvent
+from executor.store.writes import Write
 from planner.cost.history import Seen
 from planner.ir.ids import JobId
 from planner.measured import CallSpan, Tally

@@ -7,10 +7,10 @@ from sqlalchemy import Connection, delete, func, select, text
 
 from executor.store.bulk import Bulk, select_at
 from executor.store.database import Database
-from executor.store.port import Work
 from executor.store.records import countable
 from executor.store.result_cache import CacheBounds, CachedResult, CacheSize, Names
 from executor.store.tables import POSTGRES_NOW, SQLITE_NOW, cached_results, stored_text
+from executor.store.writes import Work
 
 _NAMES_AT_ONCE = 500
 _COLUMNS = "name, tenant, made_by, output, calls, tool_runs, prompt_tokens, output_tokens, bytes, created_at, used_at"

@@ -27,7 +27,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-from executor.store.port import MADE, RECALLED, SAVED
+from executor.store.writes import MADE, RECALLED, SAVED
 
 #: The newest migration in `migrations/versions`.
 SCHEMA_REVISION = "0007"

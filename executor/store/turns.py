@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import CTE, ColumnElement, Select, case, func, literal, or_, select
 
-from executor.store.port import JobStatus, Weights
+from executor.store.jobs import JobStatus, Weights
 from executor.store.tables import OPEN, RUNNING, database_now, jobs
 
 

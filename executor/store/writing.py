@@ -16,24 +16,23 @@ from executor.store.bulk import (
     select_at,
 )
 from executor.store.claims import check_fence, end_job
-from executor.store.port import (
+from executor.store.jobs import Claim, JobStatus
+from executor.store.records import ENDED, PENDING, countable, counted, encode_failure
+from executor.store.tables import TIMES, WORK_COLUMNS, jobs, nodes, programs, stored_text
+from executor.store.writes import (
     DECISIONS_A_CLAIM,
     MADE,
     RECALLED,
     RESULT_CACHE,
     SAVED,
-    Claim,
     DecisionMade,
     JobBelieved,
     JobEnded,
-    JobStatus,
     NodeOutput,
     ProgramEnded,
     ToolBegun,
     Write,
 )
-from executor.store.records import ENDED, PENDING, countable, counted, encode_failure
-from executor.store.tables import TIMES, WORK_COLUMNS, jobs, nodes, programs, stored_text
 from planner.ir.ids import JobId
 
 

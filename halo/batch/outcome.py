@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from executor.commands import Status
-from executor.store.port import ResultRow
+from executor.store.told import ResultRow
 from halo.batch.folder import ERRORS, RESULTS, Folder
 from halo.batch.intake import Intake, RowError
 from planner.ir.values import Json

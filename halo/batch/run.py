@@ -14,7 +14,8 @@ from executor.core.limits import Limits
 from executor.drivers.reasons import MOST_PROGRAMS
 from executor.engines.port import EngineSpec
 from executor.slo import SloClass
-from executor.store.port import Claim, JobRecord, NewJob, Store
+from executor.store.jobs import Claim, JobRecord, NewJob
+from executor.store.port import Store
 from halo.analysis import FLEET, analyze_job, fleet_as_json
 from halo.batch.errors import BatchStopped, FolderRefused
 from halo.batch.fitness import check_models

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from executor.store.port import JobRecord
+from executor.store.jobs import JobRecord
 from halo.batch.outcome import Tally
 from halo.deadline import Deadline
 from planner.analysis import Analysis

@@ -46,7 +46,7 @@ def exit_code_of(error: BaseException) -> int | None:
     """None for what no user can cause."""
     from executor.engines.local_recipe import EngineNotRunning
     from executor.errors import ExecutorError
-    from executor.store.port import Fenced, IdempotencyConflict, JobUnknown, StoreRefused, StoreUnavailable
+    from executor.store.failures import Fenced, IdempotencyConflict, JobUnknown, StoreRefused, StoreUnavailable
     from halo.batch.errors import BatchStopped, JobFailed
     from halo.sdk.errors import HaloError, RunFailed, ServerFailed
     from halo.settings import SettingsInvalid

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from executor.engines.port import EngineSpec
-from executor.store.port import Served
+from executor.store.told import Served
 from halo.fleet.engines import engines_of_fleet
 from planner.fleet.kinds import EngineKind
 from planner.fleet.workload import CallClass, Workload

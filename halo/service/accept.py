@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from executor.slo import SloClass
-from executor.store.port import NewJob
+from executor.store.jobs import NewJob
 from halo.service.catalog import Catalog
 from halo.service.problems import NotServed, RequestInvalid
 from halo.service.schemas.plans import PlanSource

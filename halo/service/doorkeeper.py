@@ -9,7 +9,8 @@ from executor.clock import Clock
 from executor.core.program_costs import ProgramCost
 from executor.policy.entrance import Ask, Entrance, OnLate, Outlook, Verdict
 from executor.policy.fairness import Account
-from executor.store.port import NewJob, Store
+from executor.store.jobs import NewJob
+from executor.store.port import Store
 from halo.service.problems import QuotaFull, WouldBeLate
 from planner.ir.ids import JobId
 

@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 
 from fastapi.sse import format_sse_event
 
-from executor.store.port import JobRecord, StoredEvent, StoreUnavailable
+from executor.store.failures import StoreUnavailable
+from executor.store.jobs import JobRecord
+from executor.store.told import StoredEvent
 from halo.event_loop import wait_for
 from halo.service import views
 from halo.service.parts import Parts

@@ -2,7 +2,7 @@
 
 import structlog
 
-from executor.store.port import JobRecord, JobStatus
+from executor.store.jobs import JobRecord, JobStatus
 from halo.service import views
 from halo.service.parts import Parts
 from halo.service.schemas.health import Check

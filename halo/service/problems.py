@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from executor.drivers.door import DoorRefused
 from executor.engines.port import FailureClass
-from executor.store.port import IdempotencyConflict, JobUnknown, StoreUnavailable
+from executor.store.failures import IdempotencyConflict, JobUnknown, StoreUnavailable
 from halo.service.openai_errors import error_response, message_of, param_of, speaks_openai
 from planner.errors import PlanInvalid, PlanUnreadable, Problem, RowsInvalid, count_of
 

@@ -20,7 +20,7 @@ from executor.door.limits import DoorLimits
 from executor.drivers.door import Door
 from executor.engines.fleet_file import read_fleet
 from executor.engines.port import EngineSpec
-from executor.store.port import Weights
+from executor.store.jobs import Weights
 from executor.store.result_cache import CacheBounds
 from halo.event_loop import run_process
 from halo.leases import LeaseKeeper, LeaseTimes

@@ -10,7 +10,9 @@ from executor.core import waiting
 from executor.decisions import Considered, decode_decision
 from executor.drivers.reasons import every
 from executor.engines.port import EngineHealth, EngineSpec, Failure
-from executor.store.port import JobRecord, JobStatus, ResultRow, Store, StoredDecision, StoredEvent
+from executor.store.jobs import JobRecord, JobStatus
+from executor.store.port import Store
+from executor.store.told import ResultRow, StoredDecision, StoredEvent
 from halo.deadline import took_s
 from halo.service.schemas.decisions import DecisionPage, EngineConsidered, RunDecision, RunDoing
 from halo.service.schemas.engines import EngineState

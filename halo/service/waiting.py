@@ -1,6 +1,6 @@
 """Waiting for a run without asking the database all the time."""
 
-from executor.store.port import JobRecord
+from executor.store.jobs import JobRecord
 from halo.event_loop import wait_for
 from halo.service.parts import Parts
 from planner.ir.ids import JobId

@@ -3,8 +3,10 @@
 import asyncio
 import sys
 
-from executor.store.port import NewJob, NodeOutput, ProgramEnded, Status
+from executor.commands import Status
+from executor.store.jobs import NewJob
 from executor.store.sql import open_store
+from executor.store.writes import NodeOutput, ProgramEnded
 from planner.ir.ids import JobId
 
 GROUP = 20

@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 
 import halo
+from executor.commands import Status
 from executor.engines.port import EngineSpec, Usage
 from executor.hindsight import NO_HINDSIGHT, Earlier, Hindsight, earlier_jobs, hindsight_of
 from executor.prediction import predict_makespan
+from executor.store.jobs import NewJob
 from executor.store.memory import MemoryStore
-from executor.store.port import JobEnded, NewJob, NodeOutput, ProgramEnded, Status, Work
+from executor.store.writes import JobEnded, NodeOutput, ProgramEnded, Work
 from planner.cost.history import Seen, history_of
 from planner.ir.codec import encode
 from planner.ir.ids import EngineId, JobId

@@ -11,8 +11,9 @@ from executor.commands import Status
 from executor.drivers.experiences import MOST_SEEN, REREAD_S, Experiences
 from executor.events import JobSubmitted
 from executor.journal import Journal, read_journal
+from executor.store.jobs import JobContents
 from executor.store.memory import MemoryStore
-from executor.store.port import JobBelieved, JobContents
+from executor.store.writes import JobBelieved
 from planner.cost.correction import Correction
 from planner.cost.experience import Experience
 from planner.cost.history import Seen

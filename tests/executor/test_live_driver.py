@@ -13,9 +13,12 @@ from executor.core.limits import Limits
 from executor.engines.port import EngineSpec, Failure, FailureClass, GenerateRequest
 from executor.engines.scripted import Scripted
 from executor.engines.synthetic import Synthetic
+from executor.store.failures import Fenced, StoreUnavailable
+from executor.store.jobs import Claim
 from executor.store.memory import MemoryStore
-from executor.store.port import Claim, Fenced, Store, StoreUnavailable, Write
+from executor.store.port import Store
 from executor.store.sql import open_store
+from executor.store.writes import Write
 from planner.ir.ids import EngineId, JobId
 from planner.measured import How
 

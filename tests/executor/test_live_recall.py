@@ -17,8 +17,10 @@ from executor.drivers.revisions import Revisions
 from executor.engines.port import Engine, EngineHealth, EngineSpec, GenerateRequest
 from executor.engines.scripted import Scripted
 from executor.engines.synthetic import Synthetic
+from executor.store.failures import StoreUnavailable
+from executor.store.jobs import NewJob
 from executor.store.memory import MemoryStore
-from executor.store.port import NewJob, Store, StoreUnavailable
+from executor.store.port import Store
 from executor.store.result_cache import CacheBounds, CachedResult, CachingStore, ResultCache
 from executor.store.sql import open_store
 from executor.tools import ToolRunner

@@ -10,8 +10,9 @@ from executor.commands import Status
 from executor.engines.port import Completion, EngineSpec, GenerateRequest
 from executor.engines.scripted import Scripted
 from executor.engines.synthetic import Synthetic
+from executor.store.jobs import Claim
 from executor.store.memory import MemoryStore
-from executor.store.port import Claim, Write
+from executor.store.writes import Write
 from planner.ir.ids import EngineId
 
 CALLS = 4

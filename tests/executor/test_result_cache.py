@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from executor.store.port import Work
 from executor.store.result_cache import ROW_BYTES, CacheBounds, CachedResult, CacheSize, ResultCache
+from executor.store.writes import Work
 from tests.executor.store_bodies import POSTGRES, Stores, fresh_stores, store_url
 
 ROOM = CacheBounds()

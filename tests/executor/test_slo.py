@@ -12,8 +12,8 @@ from executor.drivers.progress import Progress
 from executor.engines.port import EngineSpec
 from executor.events import BatchPlanned, JobSubmitted
 from executor.slo import SloClass
+from executor.store.jobs import NewJob
 from executor.store.memory import MemoryStore
-from executor.store.port import NewJob
 from planner.ir.codec import encode
 from planner.ir.expressions import Column, Const
 from planner.ir.ids import EngineId, JobId

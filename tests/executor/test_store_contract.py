@@ -12,28 +12,19 @@ import pytest
 from executor.commands import Status
 from executor.engines.port import Failure, FailureClass
 from executor.slo import SloClass
-from executor.store.port import (
-    EQUAL_WEIGHTS,
+from executor.store.failures import Fenced, IdempotencyConflict, JobUnknown
+from executor.store.jobs import EQUAL_WEIGHTS, Claim, JobStatus, NewJob, Pending, SavedProgram, Weights
+from executor.store.port import Store
+from executor.store.told import ResultRow, Served
+from executor.store.writes import (
     RESULT_CACHE,
-    Claim,
     DecisionMade,
-    Fenced,
-    IdempotencyConflict,
     JobBelieved,
     JobEnded,
-    JobStatus,
-    JobUnknown,
-    NewJob,
     NodeOutput,
-    Pending,
     ProgramEnded,
-    ResultRow,
-    SavedProgram,
-    Served,
-    Store,
     Times,
     ToolBegun,
-    Weights,
     Work,
 )
 from planner.cost.history import Seen

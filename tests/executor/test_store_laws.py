@@ -13,26 +13,14 @@ from hypothesis import strategies as st
 
 from executor.commands import Status
 from executor.engines.port import Failure, FailureClass
+from executor.store.failures import Fenced, IdempotencyConflict, JobUnknown
+from executor.store.jobs import Claim, JobRecord, JobStatus, NewJob
 from executor.store.memory import MemoryStore
-from executor.store.port import (
-    Claim,
-    Fenced,
-    IdempotencyConflict,
-    JobEnded,
-    JobRecord,
-    JobStatus,
-    JobUnknown,
-    NewJob,
-    NodeOutput,
-    ProgramEnded,
-    Store,
-    StoredEvent,
-    ToolBegun,
-    Work,
-    Write,
-)
+from executor.store.port import Store
 from executor.store.sql import open_store, upgrade
 from executor.store.tables import plain_text, stored_text
+from executor.store.told import StoredEvent
+from executor.store.writes import JobEnded, NodeOutput, ProgramEnded, ToolBegun, Work, Write
 from planner.ir.ids import EngineId, JobId
 from tests.executor.store_bodies import fresh_stores
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from executor.store import migrations
 from executor.store.database import Database, database_url
-from executor.store.port import StoreRefused
+from executor.store.failures import StoreRefused
 from executor.store.sql import open_store, upgrade
 from executor.store.tables import SCHEMA_REVISION, metadata
 from tests.executor.store_bodies import administer, empty_database

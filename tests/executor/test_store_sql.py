@@ -14,18 +14,11 @@ from sqlalchemy.exc import DBAPIError
 
 from executor.commands import Status
 from executor.store.database import Database, database_url
-from executor.store.port import (
-    Claim,
-    JobEnded,
-    NewJob,
-    NodeOutput,
-    ProgramEnded,
-    Store,
-    StoreRefused,
-    StoreUnavailable,
-    Work,
-)
+from executor.store.failures import StoreRefused, StoreUnavailable
+from executor.store.jobs import Claim, NewJob
+from executor.store.port import Store
 from executor.store.sql import open_store
+from executor.store.writes import JobEnded, NodeOutput, ProgramEnded, Work
 from planner.ir.ids import JobId
 from tests.executor import store_writer
 from tests.executor.store_bodies import POSTGRES, Stores, administer, fresh_stores, store_url

@@ -2,7 +2,7 @@
 
 from executor.drivers.token_meter import REMEMBERED_S, TokenMeter
 from executor.engines.port import Usage
-from executor.store.port import Served
+from executor.store.told import Served
 from planner.ir.ids import EngineId
 
 A, B = EngineId("a"), EngineId("b")

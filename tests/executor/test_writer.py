@@ -7,8 +7,9 @@ import pytest
 
 from executor.clock import WallClock
 from executor.drivers.writer import Writer
+from executor.store.jobs import Claim
 from executor.store.memory import MemoryStore
-from executor.store.port import Claim, NodeOutput, ToolBegun, Write
+from executor.store.writes import NodeOutput, ToolBegun, Write
 from planner.ir.ids import JobId
 
 CLAIM = Claim(JobId("job"), 1)

@@ -11,8 +11,8 @@ from executor.core.program_costs import ProgramCost
 from executor.policy.entrance import OnLate, Outlook
 from executor.policy.fairness import TenantShare
 from executor.slo import SloClass
+from executor.store.jobs import NewJob
 from executor.store.memory import MemoryStore
-from executor.store.port import NewJob
 from halo.service.doorkeeper import Doorkeeper
 from halo.service.problems import QuotaFull, WouldBeLate, problem_response
 from halo.settings import SettingsInvalid, read_settings, tenant_shares

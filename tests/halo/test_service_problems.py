@@ -10,8 +10,8 @@ from service_stand import SPEC, service
 
 from executor.engines.scripted import Scripted
 from executor.engines.synthetic import Synthetic
+from executor.store.failures import StoreUnavailable
 from executor.store.memory import MemoryStore
-from executor.store.port import StoreUnavailable
 from halo.settings import Bounds
 from planner.ir.codec import encode
 from planner.ir.expressions import Column, Concat, Const, Object, Output

@@ -9,8 +9,8 @@ import pytest
 from service_stand import service
 
 from executor.engines.port import Failure, FailureClass
+from executor.store.jobs import NewJob
 from executor.store.memory import MemoryStore
-from executor.store.port import NewJob
 from executor.store.sql import open_store
 from halo.worker import Pace
 from planner.ir.codec import encode

@@ -7,8 +7,9 @@ import pytest
 from service_stand import Stand, at_work, flows, service
 
 from executor.clock import WallClock
+from executor.store.failures import StoreUnavailable
+from executor.store.jobs import EQUAL_WEIGHTS, Claim, JobRecord, JobStatus, NewJob, Weights
 from executor.store.memory import MemoryStore
-from executor.store.port import EQUAL_WEIGHTS, Claim, JobRecord, JobStatus, NewJob, StoreUnavailable, Weights
 from halo.worker import MOST_ATTEMPTS, Pace, owner_name
 from kvstore.memory_state import MemoryStates
 from kvstore.program_state import StateUnavailable

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from executor.store.port import NewJob, Store, StoreUnavailable
+from executor.store.failures import StoreUnavailable
+from executor.store.jobs import NewJob
+from executor.store.port import Store
 from executor.store.sql import open_store
 from halo.leases import LeaseKeeper, LeaseTimes
 from planner.ir.codec import encode

@@ -23,8 +23,8 @@ from executor.engines.port import Completion, EngineHealth, EngineSpec, Generate
 from executor.engines.upstream import Upstream
 from executor.engines.upstream_http import HttpUpstream
 from executor.engines.vllm_http import VllmHttp
+from executor.store.jobs import NewJob
 from executor.store.memory import MemoryStore
-from executor.store.port import NewJob
 from executor.tools import ToolRunner
 from kvstore.memory_state import MemoryStates
 from planner.ir.codec import encode

@@ -13,8 +13,10 @@ from executor.engines.port import Engine, EngineSpec
 from executor.engines.scripted import Scripted
 from executor.engines.synthetic import Synthetic
 from executor.journal import Journal
+from executor.store.jobs import NewJob
 from executor.store.memory import MemoryStore
-from executor.store.port import NewJob, ResultRow, Store
+from executor.store.port import Store
+from executor.store.told import ResultRow
 from executor.tools import ToolBody, ToolRunner
 from kvstore.memory_state import MemoryStates
 from planner.ir.codec import encode

@@ -15,7 +15,7 @@ from executor.engines.scripted import Scripted
 from executor.engines.synthetic import Synthetic
 from executor.journal import read_journal
 from executor.store.memory import MemoryStore
-from executor.store.port import MADE, NO_WORK
+from executor.store.writes import MADE, NO_WORK
 from planner.ir.ids import EngineId, JobId
 from workloads.demo.account import Account, Span, function_of, read_account
 from workloads.demo.questions import asked_by_users

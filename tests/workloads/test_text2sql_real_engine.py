@@ -14,8 +14,8 @@ from live_runs import live_driver, submit
 from executor.commands import Status
 from executor.engines.local_vllm import LocalVllm
 from executor.engines.vllm_http import VllmHttp
-from executor.store.port import ResultRow
 from executor.store.sql import open_store
+from executor.store.told import ResultRow
 from workloads.programs.text2sql import make_text2sql
 from workloads.text2sql.datasets import DATA_FOLDER, read_questions
 

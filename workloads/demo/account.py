@@ -10,7 +10,7 @@ from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
 from executor.engines.port import EngineSpec
 from executor.events import CallFinished, Event, NodeFailed, ToolFinished, ToolStarted
-from executor.store.port import NO_WORK, Work
+from executor.store.writes import NO_WORK, Work
 from planner.ir.ids import EngineId, NodeRef, ProgramId
 from planner.ir.paths import insides
 

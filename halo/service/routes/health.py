@@ -4,7 +4,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from executor.store.port import Store, StoreUnavailable
+from executor.store.failures import StoreUnavailable
+from executor.store.port import Store
 from halo.service.fleet import FleetView
 from halo.service.live import state_check
 from halo.service.parts import TheParts

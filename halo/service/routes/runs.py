@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from executor.policy.entrance import OnLate
-from executor.store.port import JobRecord, JobStatus, NewJob
+from executor.store.jobs import JobRecord, JobStatus, NewJob
 from halo.service import views
 from halo.service.accept import new_job, plan_of
 from halo.service.event_stream import event_stream
