@@ -126,19 +126,26 @@ def prices_of(requests: Sequence[Request], fleet: Sequence[EngineSpec], taking: 
 
 def least_mean_flow_s(at: _Floats, work: _Floats) -> float:
     """Shortest remaining work first, interrupting: no rule has a lower mean on one machine (Schrage, 1968)."""
+    return (sum(shortest_first_ends(at, work)) - float(at.sum())) / len(at)
+
+
+def shortest_first_ends(at: _Floats, work: _Floats) -> list[float]:
+    """When one machine ends works that come in this order, the least remaining first, interrupting. At no time has any
+    rule ended more of them (Schrage, 1968), so the n-th end of any is no sooner than the n-th of these."""
     left: list[float] = []
-    now, flow_s = 0.0, 0.0
+    found: list[float] = []
     for begins, ends, new in zip(at, [*at[1:], np.inf], work, strict=True):
         now = float(begins)
         heappush(left, float(new))
         while left and now < ends:
             least = heappop(left)
             worked = min(least, float(ends) - now)
-            flow_s += worked * (len(left) + 1)
             now += worked
             if worked < least:
                 heappush(left, least - worked)
-    return flow_s / len(at)
+            else:
+                found.append(now)
+    return found
 
 
 def least_p95_s(at: _Floats, work: _Floats, path: _Floats) -> float:

@@ -14,12 +14,15 @@ engine gets all long ones, as can happen to any rule that binds sessions when th
 | arm | rule |
 |---|---|
 | `sticky` | sessions are dealt out by turns and stay: each engine behind a door of its own |
+| `foreseen` | sessions are dealt out evenly, by one who knows how much each will ask for, and stay |
 | `unaware` | Halo's routing without knowing of the tier: to move is to read the prompt anew |
 | `migration` | Halo's routing with the tier: waiting + loading + answering, and a move must gain its cost once more |
 
 All arms run on the same engines with the same tier; only what is believed of it differs. Each round runs all arms with
-the same programs, under a salt of their own, in an order that is turned around every round. How fast the tier loads is
-measured first. Goals: mean completion of `sticky` to `migration` >= 1.3 skewed, and >= 0.98 balanced.
+the same programs, under a salt of their own, in an order that is turned around every round. Measured first: how fast
+the tier loads, and what one program takes alone, and while the other engine has one like it (on hosts of their own:
+the same). Beside each load stands what no rule can beat (`benchmarks.scheduling.migration_bound`). Goals: mean
+completion of `sticky` to `migration` >= 1.3 skewed, and >= 0.98 balanced.
 
 Needs `make engine` and a quiet machine.
 """
@@ -30,17 +33,18 @@ import json
 import logging
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from benchmarks.arguments import some_of
 from benchmarks.intervals import ratio_interval
+from benchmarks.scheduling.migration_bound import least_mean_s
 from benchmarks.scheduling.migration_lab import (
     AgentProgram,
     Ran,
@@ -55,12 +59,15 @@ from executor.drivers.door import Door
 from executor.engines.port import EngineSpec
 
 LOADS = ("skewed", "ending", "balanced")
-ARMS = ("sticky", "unaware", "migration")
+ARMS = ("sticky", "foreseen", "unaware", "migration")
 GOALS = {"skewed": 1.3, "balanced": 0.98}
 SHARED_MEMORY = Path("/dev/shm")
 ANSWER_TOKENS, NEW_TOKENS, TOOL_S, GAP_S = 100, 150, 0.2, 0.2
 
 Row = dict[str, Any]
+DoorT = TypeVar("DoorT")
+#: The tokens of a program's first prompt, and its turns.
+Kind = tuple[int, int]
 
 
 def main() -> None:
@@ -77,18 +84,48 @@ async def measure(asked: argparse.Namespace) -> Row:
         async with engines_with_tier(Path(folder), (0, 1)) as specs:
             speed = await tier_gb_per_s(specs, kv_bytes_per_token(specs[0]))
             told = [replace(spec, kv_tier_gb_per_s=speed) for spec in specs]
-            rows = [row for load in asked.loads for row in await _rounds(load, told, asked)]
-    return {"tier_gb_per_s": speed, "rounds": rows, "loads": [summary(load, rows) for load in asked.loads]}
+            alone = await _alone(told, asked)
+            rows = [row for load in asked.loads for row in await _rounds(load, told, alone, asked)]
+    loads = [summary(load, rows) for load in asked.loads]
+    return {"tier_gb_per_s": speed, "alone": [asdict(one) for one in alone.values()], "rounds": rows, "loads": loads}
 
 
-async def _rounds(load: str, specs: Sequence[EngineSpec], asked: argparse.Namespace) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What a program takes with an engine to itself, and while the other engine has one like it."""
+
+    context: int
+    turns: int
+    seconds: float
+    beside_s: float
+
+
+async def _alone(specs: Sequence[EngineSpec], asked: argparse.Namespace) -> dict[Kind, Alone]:
+    found = {}
+    for kind in dict.fromkeys(kind for load in asked.loads for kind in kinds_of(load, asked.context, asked.turns)):
+        async with _doors("sticky", specs) as doors:
+            places = [(_program(f"alone {kind} {number}", 0.0, *kind), door) for number, door in enumerate(doors)]
+            each = [(await run_load([place], "alone"))[0].seconds for place in places]
+            beside = fmean(ran.seconds for ran in await run_load(places, "beside"))
+        found[kind] = Alone(*kind, min(each), beside)
+        print(f"alone, {kind[0]:,} tokens, {kind[1]} turns: {min(each):.2f} s, beside {beside:.2f} s", file=sys.stderr)
+    return found
+
+
+async def _rounds(
+    load: str, specs: Sequence[EngineSpec], alone: Mapping[Kind, Alone], asked: argparse.Namespace
+) -> list[Row]:
     rows = []
+    kinds = kinds_of(load, asked.context, asked.turns)
     for number in range(asked.rounds):
         programs = make_load(load, asked.programs, asked.context, asked.turns, f"{load} {number}")
         for arm in asked.arms if number % 2 == 0 else reversed(asked.arms):
             async with _doors(arm, specs) as doors:
-                ran = await run_load(programs, doors, f"{load} {number} {arm}")
+                ran = await run_load(places_of(arm, programs, doors), f"{load} {number} {arm}")
             row = {"load": load, "round": number, "arm": arm, "programs": [asdict(one) for one in ran], **_means(ran)}
+            if arm == "sticky":
+                alone_s = [alone[kinds[number % 2]].seconds for number in range(len(ran))]
+                row["bound_s"] = least_mean_s(ran, alone_s, len(specs))
             print(f"{load}, round {number + 1}, {arm}: {row['mean_s']:.2f} s", file=sys.stderr)
             rows.append(row)
     return rows
@@ -97,16 +134,33 @@ async def _rounds(load: str, specs: Sequence[EngineSpec], asked: argparse.Namesp
 @asynccontextmanager
 async def _doors(arm: str, specs: Sequence[EngineSpec]) -> AsyncIterator[list[Door]]:
     unaware = [replace(spec, kv_tier="") for spec in specs]
-    fleets = {"sticky": [[spec] for spec in specs], "unaware": [unaware], "migration": [specs]}
-    async with doors_on(fleets[arm]) as doors:
+    fleets = {"unaware": [unaware], "migration": [specs]}
+    async with doors_on(fleets.get(arm, [[spec] for spec in specs])) as doors:
         yield doors
 
 
+def places_of(arm: str, programs: Sequence[AgentProgram], doors: Sequence[DoorT]) -> list[tuple[AgentProgram, DoorT]]:
+    """By turns as they come; foreseen: who asks for most goes first, to the door with the least so far."""
+    if arm != "foreseen":
+        return [(program, doors[number % len(doors)]) for number, program in enumerate(programs)]
+    dealt, given = {}, [0] * len(doors)
+    for program in sorted(programs, key=lambda one: (-one.tokens_read, one.arrives_s)):
+        place = given.index(min(given))
+        given[place] += program.tokens_read
+        dealt[program.name] = doors[place]
+    return [(program, dealt[program.name]) for program in programs]
+
+
 def make_load(load: str, programs: int, context: int, turns: int, seed: str) -> list[AgentProgram]:
-    """The first, third, ... are long in every load; `others` are the rest."""
-    others = {"skewed": (context // 4, 1), "ending": (context, 1), "balanced": (context, turns)}[load]
-    kinds = ((context, turns), others)
+    """In the order they come. The first, third, ... are long in every load."""
+    kinds = kinds_of(load, context, turns)
     return [_program(f"{seed} {number}", number * GAP_S, *kinds[number % 2]) for number in range(programs)]
+
+
+def kinds_of(load: str, context: int, turns: int) -> tuple[Kind, Kind]:
+    """The long ones, and the others."""
+    others = {"skewed": (context // 4, 1), "ending": (context, 1), "balanced": (context, turns)}[load]
+    return (context, turns), others
 
 
 def _program(name: str, arrives_s: float, context: int, turns: int) -> AgentProgram:
@@ -137,15 +191,25 @@ def summary(load: str, rows: Sequence[Row]) -> Row:
             name: fmean(row[name] for row in of_arm) for name in ("mean_s", "slowest_s", "moves", "cached_share")
         }
         arms[arm] = figures | {"sticky_to_it": ratio_interval(pairs) if pairs else None}
-    return {"load": load, "goal": GOALS.get(load), "arms": arms}
+    bounds = [(row["mean_s"], row["bound_s"]) for row in found.get("sticky", [])]
+    return {"load": load, "goal": GOALS.get(load), "arms": arms, "sticky_to_bound": _of_bound(bounds)}
+
+
+def _of_bound(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float] | None:
+    return ratio_interval(pairs) if pairs else None
 
 
 def table(report: Row) -> list[str]:
     lines = [f"the tier loads {report['tier_gb_per_s']:.2f} GB/s"]
+    for one in report["alone"]:
+        told = f"{one['seconds']:.2f} s alone, {one['beside_s']:.2f} s beside one on the other engine"
+        lines.append(f"{one['context']:,} tokens, {one['turns']} turns: {told}")
     for load in report["loads"]:
         lines += ["", f"{load['load']:10} mean, s  slowest, s  moves  cached  sticky to it  95 %"]
         lines += [_line(arm, figures) for arm, figures in load["arms"].items()]
         ratio = (load["arms"].get("migration") or {}).get("sticky_to_it")
+        if load["sticky_to_bound"]:
+            lines.append(f"sticky to what no rule can beat: {load['sticky_to_bound'][0]:.2f}x")
         if ratio and load["goal"]:
             verdict = "reached" if ratio[0] >= load["goal"] else "missed"
             lines.append(f"goal {load['goal']}: {verdict}")

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 
@@ -45,14 +47,22 @@ class AgentProgram:
     arrives_s: float
     turns: tuple[Turn, ...]
 
+    @property
+    def tokens_read(self) -> int:
+        """Those that its answers look back at: what engines with long contexts are busy with."""
+        said = accumulate(turn.new_tokens + turn.answer_tokens for turn in self.turns)
+        return sum(context * turn.answer_tokens for context, turn in zip(said, self.turns, strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One program: from its arrival to the end of its last turn, where each turn ran, and what was cached."""
+    """One program: from its arrival to the end of its last turn, where each turn ran and how long, what was cached."""
 
     name: str
+    arrives_s: float
     seconds: float
     engines: tuple[str, ...]
+    turns_s: tuple[float, ...]
     prompt_tokens: int
     cached_tokens: int
 
@@ -63,21 +73,26 @@ class Ran:
 
 @asynccontextmanager
 async def engines_with_tier(folder: Path, cores: Sequence[int]) -> AsyncIterator[list[EngineSpec]]:
-    """One engine on each of the cores, with a tier in `folder`; stopped at the end."""
+    """One engine on each of the cores, with a tier in `folder`; stopped at the end.
+
+    All of an engine is kept to its core. vLLM's worker is by itself, but its scheduler is a process of its own, and
+    both poll while they wait for each other: free to go where they like, one busy engine takes a second core, and two
+    busy ones take time from each other, as engines on hosts of their own never would.
+    """
     recipes = [_recipe(core, folder) for core in cores]
     children = [LocalVllm(recipe) for recipe in recipes]
     try:
         await asyncio.gather(*(child.start() for child in children))
+        for child, core in zip(children, cores, strict=True):
+            _keep_to_core(child, core)
         yield [_spec(number, recipe) for number, recipe in enumerate(recipes)]
     finally:
         await asyncio.gather(*(child.stop() for child in children))
 
 
-async def run_load(programs: Sequence[AgentProgram], doors: Sequence[Door], salt: str) -> list[Ran]:
-    """Each program through one of the doors, by turns in the order they arrive. KV is shared within a `salt` only."""
+async def run_load(places: Sequence[tuple[AgentProgram, Door]], salt: str) -> list[Ran]:
+    """Each program through its door. KV is shared within a `salt` only."""
     begun = time.monotonic()
-    ordered = sorted(programs, key=lambda program: (program.arrives_s, program.name))
-    places = [(program, doors[number % len(doors)]) for number, program in enumerate(ordered)]
     return list(await asyncio.gather(*(_run(program, door, salt, begun) for program, door in places)))
 
 
@@ -150,8 +165,10 @@ async def _run(program: AgentProgram, door: Door, salt: str, begun: float) -> Ra
         await asyncio.sleep(turn.tool_s if turn is not program.turns[-1] else 0.0)
     return Ran(
         program.name,
+        program.arrives_s,
         time.monotonic() - begun - program.arrives_s,
         tuple(answer.engine for answer in answers),
+        tuple(answer.seconds for answer in answers),
         sum(answer.prompt_tokens for answer in answers),
         sum(answer.cached_tokens for answer in answers),
     )
@@ -174,6 +191,21 @@ async def _ask(door: Door, prompt: Sequence[int], answer_tokens: int, salt: str,
         usage["prompt_tokens"],
         (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
     )
+
+
+def _keep_to_core(engine: LocalVllm, core: int) -> None:
+    """Every thread of its processes, and so those that they start later."""
+    for process in Path("/proc").glob("[0-9]*"):
+        if _group_of(int(process.name)) == engine.pid:
+            for thread in (process / "task").iterdir():
+                os.sched_setaffinity(int(thread.name), {core})
+
+
+def _group_of(process: int) -> int | None:
+    try:
+        return os.getpgid(process)
+    except ProcessLookupError:
+        return None
 
 
 def _recipe(core: int, folder: Path) -> EngineRecipe:
