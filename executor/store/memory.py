@@ -1,10 +1,8 @@
 """The store in this process: for inline jobs and for simulation. Nothing survives the process, all else is the same."""
 
-import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from itertools import islice
 
 from executor.clock import Clock, WallClock
@@ -24,13 +22,11 @@ from executor.store.jobs import (
     Weights,
 )
 from executor.store.memory_cache import MemoryResultCache
-from executor.store.records import ENDED, PENDING, countable, counted, iso_time
+from executor.store.memory_job import MemoryJob
+from executor.store.records import iso_time
 from executor.store.told import ResultRow, Served, StoredDecision, StoredEvent
 from executor.store.writes import (
-    DECISIONS_A_CLAIM,
-    MADE,
     NO_WORK,
-    RESULT_CACHE,
     DecisionMade,
     JobBelieved,
     JobEnded,
@@ -42,28 +38,7 @@ from executor.store.writes import (
 from planner.cost.history import Seen
 from planner.ir.ids import EngineId, JobId
 from planner.ir.values import Json
-from planner.measured import CallSpan, How, Tally
-
-
-@dataclass(slots=True)
-class _Job:
-    number: int
-    new: NewJob
-    created_at: str
-    status: JobStatus = JobStatus.QUEUED
-    started_at: str | None = None
-    ended_at: str | None = None
-    cancel_requested: bool = False
-    owner: str | None = None
-    lease_until: float = float("-inf")
-    attempt: int = 0
-    nodes: dict[int, dict[str, NodeOutput | ToolBegun]] = field(default_factory=dict)
-    ended: dict[int, ProgramEnded] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENDED, 0))
-    decisions: dict[int, StoredDecision] = field(default_factory=dict)
-    beliefs: str | None = None
-    learnt: str | None = None
-    usage: dict[str, int] = field(default_factory=lambda: counted(()))
+from planner.measured import CallSpan, Tally
 
 
 class MemoryStore:
@@ -72,7 +47,7 @@ class MemoryStore:
     def __init__(self, clock: Clock | None = None, unix_time: Callable[[], float] = time.time) -> None:
         self._clock = clock or WallClock()
         self._unix_time = unix_time
-        self._jobs: dict[JobId, _Job] = {}
+        self._jobs: dict[JobId, MemoryJob] = {}
         self._keys: dict[tuple[str, str], JobId] = {}
         self._events: list[StoredEvent] = []
         self.result_cache = MemoryResultCache()
@@ -80,17 +55,17 @@ class MemoryStore:
     async def create_job(self, job: NewJob) -> JobRecord:
         if (before := await self.accepted(job)) is not None:
             return before
-        self._jobs[job.id] = made = _Job(len(self._jobs), job, self._now())
+        self._jobs[job.id] = made = MemoryJob(len(self._jobs), job, self._now())
         if job.idempotency_key is not None:
             self._keys[job.tenant, job.idempotency_key] = job.id
         self._tell(job.id, "job.queued")
-        return _record(made)
+        return made.record
 
     async def accepted(self, job: NewJob) -> JobRecord | None:
         before = self._before(job)
         return None if before is None else _same_request(before, job)
 
-    def _before(self, job: NewJob) -> _Job | None:
+    def _before(self, job: NewJob) -> MemoryJob | None:
         with_key = None if job.idempotency_key is None else self._keys.get((job.tenant, job.idempotency_key))
         return self._jobs.get(with_key or job.id)
 
@@ -98,7 +73,7 @@ class MemoryStore:
         self, owner: str, lease_s: float, job: JobId | None = None, weights: Weights = EQUAL_WEIGHTS
     ) -> Claim | None:
         wanted = self._jobs.values() if job is None else [self._jobs[job]] if job in self._jobs else []
-        open_jobs = [one for one in wanted if self._free(one) or (job is not None and _held(one, owner))]
+        open_jobs = [one for one in wanted if self._free(one) or (job is not None and one.held_by(owner))]
         if not open_jobs:
             return None
         running = Counter(one.new.tenant for one in self._jobs.values() if self._leased(one))
@@ -110,14 +85,14 @@ class MemoryStore:
         self._tell(first.new.id, "job.running" if first.attempt == 1 else "job.taken_over")
         return Claim(first.new.id, first.attempt)
 
-    def _free(self, job: _Job) -> bool:
+    def _free(self, job: MemoryJob) -> bool:
         return not job.status.ended and not self._leased(job)
 
-    def _leased(self, job: _Job) -> bool:
+    def _leased(self, job: MemoryJob) -> bool:
         return job.status is JobStatus.RUNNING and job.lease_until > self._clock.now()
 
     async def renew(self, owner: str, lease_s: float) -> Sequence[JobId]:
-        held = [job for job in self._jobs.values() if _held(job, owner)]
+        held = [job for job in self._jobs.values() if job.held_by(owner)]
         for job in held:
             job.lease_until = self._clock.now() + lease_s
         return [job.new.id for job in held]
@@ -131,7 +106,7 @@ class MemoryStore:
         job = self._fenced(claim)
         rows = job.new.rows
         saved = {row: self._saved(nodes) for row, nodes in sorted(job.nodes.items()) if row not in job.ended}
-        return JobContents(_record(job), job.new.plan, rows, sorted(job.ended), saved, job.beliefs)
+        return JobContents(job.record, job.new.plan, rows, sorted(job.ended), saved, job.beliefs)
 
     async def saved(self, claim: Claim, rows: Sequence[int]) -> Mapping[int, SavedProgram]:
         nodes = self._fenced(claim).nodes
@@ -161,13 +136,13 @@ class MemoryStore:
         for write in writes:
             match write:
                 case NodeOutput():
-                    _keep_output(job, write)
+                    job.keep_output(write)
                 case ToolBegun():
                     job.nodes.setdefault(write.row, {}).setdefault(write.path, write)
                 case ProgramEnded():
                     self._end_program(job, write)
                 case DecisionMade():
-                    _keep_decision(job, write)
+                    job.keep_decision(write)
                 case JobBelieved(beliefs=beliefs):
                     job.beliefs = job.beliefs or beliefs
                 case JobEnded():
@@ -176,7 +151,7 @@ class MemoryStore:
             job.learnt = job.learnt or over.learnt
             self._end(job, JobStatus(over.status.value))
 
-    def _end_program(self, job: _Job, program: ProgramEnded) -> None:
+    def _end_program(self, job: MemoryJob, program: ProgramEnded) -> None:
         if program.row in job.ended:
             return
         job.ended[program.row] = program
@@ -184,7 +159,7 @@ class MemoryStore:
         reason = None if program.failure is None else {"code": program.failure.code}
         self._tell(job.new.id, f"program.{program.status.value}", program.row, reason)
 
-    def _end(self, job: _Job, status: JobStatus) -> None:
+    def _end(self, job: MemoryJob, status: JobStatus) -> None:
         if job.status.ended:
             return
         job.status, job.ended_at, job.owner = status, self._now(), None
@@ -195,7 +170,7 @@ class MemoryStore:
         self._tell(job.new.id, f"job.{status.value}")
 
     async def job(self, job: JobId, tenant: str | None = None) -> JobRecord:
-        return _record(self._find(job, tenant))
+        return self._find(job, tenant).record
 
     async def jobs(
         self,
@@ -208,7 +183,7 @@ class MemoryStore:
         if before is not None and before not in self._jobs:
             return []
         end = self._jobs[before].number if before is not None else len(self._jobs)
-        records = (_record(job) for job in reversed(list(self._jobs.values())[:end]))
+        records = (job.record for job in reversed(list(self._jobs.values())[:end]))
         wanted = (("tenant", tenant), ("status", status), ("workflow", workflow))
         found = [one for one in records if all(value in (None, getattr(one, name)) for name, value in wanted)]
         return found[:limit]
@@ -220,15 +195,15 @@ class MemoryStore:
             self._tell(job, "job.cancel_requested")
         if found.status is JobStatus.QUEUED:
             self._end(found, JobStatus.CANCELLED)
-        return _record(found)
+        return found.record
 
     async def cancels_requested(self, owner: str) -> Sequence[JobId]:
-        return [job.new.id for job in self._jobs.values() if _held(job, owner) and job.cancel_requested]
+        return [job.new.id for job in self._jobs.values() if job.held_by(owner) and job.cancel_requested]
 
     async def results(self, job: JobId, after_row: int = -1) -> AsyncIterator[ResultRow]:
         found = self._find(job)
         for row in range(after_row + 1, len(found.new.rows)):
-            yield _result(row, found.ended.get(row))
+            yield found.result(row)
 
     async def events(self, job: JobId, after_seq: int = 0, limit: int = 1000) -> Sequence[StoredEvent]:
         return [event for event in self._events[after_seq:] if event.job == job][:limit]
@@ -247,7 +222,7 @@ class MemoryStore:
         left: Counter[tuple[str, SloClass, str]] = Counter()
         for job in self._jobs.values():
             if not job.status.ended:
-                left[job.new.tenant, job.new.slo, job.new.workflow] += len(job.new.rows) - sum(job.counts.values())
+                left[job.new.tenant, job.new.slo, job.new.workflow] += job.left
         return [Pending(*whose, programs) for whose, programs in sorted(left.items())]
 
     async def definition(self, job: JobId) -> JobDefinition:
@@ -255,22 +230,14 @@ class MemoryStore:
         return JobDefinition(found.new.plan, found.new.rows, found.beliefs, found.learnt)
 
     async def tallies(self, job: JobId) -> Sequence[Tally]:
-        groups: dict[tuple[str, How], list[NodeOutput]] = {}
-        for node in _outputs(self._find(job)):
-            groups.setdefault((node.path, _how(node)), []).append(node)
-        return [_tally(path, how, groups[path, how]) for path, how in sorted(groups)]
+        return self._find(job).tallies()
 
     async def call_spans(self, job: JobId) -> Sequence[CallSpan]:
-        spans = [
-            CallSpan(node.path, node.engine, node.times.begun_at, node.times.ended_at)
-            for node in _outputs(self._find(job))
-            if node.engine is not None and node.times is not None
-        ]
-        return sorted(spans, key=lambda span: (span.begun_at, span.ended_at, span.path))
+        return self._find(job).call_spans()
 
     async def served(self, seconds: float) -> Sequence[Served]:
         since, found = self._unix_time() - seconds, dict[EngineId, Served]()
-        for node in (node for job in self._jobs.values() for node in _outputs(job)):
+        for node in (node for job in self._jobs.values() for node in job.outputs()):
             if node.engine is not None and node.times is not None and node.times.ended_at >= since:
                 work = node.work
                 one = Served(node.engine, work.calls, work.prompt_tokens, work.output_tokens, work.cached_tokens)
@@ -280,7 +247,7 @@ class MemoryStore:
     async def seen(self, workflow: str, tenant: str = "default", limit: int = 5000) -> Sequence[Seen]:
         jobs = [job for job in self._jobs.values() if (job.new.workflow, job.new.tenant) == (workflow, tenant)]
         newest = sorted(jobs, key=lambda job: -job.number)
-        return list(islice((found for job in newest for found in _seen(job)), limit))
+        return list(islice((found for job in newest for found in job.seen()), limit))
 
     async def ping(self) -> None:
         """It is always there."""
@@ -288,13 +255,13 @@ class MemoryStore:
     async def close(self) -> None:
         """There is nothing to close."""
 
-    def _find(self, job: JobId, tenant: str | None = None) -> _Job:
+    def _find(self, job: JobId, tenant: str | None = None) -> MemoryJob:
         found = self._jobs.get(job)
         if found is None or tenant not in (None, found.new.tenant):
             raise JobUnknown(f"There is no job {job}.")
         return found
 
-    def _fenced(self, claim: Claim) -> _Job:
+    def _fenced(self, claim: Claim) -> MemoryJob:
         job = self._find(claim.job)
         if job.attempt != claim.attempt:
             raise Fenced(f"Job {claim.job} was claimed again: attempt {job.attempt}, not {claim.attempt}.")
@@ -307,87 +274,8 @@ class MemoryStore:
         return iso_time(self._unix_time())
 
 
-def _same_request(before: _Job, job: NewJob) -> JobRecord:
+def _same_request(before: MemoryJob, job: NewJob) -> JobRecord:
     old = before.new
     if (old.tenant, old.request_hash, old.plan) != (job.tenant, job.request_hash, job.plan):
         raise IdempotencyConflict("The idempotency key was used before, for another request.")
-    return _record(before)
-
-
-def _held(job: _Job, owner: str) -> bool:
-    return job.status is JobStatus.RUNNING and job.owner == owner
-
-
-def _keep_output(job: _Job, node: NodeOutput) -> None:
-    nodes = job.nodes.setdefault(node.row, {})
-    if isinstance(nodes.get(node.path), NodeOutput):
-        return
-    nodes[node.path] = node
-    for name, count in counted((node,)).items():
-        job.usage[name] += count
-
-
-def _keep_decision(job: _Job, made: DecisionMade) -> None:
-    seq = job.attempt * DECISIONS_A_CLAIM + made.number
-    job.decisions.setdefault(
-        seq, StoredDecision(seq, made.row, made.path, made.attempt, iso_time(made.at), made.detail)
-    )
-
-
-def _seen(job: _Job) -> Iterator[Seen]:
-    for row in sorted(job.nodes):
-        for path, node in sorted(job.nodes[row].items()):
-            if isinstance(node, NodeOutput) and node.times is not None and node.output is not None:
-                seconds, work = node.times.ended_at - node.times.begun_at, node.work
-                yield Seen(path, node.output, seconds, work.prompt_tokens, work.output_tokens, work.cached_tokens)
-
-
-def _outputs(job: _Job) -> Iterator[NodeOutput]:
-    return (node for nodes in job.nodes.values() for node in nodes.values() if isinstance(node, NodeOutput))
-
-
-def _how(node: NodeOutput) -> How:
-    if node.shared_from is None:
-        return How.MADE
-    return How.RECALLED if node.shared_from == RESULT_CACHE else How.SHARED
-
-
-def _tally(path: str, how: How, nodes: Sequence[NodeOutput]) -> Tally:
-    times = [node.times for node in nodes if node.times is not None]
-    return Tally(
-        path=path,
-        how=how,
-        nodes=len(nodes),
-        **{name: sum(countable(getattr(node.work, name)) for node in nodes) for name in MADE},
-        waited_s=sum(at.begun_at - at.ready_at for at in times),
-        took_s=sum(at.ended_at - at.begun_at for at in times),
-        first_begun_at=min((at.begun_at for at in times), default=None),
-        last_ended_at=max((at.ended_at for at in times), default=None),
-    )
-
-
-def _result(row: int, ended: ProgramEnded | None) -> ResultRow:
-    if ended is None:
-        return ResultRow(row, None)
-    result = None if ended.result is None else json.loads(ended.result)
-    return ResultRow(row, ended.status, result, ended.failure)
-
-
-def _record(job: _Job) -> JobRecord:
-    return JobRecord(
-        id=job.new.id,
-        workflow=job.new.workflow,
-        tenant=job.new.tenant,
-        status=job.status,
-        priority=job.new.priority,
-        rows=len(job.new.rows),
-        counts={PENDING: len(job.new.rows) - sum(job.counts.values()), **job.counts},
-        metadata=dict(job.new.metadata),
-        created_at=job.created_at,
-        started_at=job.started_at,
-        ended_at=job.ended_at,
-        cancel_requested=job.cancel_requested,
-        cache=job.new.cache,
-        slo=job.new.slo,
-        deadline_s=job.new.deadline_s,
-    )
+    return before.record
