@@ -91,7 +91,8 @@ class Settle:
 class Dispatch:
     """Send a prepared call to an engine; answered by `CallFinished` or `NodeFailed`. `reason` tells why there, `offers`
     what was predicted of each engine that was considered, this one among them. `after` is how the node's last attempt
-    failed, if it did."""
+    failed, if it did. `due_s` orders the calls inside an engine that keeps priorities: an instant, the least goes
+    first."""
 
     node: NodeRef
     attempt: int
@@ -99,6 +100,7 @@ class Dispatch:
     reason: str
     offers: Sequence[Offer] = ()
     after: Failure | None = None
+    due_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from executor.core.life import Life
 from executor.core.state import State
 from executor.core.work import Work
 from executor.policy.routing import Choice, Offer
+from executor.policy.urgency import PATIENCE_S, due_inside_s
+from planner.ir.ids import EngineId
 
 
 def send(state: State, work: Work, choice: Choice, offers: Sequence[Offer], note: str = "") -> None:
@@ -22,8 +24,21 @@ def send(state: State, work: Work, choice: Choice, offers: Sequence[Offer], note
     call_sent(state, work)
     if work.shares is not None:
         work.shares.send(choice.engine)
-    state.tell(Dispatch(work.ref, work.attempt, choice.engine, reason, offers, work.failed))
+    due_s = _due_inside_s(state, work, choice.engine)
+    state.tell(Dispatch(work.ref, work.attempt, choice.engine, reason, offers, work.failed, due_s))
     save_program(state, work, "call")
+
+
+def _due_inside_s(state: State, work: Work, engine: EngineId) -> float | None:
+    """Of programs without a deadline, those that began first go first, so that programs end."""
+    if not state.fleet.views[engine].spec.keeps_priorities:
+        return None
+    program = work.program
+    if program.deadline_s is None:
+        latest_start_s = program.began_s + PATIENCE_S
+    else:
+        latest_start_s = program.deadline_s - state.remaining.whole_s(program)
+    return due_inside_s(program.slo, latest_start_s, state.now)
 
 
 def save_program(state: State, work: Work, doing: str) -> None:

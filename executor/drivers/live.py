@@ -156,6 +156,7 @@ class LiveDriver:
             self._clock,
             self._job_of,
             self._post,
+            self._epoch_s,
         )
         self._programs = LivePrograms(
             self._values,

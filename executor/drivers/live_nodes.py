@@ -20,6 +20,7 @@ from executor.drivers.writer import Writer
 from executor.engines.port import Completion, Engine, EngineFailed, Failure, FailureClass
 from executor.events import CallFinished, Event, NodeFailed, ToolFinished, ToolStarted
 from executor.policy.places import Kind
+from executor.policy.urgency import priority_of
 from executor.tools import ToolRunner
 from executor.values import Values
 from planner.ir.ids import EngineId, NodeRef
@@ -29,7 +30,8 @@ log = structlog.get_logger(__name__)
 
 
 class LiveNodes:
-    """`post` takes the events; `job_of` knows the job of a node that runs."""
+    """`post` takes the events; `job_of` knows the job of a node that runs. The clock began at `epoch_s`: engines that
+    several processes call are told instants of no process."""
 
     def __init__(
         self,
@@ -45,23 +47,24 @@ class LiveNodes:
         clock: Clock,
         job_of: Callable[[NodeRef], LiveJob],
         post: Callable[[Event], None],
+        epoch_s: float = 0.0,
     ) -> None:
         self._engines, self._tools, self._values, self._ledger, self._reuse = engines, tools, values, ledger, reuse
         self._writer, self._outcomes, self._tasks, self._metrics = writer, outcomes, tasks, metrics
-        self._clock, self._job_of, self._post = clock, job_of, post
+        self._clock, self._job_of, self._post, self._epoch_s = clock, job_of, post, epoch_s
 
     def call(self, command: Dispatch) -> None:
         running = Running(command.node, command.attempt)
-        self._tasks.begin(running, self._call(running, command.engine))
+        self._tasks.begin(running, self._call(running, command.engine, command.due_s))
 
     def run_tool(self, command: RunTool) -> None:
         running = Running(command.node, command.attempt)
         self._tasks.begin(running, self._tool(running, command.spec))
 
-    async def _call(self, running: Running, engine: EngineId) -> None:
-        salt = self._job_of(running.node).cache_salt
-        request = self._values.call(running.node)
-        request = replace(request, call_id=call_id(running.node, running.attempt), cache_salt=salt)
+    async def _call(self, running: Running, engine: EngineId, due_s: float | None) -> None:
+        salt, id = self._job_of(running.node).cache_salt, call_id(running.node, running.attempt)
+        priority = None if due_s is None else priority_of(self._epoch_s + due_s)
+        request = replace(self._values.call(running.node), call_id=id, cache_salt=salt, priority=priority)
         try:
             if self._writer.crowded:
                 await self._writer.room()

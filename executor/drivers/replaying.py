@@ -41,6 +41,7 @@ from executor.events import (
     WakeUp,
 )
 from executor.policy.rules import Rule
+from executor.policy.urgency import priority_of
 from executor.prompt_blocks import BLOCK_TOKENS
 from executor.recording import RecordedJob, Recording
 from planner.ir.ids import EngineId, JobId, NodeRef
@@ -184,7 +185,8 @@ class _Replay:
         self._underway.begin(running)
         prompt_tokens = max(1, answer.usage.prompt_tokens)
         names = _names(prepared, prompt_tokens, engine.profile.block_tokens)
-        engine.model.submit(running, prompt_tokens, max(1, answer.usage.output_tokens), self._now, names)
+        priority, output_tokens = priority_of(command.due_s or 0.0), max(1, answer.usage.output_tokens)
+        engine.model.submit(running, prompt_tokens, output_tokens, self._now, names, priority)
         self._engines.touch(engine)
 
     def _run_tool(self, node: NodeRef, attempt: int) -> None:

@@ -44,6 +44,7 @@ from executor.engines.port import Completion, EngineFailed, EngineSpec, Failure,
 from executor.events import BatchPlanned, EngineBack, Event, JobSubmitted, NodeFailed, ToolFinished, WakeUp
 from executor.planning import plan_batch
 from executor.policy.rules import Rule
+from executor.policy.urgency import priority_of
 from executor.slo import SloClass
 from executor.tool_pools import ToolPool, ToolQueue
 from executor.tools import ToolRunner
@@ -283,7 +284,8 @@ class Simulation:
             return
         running = _Call(command.node, command.attempt, engine, call.completion)
         self._underway.begin(running)
-        engine.model.submit(running, call.prompt_tokens, call.output_tokens, self.now, call.names)
+        priority = priority_of(command.due_s or 0.0)
+        engine.model.submit(running, call.prompt_tokens, call.output_tokens, self.now, call.names, priority)
         self._engines.touch(engine)
 
     def _ring(self, engine: VirtualEngine[_Call]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
+from executor.engines.model.batches import model_of
 from executor.engines.model.call import Id
 from executor.engines.model.engine import EngineModel, Finished
 from executor.engines.model.profiles import profile_of
@@ -65,4 +66,4 @@ class VirtualEngines(Generic[Id]):
 
 def _engine(spec: EngineSpec) -> VirtualEngine[Id]:
     profile = profile_of(spec)
-    return VirtualEngine(spec, profile, EngineModel(profile, spec.max_running))
+    return VirtualEngine(spec, profile, model_of(spec, profile))

@@ -8,6 +8,7 @@ from itertools import count
 from executor.clock import Clock
 from executor.engines.answers import Answers
 from executor.engines.failures import closed, timed_out
+from executor.engines.model.batches import model_of
 from executor.engines.model.engine import EngineModel, Finished
 from executor.engines.model.prepared import PreparedCall, prepare_call
 from executor.engines.model.profiles import profile_of
@@ -27,7 +28,7 @@ class Modelled:
         self._answers = answers
         self._clock = clock
         self._profile = profile or profile_of(spec)
-        self._model: EngineModel[int] = EngineModel(self._profile, spec.max_running)
+        self._model: EngineModel[int] = model_of(spec, self._profile)
         self._numbers = count()
         self._inside: dict[int, _Inside] = {}
         self._alarm = _Alarm(clock, self._settle)
@@ -41,7 +42,7 @@ class Modelled:
         if self._closed:
             raise closed(self._spec)
         call = prepare_call(self._spec, request, self._answers, self._profile)
-        finished = await self._finish(call, request.timeout_s)
+        finished = await self._finish(call, request)
         if self._profile.round_trip_s:
             await self._clock.sleep(self._profile.round_trip_s)
         usage = replace(call.completion.usage, cached_tokens=finished.usage.cached_tokens)
@@ -67,9 +68,9 @@ class Modelled:
             self._fail(number, closed(self._spec), self._clock.now())
         self._alarm.stop()
 
-    async def _finish(self, call: PreparedCall, timeout_s: float) -> Finished[int]:
-        number, now = next(self._numbers), self._clock.now()
-        self._model.submit(number, call.prompt_tokens, call.output_tokens, now, call.names)
+    async def _finish(self, call: PreparedCall, request: GenerateRequest) -> Finished[int]:
+        number, now, timeout_s = next(self._numbers), self._clock.now(), request.timeout_s
+        self._model.submit(number, call.prompt_tokens, call.output_tokens, now, call.names, request.priority or 0)
         inside = _Inside(asyncio.get_running_loop().create_future(), timeout_s, now + timeout_s)
         self._inside[number] = inside
         self._set_alarm()

@@ -107,6 +107,8 @@ def request_body(request: GenerateRequest) -> bytes:
         body["tools"] = list(request.tools)
     if request.cache_salt is not None:
         body["cache_salt"] = request.cache_salt
+    if request.priority is not None:
+        body["priority"] = request.priority
     return json.dumps(body).encode()
 
 

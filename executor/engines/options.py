@@ -24,8 +24,8 @@ class _Strict(BaseModel):
 class HttpOptions(_Strict):
     """`api_key_env` names the environment variable that holds the key; `record` a file to write the answers to;
     `tokenizer` the folder of the model's tokenizer and chat template, so that the engine need not be asked.
-    `priority_scheduling` says that a vLLM was started with `--scheduling-policy priority`: calls of agents then carry
-    the place of their program."""
+    `priority_scheduling` says that a vLLM was started with `--scheduling-policy priority`: calls then carry their
+    priority, by which it takes them up, and lets them go before others where its KV is short."""
 
     api_key_env: str | None = None
     record: str | None = None
@@ -41,9 +41,10 @@ class ScriptedOptions(_Strict):
 
 
 class ModelledOptions(ScriptedOptions):
-    """`scale` modelled seconds pass in a real one."""
+    """`scale` modelled seconds pass in a real one. With `priority_scheduling` calls are taken up by their priority."""
 
     scale: Annotated[float, Field(gt=0)] = 1.0
+    priority_scheduling: bool = False
 
 
 Options = HttpOptions | ScriptedOptions | ModelledOptions

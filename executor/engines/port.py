@@ -52,6 +52,11 @@ class EngineSpec:
     kv_tier_gib: float = 4.0
     kv_tier_gb_per_s: float | None = None
 
+    @property
+    def keeps_priorities(self) -> bool:
+        """Whether it takes calls by the priority that is sent with each: `--scheduling-policy priority`."""
+        return bool(self.options.get("priority_scheduling"))
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -66,7 +71,8 @@ class GenerateRequest:
 
     `call_id` is unique for each attempt; the engine sees it as the request id. `is_turn` marks an agent's turn: its
     answer may ask for tools. `min_tokens` are written before the answer may stop: vLLM's own, used to measure it.
-    Calls of another `cache_salt` share no prefix cache with it, in engines that know it.
+    Calls of another `cache_salt` share no prefix cache with it, in engines that know it. Engines that keep priorities
+    take the call of the least `priority` first, and let it go before others where their KV is short.
     """
 
     call_id: str
@@ -80,6 +86,7 @@ class GenerateRequest:
     is_turn: bool = False
     min_tokens: int = 0
     cache_salt: str | None = None
+    priority: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

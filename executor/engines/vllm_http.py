@@ -64,8 +64,7 @@ class VllmHttp:
         return self._spec
 
     async def generate(self, request: GenerateRequest) -> Completion:
-        salt = request.cache_salt if self._spec.kind == "vllm" else None  # others may refuse what they do not know
-        request = replace(request, model=self._served_name(request.model), cache_salt=salt)
+        request = self._as_served(request)
         try:
             async with asyncio.timeout(request.timeout_s):
                 reply = await self._post(request_body(request), request_headers(request))
@@ -160,6 +159,12 @@ class VllmHttp:
         revisions = {model.id: f"{model.root} on {version}" for model in served if model.root and version}
         context_tokens = min(contexts, default=None)
         return EngineHealth(not missing, names, context_tokens, version, detail, revisions=revisions)
+
+    def _as_served(self, request: GenerateRequest) -> GenerateRequest:
+        """Servers may refuse what they do not know: priorities where they do not go by them, and salts beside vLLM."""
+        salt = request.cache_salt if self._spec.kind == "vllm" else None
+        priority = request.priority if self._spec.keeps_priorities else None
+        return replace(request, model=self._served_name(request.model), cache_salt=salt, priority=priority)
 
     def _served_name(self, model: str) -> str:
         return self._spec.served_names.get(model, model)

@@ -24,6 +24,22 @@ def latest_start_s(asking: Asking, _seat: Seat | None = None) -> float:
     return aged_s(deadline_s - asking.path_s, asking.slo)
 
 
+def due_inside_s(slo: SloClass, latest_start_s: float, sent_s: float) -> float:
+    """The order of calls inside an engine, as an instant: by class, and within a class half by when they were sent and
+    half by when their programs had to start, as far as that is no more than `PATIENCE_S` away.
+
+    A call waits inside behind none that is sent later by more than `AGEING_S` for its own class and for each that is
+    more urgent.
+    """
+    slack_s = min(max(latest_start_s - sent_s, 0.0), PATIENCE_S)
+    return aged_s(sent_s + slack_s * AGEING_S / PATIENCE_S, slo)
+
+
+def priority_of(due_s: float) -> int:
+    """As engines are told it: in milliseconds. They know whole numbers only."""
+    return round(1000 * due_s)
+
+
 def aged_s(since_s: float, slo: SloClass) -> float:
     """The order of what began or must begin at instants, over classes: the least goes first."""
     return since_s + slo.rank * AGEING_S

@@ -419,3 +419,14 @@ async def test_the_salt_goes_to_servers_that_know_it(stub_openai: StubOpenAI, ki
     await engine.generate(replace(REQUEST, cache_salt="pepper"))
     assert stub_openai.bodies[-1].get("cache_salt") == sent
     await engine.close()
+
+
+@pytest.mark.parametrize(("keeps", "sent"), [(True, 7), (False, None)])
+async def test_the_priority_goes_to_servers_that_keep_it(
+    stub_openai: StubOpenAI, keeps: bool, sent: int | None
+) -> None:
+    engine = VllmHttp(replace(spec_of(stub_openai.url), options={"priority_scheduling": keeps}))
+    stub_openai.next(good())
+    await engine.generate(replace(REQUEST, priority=7))
+    assert stub_openai.bodies[-1].get("priority") == sent
+    await engine.close()
