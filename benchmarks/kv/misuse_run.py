@@ -63,21 +63,27 @@ class Traffic:
 
 @dataclass(slots=True)
 class Seen:
-    """What a run came to, and the worst of what is promised. `tables`: the most entries each of the plugin's had."""
+    """What a run came to, and the worst of what is promised. `tables`: the most entries each of the plugin's had.
+
+    Of a real engine: `held_s` is the longest that a call took in all, `idle_s` the longest in which calls were open and
+    none ended, `refused` those of liars that were not taken; `counters` are the plugin's.
+    """
 
     programs: int = 0
     calls: int = 0
-    virtual_s: float = 0.0
+    lasted_s: float = 0.0
     held_s: float = 0.0
     of_bound: float = 0.0
     idle_s: float = 0.0
     kept_share: float = 0.0
+    refused: int = 0
+    counters: dict[str, float] = field(default_factory=dict)
     tables: dict[str, int] = field(default_factory=dict)
     problems: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @property
     def calls_per_s(self) -> float:
-        return self.calls / self.virtual_s
+        return self.calls / self.lasted_s
 
     def problem(self, kind: str, told: str) -> None:
         """The first of each kind is told, and how many there were."""
@@ -124,7 +130,7 @@ class _Run:
                 self._rest()
             else:
                 self._idle_since_s = None
-        self._seen.virtual_s = self._engine.now_s
+        self._seen.lasted_s = self._engine.now_s
         self._check_tables()
         return self._seen
 
@@ -135,7 +141,7 @@ class _Run:
         if number is None:
             return
         agent = agent_of(number, self._misuse, self._traffic.seed)
-        self._at(self._engine.now_s, self._asking(_Agent(_truthful(agent) if self._traffic.honest else agent)))
+        self._at(self._engine.now_s, self._asking(_Agent(truthful(agent) if self._traffic.honest else agent)))
 
     def _asking(self, running: _Agent) -> Callable[[], None]:
         return lambda: self._ask(running)
@@ -268,7 +274,7 @@ def _attributes(holder: object) -> list[tuple[str, object]]:
     return list(getattr(holder, "__dict__", {}).items())
 
 
-def _truthful(agent: Agent) -> Agent:
-    """The same calls, but for those given up."""
+def truthful(agent: Agent) -> Agent:
+    """The same calls, but for those given up: of one that gave up its first, that is done."""
     steps = [replace(step, pause_s=step.pause_s or 0.0) for step in agent.steps if step.given_up_s is None]
-    return Agent(agent.number, agent.tenant, tuple(steps)) if steps else agent
+    return Agent(agent.number, agent.tenant, tuple(steps) or (replace(agent.steps[0], given_up_s=None),))

@@ -1,12 +1,14 @@
-"""Programs that misbehave, under a virtual clock: does everybody get on, within what is promised?
+"""Programs that misbehave: does everybody get on, within what is promised?
 
     python -m benchmarks.kv.robustness [--programs 100000] [--engine light] [--cases all] [--seed 1] [--out FILE.json]
 
-A closed loop of agents on one engine with room for about half of them. `light`: the plugin's deciders over counted
-blocks, which is how 10^5 programs are done; `vllm`: vLLM's own scheduler and block pool (with `.venv-engine`'s Python).
+A closed loop of agents on one engine with room for about half of them. Under a virtual clock, `light`: the plugin's
+deciders over counted blocks, which is how 10^5 programs are done; `vllm`: vLLM's own scheduler and block pool (with
+`.venv-engine`'s Python). `real`: the CPU vLLM that `make engine` built, with the plugin, in real time.
 Each case runs beside one that asks for exactly the same, but tells the truth. `throughput` is the ratio of what both
-finished in a second. `held` is the longest that admission held a call, `of bound` its share of what is promised
-(`policy.admission.Limits`); `kept` the largest share of the KV kept for programs that wait, after any step.
+finished in a second. `held` is the longest that admission held a call (on a real engine: all that a call took), `of
+bound` its share of what is promised (`policy.admission.Limits`); `kept` the largest share of the KV kept for programs
+that wait, after any step (on a real engine: whenever it was looked at, four times a second).
 """
 
 import argparse
@@ -39,6 +41,18 @@ CASES = {
 }
 
 
+#: Each time on an engine of its own.
+Run = Callable[[Traffic, Misuse], Seen]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """`programs` of a case, unless told."""
+
+    run: Run
+    programs: int
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     case: str
@@ -64,21 +78,21 @@ def main() -> None:
     engine = ENGINES[arguments.engine]
     print(HEAD)
     results = []
-    for result in measure(arguments.cases, Traffic(arguments.programs, seed=arguments.seed), engine):
+    traffic = Traffic(arguments.programs or engine.programs, seed=arguments.seed)
+    for result in measure(arguments.cases, traffic, engine.run):
         results.append(result)
         print(_line(result), flush=True)
-    report = {"engine": arguments.engine, "programs": arguments.programs, "cases": [_figures(r) for r in results]}
+    report = {"engine": arguments.engine, "programs": traffic.programs, "cases": [_figures(r) for r in results]}
     print(json.dumps(report))
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=1))
 
 
-def measure(cases: Sequence[str], traffic: Traffic, engine: Callable[[], Served]) -> Iterator[Result]:
+def measure(cases: Sequence[str], traffic: Traffic, run: Run) -> Iterator[Result]:
     for case in cases:
         began_s = time.perf_counter()
-        misuse = CASES[case]
-        seen = run(traffic, misuse, engine())
-        honest = run(replace(traffic, honest=True), misuse, engine())
+        seen = run(traffic, CASES[case])
+        honest = run(replace(traffic, honest=True), CASES[case])
         resident_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         yield Result(case, seen, honest, time.perf_counter() - began_s, resident_mib)
 
@@ -93,7 +107,17 @@ def on_vllm() -> Served:
     return VllmServed(KV_BLOCKS, BLOCK_TOKENS)
 
 
-ENGINES: dict[str, Callable[[], Served]] = {"light": light, "vllm": on_vllm}
+def on_real(traffic: Traffic, misuse: Misuse) -> Seen:
+    from benchmarks.kv.misuse_real import run_real
+
+    return run_real(traffic, misuse)
+
+
+ENGINES = {
+    "light": Engine(lambda traffic, misuse: run(traffic, misuse, light()), 100_000),
+    "vllm": Engine(lambda traffic, misuse: run(traffic, misuse, on_vllm()), 10_000),
+    "real": Engine(on_real, 1_000),
+}
 
 HEAD = (
     f"{'case':<20} {'programs':>8} {'calls':>8} {'throughput':>10} {'held':>8} {'of bound':>8} {'kept':>6} "
@@ -103,7 +127,7 @@ HEAD = (
 
 def _line(result: Result) -> str:
     seen = result.seen
-    table, entries = max(seen.tables.items(), key=lambda table: table[1])
+    table, entries = max(seen.tables.items(), key=lambda table: table[1], default=("not seen", 0))
     return (
         f"{result.case:<20} {seen.programs:>8} {seen.calls:>8} {result.throughput:>9.3f}x {seen.held_s:>6.1f} s "
         f"{seen.of_bound:>8.2f} {seen.kept_share:>6.2f} {f'{table} {entries}':>26} {result.wall_s:>5.0f} s "
@@ -117,7 +141,7 @@ def _figures(result: Result) -> dict[str, object]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", type=int, default=100_000, help="programs of each case")
+    parser.add_argument("--programs", type=int, help="programs of each case: 10^5, 10^4, 10^3 by engine")
     parser.add_argument("--engine", choices=tuple(ENGINES), default="light")
     parser.add_argument("--cases", type=some_of(tuple(CASES)), default=list(CASES), help="some of them, with commas")
     parser.add_argument("--seed", type=int, default=1)
