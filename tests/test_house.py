@@ -1,8 +1,10 @@
 """What holds for the house as a whole."""
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("halo", "planner", "executor", "kvstore", "workloads")
+PLUGIN = ROOT / "kvstore" / "vllm_plugin"
 
 
 def test_the_same_run_gives_the_same_digest_under_any_hash_seed() -> None:
@@ -32,6 +35,41 @@ def test_every_folder_of_code_is_a_package(package: str) -> None:
         if not (file.parent / "__init__.py").exists()
     }
     assert not missing
+
+
+def test_every_module_stands_in_the_table_of_architecture() -> None:
+    """By itself, or with the package it is in."""
+    named = set(_named_in_table())
+    untold = {
+        module for module in _modules() if not any(module == one or module.startswith(f"{one}.") for one in named)
+    }
+    assert not untold
+
+
+def test_the_table_of_architecture_names_nothing_that_is_gone() -> None:
+    known = set(_modules())
+    packages = {module.rsplit(".", depth)[0] for module in known for depth in range(1, module.count(".") + 1)}
+    assert set(_named_in_table()) <= known | packages | {"workloads.data"}
+
+
+def _modules() -> Iterator[str]:
+    folders = [(ROOT, name) for name in (*PACKAGES, "benchmarks")] + [(PLUGIN, "halo_vllm")]
+    for root, name in folders:
+        for file in (root / name).rglob("*.py"):
+            own = PLUGIN not in file.parents or root == PLUGIN
+            if own and file.stem not in ("__init__", "__main__"):
+                yield ".".join(file.relative_to(root).with_suffix("").parts)
+
+
+def _named_in_table() -> Iterator[str]:
+    """`.name` stands beside the name before it."""
+    table = (ROOT / "ARCHITECTURE.md").read_text().split("## Modules")[1].split("## Words")[0]
+    for line in table.splitlines():
+        package = ""
+        for name in re.findall(r"`([\w.]+)`", line.split("|")[1]) if line.startswith("| `") else ():
+            full = f"{package}{name}" if name.startswith(".") else name
+            package = full.rpartition(".")[0]
+            yield full
 
 
 def _simulate(hash_seed: str) -> str:
