@@ -52,8 +52,8 @@ class Listening:
         return True
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+async def until(holds: Callable[..., bool]) -> None:
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.01)
 
@@ -80,11 +80,14 @@ async def test_the_engine_hears_which_tool_was_called_under_the_name_and_salt_of
     stub_openai: StubOpenAI,
 ) -> None:
     stub_openai.hint_status = 202
-    stub_openai.next(shell("cd repo && pytest -q"))
+    stub_openai.next(*(shell("cd repo && pytest -q") for _ in range(3)))
     async with door(stub_openai) as one:
-        await one.answer(asked("ada", salt="team"), Read())
-        await until(lambda: one.hints()[E].taken == 1)
-    (hint,), (call,) = stub_openai.hints, stub_openai.bodies
+        for tried in range(3):  # a stalled machine may take longer than an engine has for a hint
+            await one.answer(asked("ada", salt="team"), Read())
+            await until(lambda tried=tried: one.hints()[E].taken + one.hints()[E].failed > tried)
+            if one.hints()[E].taken:
+                break
+    hint, call = stub_openai.hints[-1], stub_openai.bodies[-1]
     assert hint == {
         "program": call["vllm_xargs"]["halo_program"],
         "event": "tool_called",
@@ -115,7 +118,7 @@ async def post(upstream: Any, **limits: Any) -> AsyncIterator[HintPost]:
 @asynccontextmanager
 async def post_to(stub: StubOpenAI, **limits: Any) -> AsyncIterator[HintPost]:
     upstream = HttpUpstream(EngineSpec(E, "vllm", (stub.model,), stub.url))
-    async with post(upstream, **limits) as one:
+    async with post(upstream, **{"answer_s": 60.0, **limits}) as one:
         yield one
     await upstream.close()
 
@@ -139,10 +142,10 @@ async def test_hints_that_fail_are_counted_and_the_next_one_is_told(stub_openai:
     async with post_to(stub_openai, answer_s=0.2) as one:
         one.tell(hint("ada"))
         await until(lambda: one.counts()[E].failed == 1)
+    async with post_to(stub_openai) as one:
         stub_openai.hint_status, stub_openai.hint_waits_s = 503, 0.0
         one.tell(hint("ada"))
-        await until(lambda: one.counts()[E].failed == 2)
-    async with post_to(stub_openai) as one:
+        await until(lambda: one.counts()[E].failed == 1)
         stub_openai.hint_status = 202
         one.tell(hint("ada"))
         await until(lambda: one.counts()[E].taken == 1)

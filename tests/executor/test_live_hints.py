@@ -84,7 +84,7 @@ class Run:
 async def test_the_engine_hears_which_tool_runs_and_that_the_program_is_done(salts: bool) -> None:
     run = Run(salts=salts)
     async with run.over() as driver:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not run.ear.told or run.ear.told[-1]["event"] != "last_step":
                 await asyncio.sleep(0.01)
         (counts,) = driver.hints().values()

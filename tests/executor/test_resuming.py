@@ -110,7 +110,7 @@ class Lost(MemoryStates):
 async def states_of(kind: str) -> AsyncIterator[ProgramStates]:
     if kind == "redis":
         url = os.environ.get("HALO_TEST_REDIS_URL") or pytest.skip("HALO_TEST_REDIS_URL is not set")
-        states: ProgramStates = RedisStates(url, namespace=f"test-{uuid.uuid4().hex}")
+        states: ProgramStates = RedisStates(url, namespace=f"test-{uuid.uuid4().hex}", timeout_s=60.0)
     else:
         states = {"memory": MemoryStates, "lost": Lost}[kind]()
     yield states
@@ -135,14 +135,14 @@ class Fleet:
 
 @pytest.mark.parametrize("kind", ["memory", "redis", "lost"])
 async def test_another_process_takes_an_agent_over_with_its_state_or_without(kind: str) -> None:
-    store, hangs, fleet = MemoryStore(), asyncio.Event(), Fleet()
+    store, begun, goes_on, fleet = MemoryStore(), asyncio.Event(), asyncio.Event(), Fleet()
     job = await submit(store, PLAN, QUESTION)
 
     @halo.tool(effect="idempotent")
     async def run_sql() -> str:
         """Runs a SELECT; in the first process it does not come back."""
-        if not hangs.is_set():
-            await asyncio.sleep(60)
+        begun.set()
+        await goes_on.wait()
         return "found"
 
     async with states_of(kind) as states:
@@ -151,9 +151,12 @@ async def test_another_process_takes_an_agent_over_with_its_state_or_without(kin
             claim = await store.claim("one", 60.0, job)
             assert claim is not None
             running = asyncio.create_task(first.run(claim))
-            await asyncio.sleep(4 * SAVE_EVERY_S)
+            async with asyncio.timeout(60):
+                await begun.wait()
+                while kind != "lost" and not await _is_saved(states):
+                    await asyncio.sleep(SAVE_EVERY_S)
         running.cancel()
-        hangs.set()
+        goes_on.set()
         async with LiveDriver([fleet.left, fleet.right], tools, store, states, WallClock()) as second:
             claim = await store.claim("two", 60.0, job)
             assert claim is not None
@@ -162,3 +165,9 @@ async def test_another_process_takes_an_agent_over_with_its_state_or_without(kin
     assert [row.result async for row in store.results(job)] == ["because"]
     assert fleet.asked[0] == B
     assert fleet.asked[1] == (A if kind == "lost" else B)
+
+
+async def _is_saved(states: ProgramStates) -> bool:
+    """That its first tool runs."""
+    state = await states.load(ProgramId("job/0"))
+    return state is not None and state.tool == RUN_SQL.name

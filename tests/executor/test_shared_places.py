@@ -87,7 +87,7 @@ async def test_together_they_take_no_more_than_there_is_and_neither_waits_for_th
         claim = await store.claim("test", 60.0, job)
         assert claim is not None
         running = asyncio.create_task(driver.run(claim))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while engine.inside["jobs"] < 4:  # all places, while nobody else wants one
                 await asyncio.sleep(0.005)
         await asyncio.gather(*(door.answer(asked, Reader()) for _ in range(20)))
