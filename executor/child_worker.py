@@ -30,6 +30,9 @@ _MEMORY = ["tool_killed", "the tool needed more memory than its worker may use"]
 MEMORY_GONE = json.dumps({"failed": _MEMORY}).encode()
 BATCH_MEMORY_GONE = json.dumps({"broken": _MEMORY}).encode()
 
+#: How a result is mended that JSON cannot hold.
+NO_JSON_FIX = "return texts, whole and finite numbers, lists and dicts, and None in the place of NaN"
+
 Tool = Callable[..., Any]
 
 
@@ -141,7 +144,7 @@ def _encoded(result: Any, output_bytes: int) -> bytes:
     except MemoryError:
         return MEMORY_GONE
     except (TypeError, ValueError, RecursionError) as error:
-        return _failed("tool_bad_output", f"the tool returned what JSON cannot hold: {text_of(error)}")
+        return _failed("tool_bad_output", f"the tool returned what JSON cannot hold: {text_of(error)}; {NO_JSON_FIX}")
     if len(body) > output_bytes:
         return _failed("tool_output_too_large", f"the tool returned {len(body):,} bytes; {output_bytes:,} are allowed")
     return body

@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from executor.child_pool import ChildPool
 from executor.child_process import TakeAnswer, ToolFailed, ToolFailureCode, failed
-from executor.child_worker import MESSAGE_CHARACTERS, text_of
+from executor.child_worker import MESSAGE_CHARACTERS, NO_JSON_FIX, text_of
 from executor.engines.port import FailureClass
 from executor.tool_batches import ToolBatches
 from planner.ir.plan import ToolSpec
@@ -310,8 +310,8 @@ def _checked(name: str, result: Any) -> Json:
         data = to_jsonable_python(result)
         size = len(json.dumps(data, ensure_ascii=False, allow_nan=False))
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
-        text = f"{name} returned what JSON cannot hold: {error}"
-        raise failed(ToolFailureCode.BAD_OUTPUT, text[:2000]) from None
+        text = f"{name} returned what JSON cannot hold: {str(error)[:1000]}; {NO_JSON_FIX}"
+        raise failed(ToolFailureCode.BAD_OUTPUT, text) from None
     if size > MAX_OUTPUT_BYTES:
         text = f"{name} returned {size:,} characters of JSON; at most {MAX_OUTPUT_BYTES:,} are taken"
         raise failed(ToolFailureCode.OUTPUT_TOO_LARGE, text)

@@ -1,8 +1,9 @@
 """Type hints, JSON schemas, and values going in and out of JSON. The one file of the SDK that knows pydantic."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NotRequired, get_args
 
 from planner.ir.values import Json, canonical_json
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
 
 class NoJsonForm(Exception):
     """A type or value that JSON cannot hold."""
+
+
+class NoSuchNumber(NoJsonForm):
+    """NaN or an infinity. `plain` is the whole value as plain data, with the number in it."""
+
+    def __init__(self, number: float, plain: Any) -> None:
+        super().__init__(f"{number} is not a number JSON can hold: use None or a text")
+        self.plain = plain
 
 
 class Misfit(Exception):
@@ -46,10 +55,26 @@ class Adapter:
 
         try:
             data = self._adapter.dump_python(value, mode="json", warnings=False)
-            canonical_json(data)
+            if "null" in canonical_json(data):  # pydantic writes it for NaN, too, where the type says nothing
+                self._check_numbers(value)
         except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
             raise NoJsonForm(str(error)) from None
         return data
+
+    def write_for_check(self, value: Any) -> Any:
+        """JSON of `value`; where it has none, what its reader will refuse for the same reason."""
+        try:
+            return self.write(value)
+        except NoSuchNumber as refused:
+            return refused.plain
+        except NoJsonForm:
+            return value
+
+    def _check_numbers(self, value: Any) -> None:
+        plain = self._adapter.dump_python(value, warnings=False)
+        for number in _numbers(plain):
+            if not isfinite(number):
+                raise NoSuchNumber(number, plain)
 
 
 def adapter_for(hint: Any) -> Adapter:
@@ -108,6 +133,17 @@ def holds_class(hint: Any) -> bool:
     if isinstance(hint, type) and (is_dataclass(hint) or issubclass(hint, BaseModel)):
         return True
     return any(holds_class(argument) for argument in get_args(hint))
+
+
+def _numbers(plain: Any) -> Iterator[float]:
+    if isinstance(plain, float):
+        yield plain
+    elif isinstance(plain, dict):
+        for member in plain.values():
+            yield from _numbers(member)
+    elif isinstance(plain, list | tuple | set | frozenset):
+        for member in plain:
+            yield from _numbers(member)
 
 
 @cache

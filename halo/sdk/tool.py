@@ -8,7 +8,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from halo.sdk.errors import ArgumentsInvalid
 from halo.sdk.lower import lower, shape_of_value
-from halo.sdk.schemas import Misfit, NoJsonForm
+from halo.sdk.schemas import Misfit
 from halo.sdk.scope import Scope, current_scope
 from halo.sdk.shapes import kind_name, shape_of
 from halo.sdk.symbolic import Symbolic, anything
@@ -231,17 +231,11 @@ def _json_function(original: Callable[..., Any], definition: ToolDefinition) -> 
         except Misfit as misfit:
             raise ArgumentsInvalid(f"the arguments of {definition.spec.name} do not fit: {misfit}") from None
 
-    def write(returned: Any) -> Any:
-        try:
-            return result.write(returned)
-        except NoJsonForm:
-            return returned
-
     def call(**given: Json) -> Json:
-        return write(original(**read(given)))
+        return result.write_for_check(original(**read(given)))
 
     async def call_async(**given: Json) -> Json:
-        return write(await original(**read(given)))
+        return result.write_for_check(await original(**read(given)))
 
     return call_async if inspect.iscoroutinefunction(original) else call
 

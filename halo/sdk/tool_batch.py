@@ -7,7 +7,7 @@ from typing import Any
 
 from halo.sdk.errors import ArgumentsInvalid, ToolInvalid
 from halo.sdk.location import of_function
-from halo.sdk.schemas import Misfit, NoJsonForm
+from halo.sdk.schemas import Misfit
 from halo.sdk.tool_definition import ToolDefinition
 from planner.errors import Problem
 from planner.ir.values import Json
@@ -95,12 +95,7 @@ class _Codec:
             return ArgumentsInvalid(f"the arguments of {self._name} do not fit: {misfit}")
 
     def write(self, result: Any) -> Any:
-        if isinstance(result, BaseException):
-            return result
-        try:
-            return self._result.write(result)
-        except NoJsonForm:
-            return result
+        return result if isinstance(result, BaseException) else self._result.write_for_check(result)
 
 
 def _problems(

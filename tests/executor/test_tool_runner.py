@@ -2,12 +2,13 @@
 
 import asyncio
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 import halo
-from executor.child_process import ToolFailed
+from executor.child_process import ToolFailed, ToolFailureCode
 from executor.tools import ToolRunner
 from planner.ir.values import Json
 
@@ -84,6 +85,32 @@ async def test_a_tool_that_is_cancelled_from_outside_is_cancelled() -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+@dataclass
+class Scores:
+    best: Any
+    all: list[Any]
+
+
+@halo.tool(effect="pure", timeout="60s")
+def score(how: str) -> Any:
+    """Without a type that says so, NaN would become null: a lost number for a missing one."""
+    number = float(how)
+    return {"plain": [number, None], "named": Scores(number, [None])}
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+async def test_a_number_that_json_does_not_have_is_refused_wherever_it_stands(number: str) -> None:
+    code, message = await failure_of(score, number)
+    assert code == ToolFailureCode.BAD_OUTPUT
+    assert "JSON cannot hold" in message
+    assert "None in the place of NaN" in message
+
+
+async def test_none_stays_none() -> None:
+    given = await ToolRunner({"score": score}).run(score.spec, {"how": "1.5"})
+    assert given == {"plain": [1.5, None], "named": {"best": 1.5, "all": [None]}}
 
 
 def test_an_exit_in_a_tool_does_not_end_an_inline_run() -> None:

@@ -186,6 +186,22 @@ def test_what_a_tool_raises_is_the_cause() -> None:
         go("other")
 
 
+def test_a_tool_that_returns_nan_is_told_so_and_what_to_return() -> None:
+    class Found(BaseModel):
+        score: Any
+
+    @halo.tool
+    def search(text: str) -> Any:
+        return [None, Found(score=float("nan"))]
+
+    @halo.workflow
+    def go(text: str) -> Any:
+        return search(text)
+
+    with pytest.raises(halo.RunFailed, match="nan is not a number JSON can hold: use None or a text"):
+        go("x")
+
+
 def test_an_answer_that_does_not_fit_names_the_stage() -> None:
     with pytest.raises(halo.RunFailed, match=r"invalid_answer: stage 'draft': the answer is not JSON"):
         ask.run(question="x", model=lambda messages, sampling, schema: "no json")
