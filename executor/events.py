@@ -179,11 +179,12 @@ class RungFound:
 
 @dataclass(frozen=True, slots=True)
 class PlacesShared:
-    """Of the calls that the engine takes at once, so many are `for_others` than this core's."""
+    """Of the calls that the engine takes at once, so many are `for_others` than this core's; of its KV, that part is."""
 
     at: float
     engine: EngineId
     for_others: int
+    kv_for_others: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

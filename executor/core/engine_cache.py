@@ -64,6 +64,7 @@ class EngineCache:
         self._inside = 0
         self.changes = 0  # of what is warm
         self._own_tokens = 0.0  # of the calls inside, beside the full blocks of their prompts
+        self._for_others = 0.0  # that part of the KV
         self._watchers: dict[BlockName, dict[Watcher, None]] = {}
         self._blocks = EngineBlocks()
         self._publishes = bool(spec.kv_events)
@@ -90,6 +91,15 @@ class EngineCache:
     def room_blocks(self) -> int:
         """How many blocks the KV holds; 0 is not known."""
         return int(self.kv_tokens / self._block_tokens)
+
+    @property
+    def others_blocks(self) -> int:
+        """What is for calls that are not counted here."""
+        return ceil(self._for_others * self.room_blocks)
+
+    def leave_room(self, share: float) -> None:
+        """That part of the KV is for others."""
+        self._for_others = share
 
     def own_blocks(self, work: CachedCall) -> int:
         """What the call takes beside the full blocks of its prompt, its answer among it."""
@@ -119,7 +129,7 @@ class EngineCache:
             return True
         new_blocks = len(work.prefix) - self._index.in_use(work.prefix)
         added = new_blocks * self._block_tokens + self._own(work)
-        return self.in_flight_tokens + added <= share * self.kv_tokens
+        return self.in_flight_tokens + added <= self._window(share)
 
     def fits_over_time(self, work: CachedCall, share: float, inside: Iterable[tuple[CachedCall, float]]) -> bool:
         """As `fits`, where calls give their KV back before others have grown. `inside` are the calls, each with the
@@ -129,7 +139,7 @@ class EngineCache:
         holdings = [_holding(call, written) for call, written in inside]
         holdings.append(Holding(self._own(work) - work.output_tokens, work.output_tokens))
         shared = self._index.used + len(work.prefix) - self._index.in_use(work.prefix)
-        return shared * self._block_tokens + peak_tokens(holdings) <= share * self.kv_tokens
+        return shared * self._block_tokens + peak_tokens(holdings) <= self._window(share)
 
     def places(self, tokens: float, most: int) -> int:
         """How many calls of so many tokens there is room for, of `most` that the engine takes; fewer figures where they
@@ -141,7 +151,8 @@ class EngineCache:
 
     def holds(self, blocks: int) -> bool:
         """Whether so many blocks fit beside the calls inside, so that nothing that is warm must give way to them."""
-        return bool(self.kv_tokens) and self.in_flight_tokens + blocks * self._block_tokens <= KV_SHARE * self.kv_tokens
+        most = (KV_SHARE - self._for_others) * self.kv_tokens
+        return bool(self.kv_tokens) and self.in_flight_tokens + blocks * self._block_tokens <= most
 
     def enter(self, work: CachedCall) -> None:
         self.changes += 1
@@ -223,6 +234,12 @@ class EngineCache:
             watchers.pop(watcher, None)
             if not watchers:
                 del self._watchers[block]
+
+    def _window(self, share: float) -> float:
+        """What calls wait for inside the engine would go before all that others ask for later: the more of the KV is
+        theirs, the less of that. Where they have half of what may be taken, or wait for it, only what fits beside."""
+        shared = min(1.0, self._for_others / (KV_SHARE / 2))
+        return ((1 - shared) * share + shared * min(share, KV_SHARE - self._for_others)) * self.kv_tokens
 
     @property
     def _block_tokens(self) -> float:

@@ -242,8 +242,9 @@ class Fleet(Generic[CallT]):
         self.caches[engine].start_anew(kv_tokens)
         self._put(replace(self.views[engine], up=True, failures=0))
 
-    def leave_room(self, engine: EngineId, for_others: int) -> None:
-        """So many of its places are for calls that are not sent from here."""
+    def leave_room(self, engine: EngineId, for_others: int, kv_for_others: float) -> None:
+        """So many of its places, and that part of its KV, are for calls that are not sent from here."""
+        self.caches[engine].leave_room(kv_for_others)
         self._put(replace(self.views[engine], for_others=for_others))
 
     def running(self) -> dict[EngineId, int]:

@@ -17,6 +17,7 @@ from executor.core.sending_back import leave_slow
 from executor.core.state import State
 from executor.core.waiting import Doing, doings
 from executor.core.work import Role, Work
+from executor.core.working_sets import WorkingSets
 from executor.engines.port import EngineSpec
 from executor.engines.rungs import Rung
 from executor.events import (
@@ -91,6 +92,11 @@ class Scheduler:
         return wanting(self._state)
 
     @property
+    def sets(self) -> WorkingSets[Work]:
+        """The conversations of agents that have room in the engines' KV."""
+        return self._state.sets
+
+    @property
     def outlook(self) -> Outlook:
         """The work that was taken, and how quickly it is done."""
         return outlook(self._state)
@@ -141,8 +147,8 @@ class Scheduler:
                 failing.lose_engine(state, engine, detail)
             case EngineBack(engine=engine):
                 self._engine_back(event)
-            case PlacesShared(engine=engine, for_others=for_others):
-                state.fleet.leave_room(engine, for_others)
+            case PlacesShared():
+                state.fleet.leave_room(event.engine, event.for_others, event.kv_for_others)
             case RungFound(engine=engine, rung=rung):
                 state.sets.trust(engine, itself=rung is Rung.PLUGIN)
             case CacheTold(engine=engine, events=events):

@@ -36,11 +36,15 @@ class WorkingSet:
         """False where the room of the engine is not known: then everybody has room."""
         return self._cache.kv_tokens > 0
 
+    @property
+    def promised(self) -> float:
+        """What part of the engine's KV those that are here have, and will grow to."""
+        return (self._taken() + self._to_grow()) / self._cache.room_blocks if self._cache.room_blocks else 0.0
+
     def room(self, now_s: float) -> Room:
         idle_s = None if self._idle_since_s is None else now_s - self._idle_since_s
-        owned = self._owned.owned_blocks + self._others()
-        growth = sum(self._growth(member.own_blocks) for member in self.members.values())
-        return Room(self._cache.room_blocks, owned, growth, idle_s, now_s - self.forced_at_s)
+        owned = self._taken() + self._cache.others_blocks
+        return Room(self._cache.room_blocks, owned, self._to_grow(), idle_s, now_s - self.forced_at_s)
 
     def candidate(self, name: str, call: CachedCall, place: int, waited_s: float, bypassed: int) -> Candidate:
         need, own = self._owned.missing_blocks(call.prefix), self._cache.own_blocks(call)
@@ -93,7 +97,13 @@ class WorkingSet:
     def _growth(self, own_blocks: int) -> int:
         return max(own_blocks, round(self._ahead()))
 
-    def _others(self) -> int:
+    def _to_grow(self) -> int:
+        return sum(self._growth(member.own_blocks) for member in self.members.values())
+
+    def _taken(self) -> int:
+        return self._owned.owned_blocks + self._single()
+
+    def _single(self) -> int:
         """What calls inside take that are of no conversation: single ones, which have the KV window."""
         inside = sum(one.own_blocks for one in self.members.values() if one.running)
         return max(0, round(self._cache.in_flight_blocks) - self._inside.owned_blocks - inside)

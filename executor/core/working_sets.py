@@ -78,6 +78,7 @@ class WorkingSets(Generic[CallT]):
         self._conversations: dict[str, _Conversation[CallT]] = {}
         self._lines: dict[str, list[Held[CallT]]] = {}
         self._newly_held: list[Held[CallT]] = []
+        self._promised_more: set[EngineId] = set()
 
     def trust(self, engine: EngineId, *, itself: bool) -> None:
         """Whether the engine admits programs by `itself` (halo_vllm): then it is not done twice."""
@@ -98,6 +99,7 @@ class WorkingSets(Generic[CallT]):
         self._learnt.durations.returned(name, now_s)
         if conversation.calls:
             self._growth.saw(max(0, len(call.prefix) - conversation.blocks))
+            self._promised_more.update(self.sets)
         conversation.blocks, conversation.kept = len(call.prefix), conversation.engine is not None
         if conversation.engine is not None:
             self._join(conversation, call, conversation.engine, now_s)
@@ -134,6 +136,20 @@ class WorkingSets(Generic[CallT]):
         newly, self._newly_held = self._newly_held, []
         return newly
 
+    def promised(self, engine: EngineId) -> float:
+        """What part of the engine's KV is promised to those that are there; none where the engine sees to that."""
+        return 0.0 if engine in self._by_themselves else self.sets[engine].promised
+
+    def wanted(self) -> set[EngineId]:
+        """The engines in which somebody waits for room."""
+        views = [view for model in self.models_held for view in self._fleet.serving(model)]
+        return {view.spec.id for view in views if self._bounded(view.spec.id)}
+
+    def promised_more(self) -> list[EngineId]:
+        """The engines of whose KV more may be promised than when this was asked last."""
+        engines, self._promised_more = sorted(self._promised_more), set()
+        return engines
+
     def wake_at_s(self, now_s: float) -> float | None:
         """When to ask again if nothing happens until then; None where only an event can change anything."""
         oldest_s = [min(held.since_s for held in line) for line in self._lines.values() if line]
@@ -141,7 +157,7 @@ class WorkingSets(Generic[CallT]):
             return None
         instants = [since_s + self._limits.patience_s for since_s in oldest_s]
         for engine, one in self.sets.items():
-            idle_since_s = one.note_idle(self._fleet.views[engine].running, now_s)
+            idle_since_s = one.note_idle(self._running(engine), now_s)
             instants += [one.next_gone_s(), one.forced_at_s + self._limits.spacing_s]
             instants.append(idle_since_s + self._limits.idle_s)
         soon_s = min((at_s for at_s in instants if at_s > now_s), default=inf)
@@ -257,7 +273,7 @@ class WorkingSets(Generic[CallT]):
         here = self.sets[engine]
         if not self._bounded(engine):
             return [Verdict(held.name, Why.FITS, held.bypassed) for held in wishing]
-        here.note_idle(self._fleet.views[engine].running, now_s)
+        here.note_idle(self._running(engine), now_s)
         candidates = [
             here.candidate(held.name, held.call, place, now_s - held.since_s, held.bypassed)
             for place, held in enumerate(wishing)
@@ -275,6 +291,11 @@ class WorkingSets(Generic[CallT]):
     def _bounded(self, engine: EngineId) -> bool:
         return self._bounds and engine not in self._by_themselves and self.sets[engine].bounded
 
+    def _running(self, engine: EngineId) -> int:
+        """Others' calls keep it busy, too, and those they wait to send."""
+        view = self._fleet.views[engine]
+        return view.running + view.for_others
+
     def _let_in(self, held: Held[CallT], engine: EngineId, why: Why, now_s: float) -> None:
         conversation = self._conversations[held.name]
         self._join(conversation, held.call, engine, now_s)
@@ -288,6 +309,7 @@ class WorkingSets(Generic[CallT]):
         if conversation.engine != engine:
             self._let_go(conversation.name)
         conversation.engine, conversation.ready_s, conversation.unsent = engine, now_s, call
+        self._promised_more.add(engine)
         self.sets[engine].join(conversation.name, call)
 
     # --- who gives way

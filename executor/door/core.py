@@ -65,7 +65,7 @@ class DoorCore:
             case EngineBack():
                 self.fleet.back(event.engine, event.kv_tokens)
             case PlacesShared():
-                self.fleet.leave_room(event.engine, event.for_others)
+                self.fleet.leave_room(event.engine, event.for_others, event.kv_for_others)
             case RungFound():
                 self.admission.sets.trust(event.engine, itself=event.rung is Rung.PLUGIN)
             case CacheTold():

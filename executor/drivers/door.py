@@ -24,7 +24,7 @@ from executor.drivers.hinting import HintCounts, HintPost
 from executor.drivers.kv_telling import follow_kv_events
 from executor.drivers.live_state import LiveState
 from executor.drivers.passing import Passing, Sink, read_all
-from executor.drivers.places import SharedPlaces, Side
+from executor.drivers.places import Left, SharedPlaces, Side
 from executor.drivers.tasks import Tasks
 from executor.drivers.token_meter import TokenMeter
 from executor.drivers.watch import EngineWatch
@@ -97,8 +97,8 @@ class Door:
         self._hints = HintPost(upstreams, self._tasks.spawn)
         self._rungs: dict[EngineId, Rung] = {}
         self._places = places or SharedPlaces([engine.spec for engine in engines])
-        self._side = Side(Kind.DOOR, self._core.fleet.running, self._core.wanting, self._leave_room)
         self._metrics, core = metrics or CallMetrics(), self._core
+        self._side = Side(Kind.DOOR, core.fleet.running, core.wanting, core.admission.sets, self._leave_room)
         now_s = Now(core.fleet.running, lambda: len(core.line), lambda: len(core.admission.held))
         self._metrics.follow(Kind.DOOR, now_s)
         self._inbox: deque[DoorEvent] = deque()
@@ -221,8 +221,8 @@ class Door:
             self._rungs[engine] = health.rung
             log.info("how the engine keeps the KV of programs that wait", engine=engine, by=health.rung.value)
 
-    def _leave_room(self, engine: EngineId, for_others: int) -> None:
-        self._post(PlacesShared(self._now(), engine, for_others))
+    def _leave_room(self, engine: EngineId, left: Left) -> None:
+        self._post(PlacesShared(self._now(), engine, left.places, left.kv))
 
     def _post(self, event: DoorEvent) -> None:
         self._inbox.append(event)
@@ -235,7 +235,7 @@ class Door:
                     self._perform(command)
         finally:
             self._draining = False
-            self._places.changed()
+            self._places.changed(self._side)
 
     def _perform(self, command: DoorCommand) -> None:
         match command:

@@ -52,7 +52,7 @@ from executor.drivers.live_planning import LivePlanning
 from executor.drivers.live_programs import LivePrograms
 from executor.drivers.live_state import LiveState
 from executor.drivers.outcomes import Outcomes, taken_over
-from executor.drivers.places import SharedPlaces, Side
+from executor.drivers.places import Left, SharedPlaces, Side
 from executor.drivers.progress import Progress
 from executor.drivers.reasons import Reasons
 from executor.drivers.recall import Recall
@@ -130,7 +130,7 @@ class LiveDriver:
         self._metrics, core = metrics or CallMetrics(), self._core
         held, waiting = lambda: core.calls(Life.HELD), lambda: core.calls(Life.QUEUED)
         self._metrics.follow(Kind.JOBS, Now(core.running, waiting, held))
-        self._side = Side(Kind.JOBS, self._core.running, self._core.wanting, self._leave_room)
+        self._side = Side(Kind.JOBS, core.running, core.wanting, core.sets, self._leave_room)
         self._epoch_s = time.time() - clock.now()
         self._ledger = Ledger(self._epoch_s)
         self._reasons = reasons or Reasons()
@@ -257,8 +257,8 @@ class LiveDriver:
         """How many hints each engine took, and how many were dropped, and why."""
         return self._hints.counts()
 
-    def _leave_room(self, engine: EngineId, for_others: int) -> None:
-        self._post(PlacesShared(self._clock.now(), engine, for_others))
+    def _leave_room(self, engine: EngineId, left: Left) -> None:
+        self._post(PlacesShared(self._clock.now(), engine, left.places, left.kv))
 
     def _told(self, event: Event) -> None:
         """Of an engine."""
@@ -276,7 +276,7 @@ class LiveDriver:
                 self._handle(self._inbox.popleft())
         finally:
             self._draining = False
-            self._places.changed()
+            self._places.changed(self._side)
 
     def _handle(self, event: Event) -> None:
         if self._journal is not None:
