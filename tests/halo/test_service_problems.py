@@ -147,6 +147,18 @@ async def test_queries_that_do_not_fit(query: str):
         _problem(await stand.api.get(f"/v1/runs?{query}"), 422, "request-invalid")
 
 
+async def test_a_cursor_that_no_page_gave_is_refused_with_what_to_do():
+    async with service() as stand:
+        problem = _problem(await stand.api.get("/v1/runs?cursor=zzz"), 422, "request-invalid")
+    assert problem["problems"] == [
+        {
+            "where": "query.cursor",
+            "what": "'zzz' is the next_cursor of no page, or its run is gone since",
+            "fix": "leave it out to begin with the newest runs",
+        }
+    ]
+
+
 async def test_waits_and_events_have_bounds():
     async with service(working=False) as stand:
         links = (await stand.api.post("/v1/runs", json=GREET)).json()["links"]

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from executor.policy.entrance import OnLate
+from executor.store.failures import JobUnknown
 from executor.store.jobs import JobRecord, JobStatus, NewJob
 from halo.service import views
 from halo.service.accept import new_job, plan_of
@@ -13,9 +14,11 @@ from halo.service.event_stream import event_stream
 from halo.service.json_body import JsonRoute
 from halo.service.live import live_of, wake_workers
 from halo.service.parts import Parts, TheParts, TheTenant
+from halo.service.problems import RequestInvalid
 from halo.service.schemas.decisions import DecisionPage
 from halo.service.schemas.runs import EventPage, Run, RunAccepted, RunPage, RunRequest
 from halo.service.waiting import until_ended
+from planner.errors import Problem
 from planner.ir.ids import JobId
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=JsonRoute)
@@ -73,10 +76,19 @@ async def list_runs(
     limit: PageSize = 50,
 ) -> RunPage:
     """Newest first, a page at a time. `cursor` is the `next_cursor` of the page before."""
-    before = JobId(cursor) if cursor else None
+    before = await _last_seen(cursor, parts, tenant) if cursor else None
     records = await parts.store.jobs(tenant, status, workflow, before, limit + 1)
     page = [views.summary(record) for record in records[:limit]]
     return RunPage(runs=page, next_cursor=page[-1].id if len(records) > limit else None)
+
+
+async def _last_seen(cursor: str, parts: Parts, tenant: str) -> JobId:
+    try:
+        return (await parts.store.job(JobId(cursor), tenant)).id
+    except JobUnknown:
+        what = f"{cursor[:100]!r} is the next_cursor of no page, or its run is gone since"
+        problem = Problem("query.cursor", what, "leave it out to begin with the newest runs")
+        raise RequestInvalid("the page cannot be found", [problem]) from None
 
 
 @router.get("/{run_id}")
