@@ -187,6 +187,7 @@ def _identity(batch: Batch) -> dict[str, Json]:
         "rows_sha256": rows_digest(batch.rows),
         "plan_sha256": hashlib.sha256(encode(batch.workflow.plan).encode()).hexdigest(),
         "limit": batch.limit,
+        "tools": {name: tool.source_digest for name, tool in sorted(batch.workflow.tools.items())},
     }
 
 
@@ -195,8 +196,9 @@ async def _known_job(store: Store, batch: Batch, identity: Mapping[str, Json]) -
     known = await store.jobs(limit=1)
     if not known:
         return None
-    changed = [what for key, what in _CHANGES.items() if known[0].metadata.get(key) != identity[key]]
-    if changed:
+    before = known[0].metadata
+    changed = [what for key, what in _CHANGES.items() if before.get(key) != identity[key]]
+    if changed := changed or _changed_tools(before.get("tools") or {}, identity["tools"]):
         fix = "give it what it began with, or start anew in another folder"
         raise FolderRefused(f"the batch in {batch.out} cannot be gone on with: {' and '.join(changed)}; {fix}")
     return known[0]
@@ -207,6 +209,12 @@ _CHANGES = {
     "plan_sha256": "the workflow has changed",
     "limit": "it began with another limit",
 }
+
+
+def _changed_tools(before: Mapping[str, Json], now: Mapping[str, Json]) -> list[str]:
+    """Of those whose sources are known, then and now."""
+    known = [name for name, source in before.items() if source is not None and now.get(name) is not None]
+    return [f"the tool {name!r} has changed" for name in known if before[name] != now[name]]
 
 
 def _new_job(batch: Batch, identity: Mapping[str, Json], table: Table, fleet: Json) -> NewJob:

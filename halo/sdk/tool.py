@@ -11,6 +11,7 @@ from halo.sdk.lower import lower, shape_of_value
 from halo.sdk.schemas import Misfit
 from halo.sdk.scope import Scope, current_scope
 from halo.sdk.shapes import kind_name, shape_of
+from halo.sdk.source import source_digest
 from halo.sdk.symbolic import Symbolic, anything
 from halo.sdk.tool_batch import BatchBody, BatchFunction, Together, batch_function
 from halo.sdk.tool_definition import UNSET, ToolDefinition, ToolOptions, define
@@ -52,6 +53,7 @@ class Tool(Generic[P, R]):
         self.target = f"{original.__module__}:{original.__qualname__}.function"
         self.batch_target = f"{original.__module__}:{original.__qualname__}.batch_function"
         self.function = _json_function(original, definition)
+        self._bodies: tuple[Callable[..., Any], ...] = (original,)
         self._definition = definition
         self._arguments = definition.arguments
         self._result = definition.result
@@ -107,7 +109,13 @@ class Tool(Generic[P, R]):
     def _batched(self, body: B, together: Together | None) -> B:
         self.batch_function = batch_function(self.original, self._definition, body, together)
         self.together = together
+        self._bodies = self.original, body
         return body
+
+    @property
+    def source_digest(self) -> str | None:
+        """Changes with the tool's own source, not with that of what it calls. None where that cannot be had."""
+        return source_digest(*self._bodies)
 
     def __repr__(self) -> str:
         return f"<halo tool {self.name}{_written(inspect.signature(self.original))}>"

@@ -169,6 +169,34 @@ async def test_resume_refuses_other_rows_another_workflow_and_another_limit(tmp_
             await run_batch(replace(batch, resume=True, **changes))
 
 
+SHOUTING = """
+import halo
+
+@halo.tool
+def shout(text: str) -> str:
+    {body}
+
+@halo.workflow
+def loud(question: str) -> str:
+    return shout(question)
+"""
+
+
+async def test_resume_notices_that_a_tool_does_something_else(tmp_path: Path) -> None:
+    def loud(name: str, body: str) -> Any:
+        (tmp_path / name).write_text(SHOUTING.format(body=body))
+        return find_workflow(str(tmp_path / name))
+
+    batch = batch_of(tmp_path, QUESTIONS[:2], workflow=loud("first.py", "return text.upper()"))
+    await run_batch(batch)
+    told_apart = loud("second.py", "return text.upper() + '!'")
+    with pytest.raises(FolderRefused, match="the tool 'shout' has changed; give it what it began with"):
+        await run_batch(replace(batch, resume=True, workflow=told_apart))
+
+    said_better = loud("third.py", "# for those who do not listen\n    return text . upper()")
+    assert (await run_batch(replace(batch, resume=True, workflow=said_better))).succeeded == 2
+
+
 async def test_one_batch_at_a_time_runs_in_a_folder(tmp_path: Path) -> None:
     batch = batch_of(tmp_path, QUESTIONS)
     refused: list[str] = []
