@@ -169,6 +169,22 @@ class EngineBack:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineDraining:
+    """An operator takes the engine out: what runs there ends there, and nothing new goes there."""
+
+    at: float
+    engine: EngineId
+
+
+@dataclass(frozen=True, slots=True)
+class EngineResumed:
+    """The engine takes calls again."""
+
+    at: float
+    engine: EngineId
+
+
+@dataclass(frozen=True, slots=True)
 class RungFound:
     """How the engine keeps the KV of programs that wait; it may be another server than before."""
 
@@ -179,7 +195,7 @@ class RungFound:
 
 @dataclass(frozen=True, slots=True)
 class PlacesShared:
-    """Of the calls that the engine takes at once, so many are `for_others` than this core's; of its KV, that part is."""
+    """Of the calls that the engine takes at once, so many are `for_others` than this core's; of its KV, that part."""
 
     at: float
     engine: EngineId
@@ -237,6 +253,8 @@ Event = (
     | NodeFailed
     | EngineLost
     | EngineBack
+    | EngineDraining
+    | EngineResumed
     | RungFound
     | PlacesShared
     | CacheTold

@@ -103,8 +103,9 @@ class Settings(BaseSettings):
 
     `workflows` are references: `module:name`, `path/file.py:name`, or the name of an entry point. `api_keys` are
     `tenant:sha256-of-the-key` in hex, given here or one a line in `api_keys_file`; without any, only this machine is
-    listened to. `tenants` says what each may have; `*` stands for all that are not named. With `result_cache`, greedy
-    and seeded calls, and pure tools with a version, are not done again for the same tenant.
+    listened to. `tenants` says what each may have; `*` stands for all that are not named; `operators` may take engines
+    out. With `result_cache`, greedy and seeded calls, and pure tools with a version, are not done again for the same
+    tenant.
     """
 
     model_config = SettingsConfigDict(
@@ -119,13 +120,14 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     api_keys: Annotated[tuple[Annotated[str, Field(pattern=_KEY)], ...], NoDecode] = ()
     api_keys_file: Path | None = None
+    operators: Annotated[tuple[str, ...], NoDecode] = ()
     journal: Path | None = None
     result_cache: bool = True
     tenants: dict[str, TenantBounds] = {}
     limits: Bounds = Bounds()
     tuning: Tuning = Tuning()
 
-    @field_validator("workflows", "api_keys", mode="before")
+    @field_validator("workflows", "api_keys", "operators", mode="before")
     @classmethod
     def _from_list(cls, given: Any) -> Any:
         return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
@@ -188,6 +190,7 @@ def _misfits(settings: Settings) -> Iterator[Problem]:
         if path is not None and not path.is_file():
             yield Problem(name, f"{str(path)!r} is no file", "name a file that is there")
     yield from _key_problems(settings)
+    yield from _operator_problems(settings)
 
 
 def _key_problems(settings: Settings) -> Iterator[Problem]:
@@ -198,6 +201,13 @@ def _key_problems(settings: Settings) -> Iterator[Problem]:
     if not (settings.api_keys or lines or is_loopback(settings.host)):
         fix = "configure api_keys, or listen on 127.0.0.1"
         yield Problem("host", f"{settings.host!r} is open to others, and there are no API keys", fix)
+
+
+def _operator_problems(settings: Settings) -> Iterator[Problem]:
+    tenants = set(tenants_by_hash(settings).values()) if not list(_key_problems(settings)) else set(settings.operators)
+    for name in settings.operators:
+        if name not in tenants:
+            yield Problem("operators", f"{name!r} is no tenant with a key", "give it one in api_keys, or leave it out")
 
 
 def is_loopback(host: str) -> bool:

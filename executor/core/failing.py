@@ -3,8 +3,8 @@
 from executor.commands import Abort, CallMeAt, FinishProgram, HandOver, Status, UseFallback, WatchEngine
 from executor.core import hinting
 from executor.core.admitting import leave
-from executor.core.binding import rebind
 from executor.core.charging import call_failed, call_handed_over
+from executor.core.draining import leave_line_of
 from executor.core.life import Life
 from executor.core.progress import enqueue, finish, program_ended, restart, share
 from executor.core.state import Job, State
@@ -92,7 +92,7 @@ def fail_stranded(state: State) -> None:
         if state.now < since + state.limits.no_engine_s:
             continue
         del state.stranded[model]
-        message = f"no engine that serves {model!r} answered for {state.limits.no_engine_s:g} s"
+        message = f"no engine that serves {model!r} answered and took calls for {state.limits.no_engine_s:g} s"
         failure = Failure(FailureClass.ENGINE, "no_engine", message)
         while held := state.sets.held(model):
             give_up(state, held[0].call, failure)
@@ -130,11 +130,7 @@ def _blame(state: State, engine: EngineId, failure: Failure) -> None:
 
 def _take_out(state: State, engine: EngineId, reason: str) -> None:
     state.fleet.down(engine)
-    rebind(state, engine)
-    for work in state.sets.lost(engine):
-        work.become(Life.HELD)
-        work.queued += 1
-        enqueue(state, work)
+    leave_line_of(state, engine)
     state.tell(WatchEngine(engine, state.fleet.probe_delay_s(engine), reason))
 
 

@@ -78,12 +78,12 @@ class Fleet(Generic[CallT]):
         return bool(self.serving(model))
 
     def serving(self, model: str) -> list[EngineView]:
-        """The engines that answer and serve the model."""
+        """The engines that answer, take calls and serve the model."""
         found = self._serving.get(model)
         return found.up() if found else []
 
     def all_up(self, engines: Iterable[EngineId]) -> bool:
-        return all(self.views[engine].up for engine in engines)
+        return all(self.views[engine].takes_calls for engine in engines)
 
     def with_room(self, model: str) -> list[EngineView]:
         """Those that have room for one more call, the least loaded first."""
@@ -172,7 +172,7 @@ class Fleet(Generic[CallT]):
 
     def _answers(self, engine: EngineId, model: str) -> bool:
         view = self.views[engine]
-        return view.up and model in view.spec.models
+        return view.takes_calls and model in view.spec.models
 
     def enter(self, work: CallT, choice: Choice, now: float) -> None:
         view = self.views[choice.engine]
@@ -242,6 +242,10 @@ class Fleet(Generic[CallT]):
         self.caches[engine].start_anew(kv_tokens)
         self._put(replace(self.views[engine], up=True, failures=0))
 
+    def drain(self, engine: EngineId, *, draining: bool) -> None:
+        """From now on it takes no calls, or takes them again."""
+        self._put(replace(self.views[engine], draining=draining))
+
     def leave_room(self, engine: EngineId, for_others: int, kv_for_others: float) -> None:
         """So many of its places, and that part of its KV, are for calls that are not sent from here."""
         self.caches[engine].leave_room(kv_for_others)
@@ -252,8 +256,8 @@ class Fleet(Generic[CallT]):
         return {engine: view.running for engine, view in self.views.items()}
 
     def full(self, engines: Iterable[EngineId]) -> set[EngineId]:
-        """Those of them that answer and have no place left."""
-        return {engine for engine in engines if self.views[engine].up and not has_room(self.views[engine])}
+        """Those of them that take calls and have no place left."""
+        return {engine for engine in engines if self.views[engine].takes_calls and not has_room(self.views[engine])}
 
     def reading_s(self, engine: EngineId, model: str, tokens: int) -> float:
         """What it takes to read so many tokens in short prompts."""
@@ -321,8 +325,8 @@ class Fleet(Generic[CallT]):
 
 def _loaded(view: EngineView, running: int, load_s: float, slowness: float, *, exclusive: bool = False) -> EngineView:
     """`replace`, in a third of the time: it is done twice for every call."""
-    failures, trips, for_others = view.failures, view.trips, view.for_others
-    return EngineView(view.spec, view.up, running, load_s, exclusive, failures, trips, slowness, for_others)
+    failures, trips, for_others, draining = view.failures, view.trips, view.for_others, view.draining
+    return EngineView(view.spec, view.up, running, load_s, exclusive, failures, trips, slowness, for_others, draining)
 
 
 def _by_model(views: Sequence[EngineView]) -> dict[str, Serving]:

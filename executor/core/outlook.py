@@ -20,8 +20,8 @@ def outlook(state: State) -> Outlook:
 
 
 def rate(state: State) -> float:
-    """Seconds of engines' time that the fleet gives in one: as seen, else one for each engine that answers."""
-    return state.pace.rate(sum(1 / view.slowness for view in state.fleet.views.values() if view.up))
+    """Seconds of engines' time that the fleet gives in one: as seen, else one for each engine that takes calls."""
+    return state.pace.rate(sum(1 / view.slowness for view in state.fleet.views.values() if view.takes_calls))
 
 
 def work_waits(state: State) -> bool:

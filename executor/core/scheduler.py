@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from executor.commands import Command
-from executor.core import admitting, failing, hinting, progress
+from executor.core import admitting, draining, failing, hinting, progress
 from executor.core.charging import call_answered
 from executor.core.check import check_state
 from executor.core.dispatching import dispatch, wanting
@@ -28,7 +28,9 @@ from executor.events import (
     Cancelled,
     Decided,
     EngineBack,
+    EngineDraining,
     EngineLost,
+    EngineResumed,
     Event,
     JobSubmitted,
     NodeFailed,
@@ -77,6 +79,11 @@ class Scheduler:
     def engines_up(self) -> dict[EngineId, bool]:
         """Which engines are believed to answer."""
         return {engine: view.up for engine, view in self._state.fleet.views.items()}
+
+    @property
+    def draining(self) -> set[EngineId]:
+        """The engines that take no calls, though they may answer."""
+        return {engine for engine, view in self._state.fleet.views.items() if view.draining}
 
     def running(self) -> dict[EngineId, int]:
         """How many calls each engine has."""
@@ -147,6 +154,10 @@ class Scheduler:
                 failing.lose_engine(state, engine, detail)
             case EngineBack(engine=engine):
                 self._engine_back(event)
+            case EngineDraining(engine=engine):
+                draining.drain(state, engine)
+            case EngineResumed(engine=engine):
+                draining.resume(state, engine)
             case PlacesShared():
                 state.fleet.leave_room(event.engine, event.for_others, event.kv_for_others)
             case RungFound(engine=engine, rung=rung):
@@ -230,5 +241,5 @@ class Scheduler:
 
     def _engine_back(self, event: EngineBack) -> None:
         self._state.fleet.back(event.engine, event.kv_tokens)
-        for model in self._state.fleet.views[event.engine].spec.models:
-            self._state.stranded.pop(model, None)
+        if not self._state.fleet.views[event.engine].draining:
+            draining.nobody_strands(self._state, event.engine)

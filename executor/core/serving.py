@@ -8,7 +8,7 @@ from planner.ir.ids import EngineId
 
 
 class Serving:
-    """Those that answer: in the order of the fleet, by how slow they are, and those with room by their load."""
+    """Those that take calls: in the order of the fleet, by how slow they are, and those with room by their load."""
 
     def __init__(self, views: Sequence[EngineView]) -> None:
         self._views = {view.spec.id: view for view in views}
@@ -19,9 +19,9 @@ class Serving:
         engine = view.spec.id
         before = self._views[engine]
         self._views[engine] = view
-        if view.up != before.up:
+        if view.takes_calls != before.takes_calls:
             self._begin()
-        elif view.up:
+        elif view.takes_calls:
             self._up[self._places[engine]] = view
             self._put_by_load(engine, view)
             if view.slowness != before.slowness:
@@ -49,7 +49,7 @@ class Serving:
         return slowness[middle] if len(slowness) % 2 else (slowness[middle - 1] + slowness[middle]) / 2
 
     def _begin(self) -> None:
-        self._up = [view for view in self._views.values() if view.up]
+        self._up = [view for view in self._views.values() if view.takes_calls]
         self._places = {view.spec.id: place for place, view in enumerate(self._up)}
         self._slowness = sorted(view.slowness for view in self._up)
         self._keys: list[tuple[float, EngineId]] = []

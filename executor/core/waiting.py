@@ -77,7 +77,7 @@ def _why_queued(state: State, work: Work) -> str:
         return f"{work.tool.name} runs as often at once as it may ({work.tool.most_in_flight})"
     model, serving = work.model, state.fleet.serving(work.model)
     if not serving:
-        return f"no engine that serves {model} answers"
+        return f"no engine that serves {model} answers and takes calls"
     if work.suspect:
         return "engines died with it twice: it waits for one that is empty"
     if not state.fleet.with_room(model):

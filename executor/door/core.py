@@ -16,7 +16,17 @@ from executor.door.line import DoorCall, Line
 from executor.door.programs import Program, Programs
 from executor.engines.port import EngineSpec, Failure, FailureClass
 from executor.engines.rungs import Rung
-from executor.events import CacheTold, CacheUntold, EngineBack, EngineLost, PlacesShared, RungFound, WakeUp
+from executor.events import (
+    CacheTold,
+    CacheUntold,
+    EngineBack,
+    EngineDraining,
+    EngineLost,
+    EngineResumed,
+    PlacesShared,
+    RungFound,
+    WakeUp,
+)
 from executor.policy.patience import Wait, go_or_wait
 from executor.policy.retry import GiveUp, decide_retry
 from executor.policy.routing import Choice
@@ -64,6 +74,10 @@ class DoorCore:
                 self._lose(event.engine, event.detail, event.at)
             case EngineBack():
                 self.fleet.back(event.engine, event.kv_tokens)
+            case EngineDraining():
+                self._drain(event.engine, event.at)
+            case EngineResumed():
+                self.fleet.drain(event.engine, draining=False)
             case PlacesShared():
                 self.fleet.leave_room(event.engine, event.for_others, event.kv_for_others)
             case RungFound():
@@ -224,6 +238,15 @@ class DoorCore:
             return
         self.fleet.down(engine)
         self._commands.append(WatchEngine(engine, self.fleet.probe_delay_s(engine), detail))
+        self._leave_line_of(engine, at)
+
+    def _drain(self, engine: EngineId, at: float) -> None:
+        """What is inside is answered there; programs whose KV is there have their next turn elsewhere."""
+        if not self.fleet.views[engine].draining:
+            self.fleet.drain(engine, draining=True)
+            self._leave_line_of(engine, at)
+
+    def _leave_line_of(self, engine: EngineId, at: float) -> None:
         for call in self.admission.lost(engine):
             self.line.take(call)
             self._line_up(call, at)

@@ -4,7 +4,17 @@ from dataclasses import dataclass
 
 from executor.door.turns import Said
 from executor.engines.port import Failure, Usage
-from executor.events import CacheTold, CacheUntold, EngineBack, EngineLost, PlacesShared, RungFound, WakeUp
+from executor.events import (
+    CacheTold,
+    CacheUntold,
+    EngineBack,
+    EngineDraining,
+    EngineLost,
+    EngineResumed,
+    PlacesShared,
+    RungFound,
+    WakeUp,
+)
 from halo_vllm.policy.tools import ToolKey
 from kvstore.prefix_index import BlockName
 from kvstore.program_state import ProgramState
@@ -75,6 +85,8 @@ DoorEvent = (
     | CallGone
     | EngineLost
     | EngineBack
+    | EngineDraining
+    | EngineResumed
     | RungFound
     | PlacesShared
     | CacheTold

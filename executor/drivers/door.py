@@ -32,7 +32,16 @@ from executor.engines.openai_wire import failure_from
 from executor.engines.port import Engine, EngineFailed, EngineHealth, Failure, FailureClass, Usage
 from executor.engines.rungs import Rung
 from executor.engines.upstream import Reply, Upstream, UpstreamRequest
-from executor.events import EngineBack, EngineLost, Event, PlacesShared, RungFound, WakeUp
+from executor.events import (
+    EngineBack,
+    EngineDraining,
+    EngineLost,
+    EngineResumed,
+    Event,
+    PlacesShared,
+    RungFound,
+    WakeUp,
+)
 from executor.policy.places import Kind
 from executor.store.told import Served
 from kvstore.program_state import ProgramState, ProgramStates, StateUnavailable
@@ -137,6 +146,17 @@ class Door:
     def hints(self) -> Mapping[EngineId, HintCounts]:
         """How many hints each engine took, and how many were dropped, and why."""
         return self._hints.counts()
+
+    def drain(self, engine: EngineId) -> None:
+        """Send nothing more to the engine; what it has ends there."""
+        self._post(EngineDraining(self._now(), engine))
+
+    def resume(self, engine: EngineId) -> None:
+        self._post(EngineResumed(self._now(), engine))
+
+    def running(self) -> Mapping[EngineId, int]:
+        """How many calls through this door each engine has."""
+        return self._core.fleet.running()
 
     def served(self, seconds: float) -> Sequence[Served]:
         """What engines answered through this door in the last so many seconds, an hour at most."""

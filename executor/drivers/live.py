@@ -63,7 +63,7 @@ from executor.drivers.watch import EngineWatch
 from executor.drivers.writer import Writer
 from executor.engines.port import Engine
 from executor.engines.upstream import Upstream
-from executor.events import Cancelled, EngineBack, Event, PlacesShared, Retuned, WakeUp
+from executor.events import Cancelled, EngineBack, EngineDraining, EngineResumed, Event, PlacesShared, Retuned, WakeUp
 from executor.journal import EventLog
 from executor.policy.entrance import Outlook
 from executor.policy.places import Kind
@@ -208,6 +208,17 @@ class LiveDriver:
     def engines_up(self) -> Mapping[EngineId, bool]:
         """Which engines are believed to answer."""
         return self._core.engines_up
+
+    def drain(self, engine: EngineId) -> None:
+        """Send nothing more to the engine; what it has ends there."""
+        self._post(EngineDraining(self._clock.now(), engine))
+
+    def resume(self, engine: EngineId) -> None:
+        self._post(EngineResumed(self._clock.now(), engine))
+
+    def running(self) -> Mapping[EngineId, int]:
+        """How many calls of jobs each engine has."""
+        return self._core.running()
 
     @property
     def outlook(self) -> Outlook:

@@ -16,7 +16,7 @@ class EngineView:
     """What is believed of an engine: what runs inside it, and how many seconds of work that is.
 
     `slowness` is how many times as long as predicted its calls have lasted lately. Of the places it has, so many are
-    `for_others`, whose calls are not counted here.
+    `for_others`, whose calls are not counted here. One that is `draining` answers those inside and takes no more.
     """
 
     spec: EngineSpec
@@ -28,6 +28,11 @@ class EngineView:
     trips: int = 0  # times it was taken out since it last answered
     slowness: float = 1.0
     for_others: int = 0
+    draining: bool = False
+
+    @property
+    def takes_calls(self) -> bool:
+        return self.up and not self.draining
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ def choose_engine(
 
 def has_room(view: EngineView, *, suspect: bool = False) -> bool:
     """Whether one more call may be inside; a suspect only alone."""
-    if view.exclusive or (suspect and view.running > 0):
+    if view.draining or view.exclusive or (suspect and view.running > 0):
         return False
     return view.running + view.for_others < view.spec.max_running
 

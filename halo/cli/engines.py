@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halo.cli.console import print_json, print_table
+from halo.cli.console import print_json, print_table, say, warn
 from halo.cli.options import AsJson, EngineUrls, Fleet, Models
 from halo.cli.profile import profile
 from planner.ir.values import Json
@@ -27,16 +27,20 @@ _EXAMPLES = """Examples:
   halo engines start --cpu --port 8100
 
   halo engines profile --engine http://localhost:8100 --out cpu.toml
+
+  halo engines drain a100-0 --server http://localhost:8080
 """
 PROBE_S = 10.0
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="List, probe, measure and start engines.", epilog=_EXAMPLES)
+    group = typer.Typer(no_args_is_help=True, help="List, probe, measure, start and drain engines.", epilog=_EXAMPLES)
     group.command("list")(list_engines)
     group.command("probe")(probe)
     group.command("start")(start)
     group.command("profile")(profile)
+    group.command("drain")(drain)
+    group.command("resume")(resume)
     app.add_typer(group, name="engines")
 
 
@@ -79,6 +83,42 @@ def start(
         what = "only a CPU engine is started from here: add --cpu; for a GPU run `vllm serve` and name it with --engine"
         raise typer.BadParameter(what)
     serve_cpu_engine(recipe_in(root.resolve(), port=port))
+
+
+_EngineName = Annotated[
+    str, typer.Argument(metavar="ENGINE", help="Its id; GET /v1/engines lists them.", show_default=False)
+]
+_Server = Annotated[
+    str | None, typer.Option(metavar="URL", help="The service to tell. Without it HALO_URL.", show_default=False)
+]
+
+
+def drain(engine: _EngineName, server: _Server = None, as_json: AsJson = False) -> None:
+    """Have a running service send nothing more to an engine; what the engine has ends there.
+
+    Programs whose KV it keeps go on elsewhere. Once it has no calls it may be stopped: GET /v1/engines counts them. The
+    service remembers it until its own end; each replica is told by itself.
+    """
+    _drain(engine, server, as_json, resume=False)
+
+
+def resume(engine: _EngineName, server: _Server = None, as_json: AsJson = False) -> None:
+    """Have a running service send calls to an engine again."""
+    _drain(engine, server, as_json, resume=True)
+
+
+def _drain(engine: str, server: str | None, as_json: bool, *, resume: bool) -> None:
+    from halo.sdk.client import drain_engine, server_url
+    from halo.service.schemas.engines import EngineDrained
+
+    answer = drain_engine(engine, server_url(server), resume=resume)
+    if as_json:
+        print_json(answer)
+        return
+    told = EngineDrained.model_validate(answer)
+    say(f"{told.id} {'drains' if told.draining else 'takes calls'}; it has {told.calls:,} calls")
+    if told.draining and told.unserved:
+        warn(f"no other engine serves {', '.join(told.unserved)}: calls to it wait, and fail after a while")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from halo.sdk.errors import RunFailed, ServerFailed, WaitTimedOut
@@ -109,6 +109,12 @@ def submit_run(
     if not isinstance(run.get("id"), str):
         raise ServerFailed(f"{server} accepted the run, but named no id: is it a Halo server?")
     return RunHandle(run["id"], server, read)
+
+
+def drain_engine(engine: str, url: str, *, resume: bool = False) -> dict[str, Json]:
+    """Have the server send nothing more to the engine; with `resume`, send it calls again. Raises `ServerFailed`."""
+    action = "resume" if resume else "drain"
+    return _require(_send("POST", f"{url}/v1/fleet/engines/{quote(engine, safe='')}/{action}"))
 
 
 def server_url(url: str | None) -> str:

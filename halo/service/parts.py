@@ -1,7 +1,7 @@
 """What the routes work with, and how they come by it: nothing in the service is global."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -17,9 +17,10 @@ from executor.store.port import Store
 from halo.prices import read_prices
 from halo.service.catalog import Catalog
 from halo.service.doorkeeper import Doorkeeper
+from halo.service.draining import Draining
 from halo.service.endings import Endings
 from halo.service.fleet import FleetView
-from halo.service.problems import HostRefused, KeyMissing
+from halo.service.problems import HostRefused, KeyMissing, OperatorsOnly
 from halo.settings import Bounds, is_loopback
 from halo.tuning import TuningState
 from kvstore.program_state import ProgramStates
@@ -33,7 +34,8 @@ class Parts:
     """`tenants` has who a key belongs to, by the key's SHA-256; without any there is one tenant, and only this machine
     is answered. `cancel`, `progress` and `doings` are the driver's, for runs of this process; calls of agents outside
     of Halo go through `door`. `state_is` says in words where live state is kept. `prices` are dollars for an hour of a
-    GPU, for forecasts. `tuning` tells how far the scheduler is tuned, where it is.
+    GPU, for forecasts. `tuning` tells how far the scheduler is tuned, where it is. Of several tenants only `operators`
+    take engines out.
     """
 
     store: Store
@@ -46,10 +48,12 @@ class Parts:
     cancel: Callable[[JobId], None]
     progress: Callable[[JobId], Progress | None]
     doings: Callable[[JobId], Sequence[Doing]]
+    draining: Draining = field(default_factory=Draining)
     tuning: Callable[[], TuningState | None] = lambda: None
     doorkeeper: Doorkeeper | None = None
     bounds: Bounds = field(default_factory=Bounds)
     tenants: Mapping[str, str] = field(default_factory=dict)
+    operators: Collection[str] = ()
     state_is: str = "in-process: one process"
     metrics: CallMetrics = field(default_factory=CallMetrics)
     prices: Mapping[str, float] = field(default_factory=lambda: read_prices({}))
@@ -76,6 +80,16 @@ async def _tenant(request: Request, parts: TheParts) -> str:
 
 
 TheTenant = Annotated[str, Depends(_tenant)]
+
+
+async def _operator(parts: TheParts, tenant: TheTenant) -> str:
+    """Raises `OperatorsOnly`. Where there are no keys, whoever works on this machine is one."""
+    if parts.tenants and tenant not in parts.operators:
+        raise OperatorsOnly(f"{tenant!r} is no operator: name it in the service's setting `operators` (HALO_OPERATORS)")
+    return tenant
+
+
+TheOperator = Annotated[str, Depends(_operator)]
 
 
 def _tenant_of_this_machine(request: Request) -> str:

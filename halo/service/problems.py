@@ -66,6 +66,14 @@ class HostRefused(Refused):
     """The request did not ask for this machine by a name of its own."""
 
 
+class OperatorsOnly(Refused):
+    """The tenant may not change the fleet, which is everybody's."""
+
+
+class EngineUnknown(Refused):
+    """The address names an engine that is not of the fleet."""
+
+
 class CallInvalid(Refused):
     """The request is not as OpenAI's API has it."""
 
@@ -117,6 +125,8 @@ KINDS: Mapping[type[Exception], Kind] = {
     IdempotencyConflict: Kind("idempotency-conflict", 422, "The idempotency key was used for another request"),
     JobUnknown: Kind("run-unknown", 404, "There is no such run"),
     WorkflowUnknown: Kind("workflow-unknown", 404, "There is no such workflow"),
+    EngineUnknown: Kind("engine-unknown", 404, "There is no such engine"),
+    OperatorsOnly: Kind("operators-only", 403, "Only operators may do this"),
     CallInvalid: Kind("call-invalid", 400, "The request does not fit"),
     ModelUnknown: Kind("model_not_found", 404, "There is no such model"),
     DoorRefused: Kind("not-done", 503, "The call cannot be done just now"),

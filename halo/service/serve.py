@@ -28,6 +28,7 @@ from halo.prices import read_prices
 from halo.service.app import make_app
 from halo.service.catalog import Catalog, load_catalog
 from halo.service.doorkeeper import Doorkeeper
+from halo.service.draining import Draining
 from halo.service.endings import Endings
 from halo.service.fleet import FleetView
 from halo.service.parts import Parts
@@ -184,10 +185,12 @@ def _parts(
         cancel=runtime.driver.cancel,
         progress=runtime.driver.progress,
         doings=runtime.driver.doings,
+        draining=Draining(runtime.driver, door),
         metrics=runtime.metrics,
         tuning=lambda: tuner.state if tuner else None,
         bounds=settings.limits,
         tenants=tenants_by_hash(settings),
+        operators=settings.operators,
         prices=read_prices(os.environ),
         state_is="Redis" if settings.redis_url else "in-process: one process",
     )

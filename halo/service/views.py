@@ -146,7 +146,9 @@ def _embedded(given: Input) -> dict[str, Json]:
     return {"$id": f"urn:halo:input:{quote(given.name)}", **schema} if "$defs" in schema else schema
 
 
-def engine_state(spec: EngineSpec, health: EngineHealth, hints: Mapping[str, int]) -> EngineState:
+def engine_state(
+    spec: EngineSpec, health: EngineHealth, hints: Mapping[str, int], *, draining: bool, calls: int
+) -> EngineState:
     return EngineState(
         id=spec.id,
         kind=spec.kind,
@@ -159,6 +161,8 @@ def engine_state(spec: EngineSpec, health: EngineHealth, hints: Mapping[str, int
         version=health.version,
         detail=health.detail,
         retention=health.rung,
+        draining=draining,
+        calls=calls,
         hints=dict(hints),
     )
 

@@ -1,6 +1,15 @@
-"""GET /v1/fleet/signals: what was asked of engines lately, and what is possible."""
+"""/v1/fleet: what was asked of engines lately and what is possible, and engines that an operator takes out."""
 
-from service_stand import service
+from dataclasses import replace
+from hashlib import sha256
+
+from service_stand import SPEC, service
+
+from executor.engines.scripted import Scripted
+from executor.engines.synthetic import Synthetic
+from planner.ir.ids import EngineId
+
+OTHER = replace(SPEC, id=EngineId("small-1"))
 
 
 async def test_signals_tell_what_engines_were_asked_and_can_do() -> None:
@@ -29,3 +38,45 @@ async def test_bounds_that_no_engine_keeps_are_told() -> None:
     assert "no engine of the fleet keeps the bounds" in signal["note"]
     assert signal["load"] is None
     assert refused.status_code == 422
+
+
+async def test_a_drained_engine_is_sent_nothing_until_it_is_resumed() -> None:
+    async with service(engines=[Scripted(SPEC, Synthetic(7)), Scripted(OTHER, Synthetic(7))]) as stand:
+        drained = (await stand.api.post("/v1/fleet/engines/small-0/drain")).json()
+        for name in ("ada", "bob"):
+            run = (await stand.api.post("/v1/runs", json={"workflow": "greet", "input": {"name": name}})).json()["id"]
+            assert (await stand.api.get(f"/v1/runs/{run}/wait")).json()["status"] == "succeeded"
+            decisions = (await stand.api.get(f"/v1/runs/{run}/decisions")).json()["decisions"]
+            assert {one["engine"] for one in decisions} == {OTHER.id}
+            body = {"model": "small", "messages": [{"role": "user", "content": f"hello {name}"}], "max_tokens": 8}
+            assert (await stand.api.post("/v1/chat/completions", json=body)).status_code == 200
+        engines = (await stand.api.get("/v1/engines")).json()["engines"]
+        assert {one.engine for one in stand.parts.door.served(60)} == {OTHER.id}
+        resumed = (await stand.api.post("/v1/fleet/engines/small-0/resume")).json()
+    assert drained == {"id": "small-0", "draining": True, "calls": 0, "unserved": []}
+    assert {one["id"]: (one["draining"], one["calls"]) for one in engines} == {
+        "small-0": (True, 0),
+        OTHER.id: (False, 0),
+    }
+    assert resumed == {"id": "small-0", "draining": False, "calls": 0, "unserved": []}
+
+
+async def test_it_is_told_which_models_nobody_else_serves_and_that_an_engine_is_unknown() -> None:
+    async with service() as stand:
+        drained = (await stand.api.post("/v1/fleet/engines/small-0/drain")).json()
+        unknown = await stand.api.post("/v1/fleet/engines/large-7/drain")
+    assert drained["unserved"] == ["small"]
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "urn:halo:problem:engine-unknown")
+    assert "small-0" in unknown.json()["detail"]
+
+
+async def test_of_several_tenants_only_operators_take_engines_out() -> None:
+    keys = {sha256(name.encode()).hexdigest(): name for name in ("ann", "ops")}
+    async with service(tenants=keys, operators=("ops",)) as stand:
+        asked = {
+            name: await stand.api.post("/v1/fleet/engines/small-0/drain", headers={"Authorization": f"Bearer {name}"})
+            for name in ("ann", "ops")
+        }
+    assert (asked["ann"].status_code, asked["ann"].json()["type"]) == (403, "urn:halo:problem:operators-only")
+    assert "HALO_OPERATORS" in asked["ann"].json()["detail"]
+    assert asked["ops"].status_code == 200

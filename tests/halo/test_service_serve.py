@@ -1,5 +1,6 @@
 """`halo serve` from its start to its end, and past the end of its neighbour."""
 
+import json
 import os
 import sqlite3
 import threading
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 from served import Served, served
 from service_stand import FLOWS
+from typer.testing import CliRunner
 
 import halo as halo_sdk
 from executor.store.sql import upgrade
+from halo.cli.main import make_app
 from halo.sdk.find import find_workflow
 from tests.executor.store_bodies import empty_database
 
@@ -29,6 +32,19 @@ def test_it_starts_says_how_it_stands_runs_and_stops(tmp_path: Path):
         run = halo.api.post("/v1/runs", json={"workflow": "greet", "input": {"name": "ada"}}).json()
         assert halo.api.get(run["links"]["wait"]).json()["result"]["said"] == "HELLO ADA"
         assert halo.stop() == 0
+
+
+def test_a_person_takes_an_engine_out_and_back(tmp_path: Path):
+    with served(tmp_path, "memory://") as halo:
+        drained = CliRunner().invoke(make_app(), ["engines", "drain", "small-0", "--server", halo.url])
+        assert (drained.exit_code, drained.stderr.splitlines()[0]) == (0, "small-0 drains; it has 0 calls")
+        assert "no other engine serves small" in drained.stderr
+        (engine,) = halo.api.get("/v1/engines").json()["engines"]
+        assert (engine["ready"], engine["draining"]) == (True, True)
+        resumed = CliRunner().invoke(make_app(), ["engines", "resume", "small-0", "--server", halo.url, "--json"])
+        assert json.loads(resumed.stdout)["draining"] is False
+        unknown = CliRunner().invoke(make_app(), ["engines", "drain", "large-0", "--server", halo.url])
+        assert (unknown.exit_code, "it has: small-0" in unknown.stderr) == (1, True)
 
 
 def test_the_sdk_submits_waits_and_learns_why_a_run_failed(tmp_path: Path):

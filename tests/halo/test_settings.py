@@ -82,6 +82,12 @@ def test_keys_come_from_a_file_too(tmp_path: Path):
         read_settings(api_keys_file=file)
 
 
+def test_operators_are_tenants_with_keys():
+    assert read_settings(api_keys=[KEY], operators=["ada"]).operators == ("ada",)
+    with pytest.raises(SettingsInvalid, match="'bob' is no tenant with a key"):
+        read_settings(api_keys=[KEY], operators=["ada", "bob"])
+
+
 @pytest.mark.parametrize("text", ["port = ", "\xff\xfe"])
 def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, text: str):
     file = tmp_path / "halo.toml"

@@ -28,6 +28,7 @@ from halo.sdk.find import find_workflow
 from halo.service.app import make_app
 from halo.service.catalog import Catalog, make_catalog
 from halo.service.doorkeeper import Doorkeeper
+from halo.service.draining import Draining
 from halo.service.endings import Endings
 from halo.service.fleet import FleetView
 from halo.service.parts import Parts
@@ -69,6 +70,7 @@ async def service(
     engines: Sequence[Engine] | None = None,
     bounds: Bounds | None = None,
     tenants: dict[str, str] | None = None,
+    operators: Sequence[str] = (),
     working: bool = True,
     pace: Pace | None = None,
     owner: str = "ada",
@@ -105,8 +107,10 @@ async def service(
             progress=driver.progress,
             metrics=metrics,
             doings=driver.doings,
+            draining=Draining(driver, door),
             bounds=bounds or Bounds(),
             tenants=tenants or {},
+            operators=operators,
             doorkeeper=doorkeeper,
         )
         app = make_app(parts)

@@ -35,8 +35,18 @@ async def get_workflow(
 @router.get("/engines")
 async def list_engines(parts: TheParts, tenant: TheTenant) -> EngineList:
     """The engines and what they say of themselves."""
-    told, found = parts.door.hints(), await parts.fleet.look()
-    return EngineList(engines=[views.engine_state(spec, health, told[spec.id].values()) for spec, health in found])
+    told, found, draining = parts.door.hints(), await parts.fleet.look(), parts.draining
+    engines = [
+        views.engine_state(
+            spec,
+            health,
+            told[spec.id].values(),
+            draining=draining.drains(spec.id),
+            calls=draining.inside(spec.id),
+        )
+        for spec, health in found
+    ]
+    return EngineList(engines=engines)
 
 
 @router.get("/tuning")

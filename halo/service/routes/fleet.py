@@ -1,19 +1,25 @@
-"""/v1/fleet/signals: what an autoscaler goes by."""
+"""/v1/fleet: what an autoscaler goes by, and engines that an operator takes out."""
 
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+import structlog
+from fastapi import APIRouter, Path, Query
 
 from halo.fleet.seen import SeenModel, seen_models
-from halo.service.parts import TheParts, TheTenant
+from halo.service.parts import Parts, TheOperator, TheParts, TheTenant
+from halo.service.problems import EngineUnknown
+from halo.service.schemas.engines import EngineDrained
 from halo.service.schemas.fleet import FleetSignal, FleetSignals
 from planner.errors import FleetImpossible
 from planner.fleet.signals import TARGET_LOAD, signals
 from planner.fleet.workload import Slo
+from planner.ir.ids import EngineId
 
+log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/v1/fleet", tags=["fleet"])
 
+_Engine = Annotated[str, Path(max_length=200)]
 _Seconds = Annotated[float | None, Query(ge=0.001)]
 
 
@@ -33,6 +39,42 @@ async def fleet_signals(
     models = seen_models(parts.fleet.specs, served, window_s, parts.prices)
     told = await asyncio.to_thread(lambda: [_signal(model, slo, target) for model in models])
     return FleetSignals(window_s=window_s, target_load=target, models=told)
+
+
+@router.post("/engines/{engine:path}/drain")
+async def drain_engine(engine: _Engine, parts: TheParts, operator: TheOperator) -> EngineDrained:
+    """Send nothing more to the engine. What it has ends there; programs whose KV it keeps go on elsewhere.
+
+    This process remembers it until it ends; other replicas are told by themselves.
+    """
+    id = _known(engine, parts)
+    parts.draining.drain(id)
+    log.info("engine drains", engine=id, operator=operator)
+    return _drained(id, parts)
+
+
+@router.post("/engines/{engine:path}/resume")
+async def resume_engine(engine: _Engine, parts: TheParts, operator: TheOperator) -> EngineDrained:
+    """Send calls to the engine again."""
+    id = _known(engine, parts)
+    parts.draining.resume(id)
+    log.info("engine resumed", engine=id, operator=operator)
+    return _drained(id, parts)
+
+
+def _known(engine: str, parts: Parts) -> EngineId:
+    known = [spec.id for spec in parts.fleet.specs]
+    if engine not in known:
+        raise EngineUnknown(f"the fleet has no engine {engine!r}; it has: {', '.join(known) or 'none'}")
+    return EngineId(engine)
+
+
+def _drained(engine: EngineId, parts: Parts) -> EngineDrained:
+    draining, specs = parts.draining, parts.fleet.specs
+    taken = {model for spec in specs if not draining.drains(spec.id) for model in spec.models}
+    mine = [model for spec in specs if spec.id == engine for model in spec.models]
+    unserved = [model for model in mine if model not in taken]
+    return EngineDrained(id=engine, draining=draining.drains(engine), calls=draining.inside(engine), unserved=unserved)
 
 
 def _signal(seen: SeenModel, slo: Slo, target: float) -> FleetSignal:

@@ -19,8 +19,20 @@ class EngineState(Told):
     version: str
     detail: str
     retention: Annotated[str, Field(description="how it keeps the KV of programs that wait for a tool")]
+    draining: Annotated[bool, Field(description="nothing new is sent there; what it has ends there")]
+    calls: Annotated[int, Field(description="calls that it has of this process")]
     hints: Annotated[dict[str, int], Field(description="what it was told between calls: taken, and dropped and why")]
 
 
 class EngineList(Told):
     engines: list[EngineState]
+
+
+class EngineDrained(Told):
+    """An engine was taken out, or takes calls again. It has `calls` of this process; once that is 0, a draining one may
+    be stopped. Calls to models of `unserved`, which no other engine takes, wait for one and fail after a while."""
+
+    id: str
+    draining: bool
+    calls: int
+    unserved: list[str]
