@@ -95,7 +95,7 @@ def test_a_run_is_submitted_looked_at_and_waited_for(server: Server) -> None:
     run = echo.submit(text="hi", url=server.url)
     assert server.submitted == [{"workflow": "echo", "input": {"text": "hi", "times": 1}}]
     assert run.status() == "running"
-    assert run.result(timeout_s=5) == Answer(text="hi")
+    assert run.result(timeout_s=100) == Answer(text="hi")
     assert run.status() == "succeeded"
 
 

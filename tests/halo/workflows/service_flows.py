@@ -35,11 +35,12 @@ def count(folder: str, line: str) -> str:
 
 
 @halo.tool(effect="idempotent", timeout="60s")
-def linger(folder: str, line: str, seconds: float, after: str) -> str:
-    """Works for a while, and says before that it does."""
+def linger(folder: str, line: str, after: str) -> str:
+    """Works until it is told to end, by a file, and says before that it does."""
     with (Path(folder) / f"lingering-{os.getpid()}.txt").open("a") as file:
         file.write(line + "\n")
-    time.sleep(seconds)
+    while not (Path(folder) / "enough").exists():
+        time.sleep(0.05)
     return f"{after} done"
 
 
@@ -60,6 +61,6 @@ def fail(text: str) -> str:
 
 
 @halo.workflow
-def two_steps(folder: str, name: str, seconds: float) -> str:
-    """A step that is soon done, and one that takes a while after it."""
-    return linger(folder, name, seconds, count(folder, name))
+def two_steps(folder: str, name: str) -> str:
+    """A step that is soon done, and one after it that takes until it is told to end."""
+    return linger(folder, name, count(folder, name))
