@@ -65,7 +65,8 @@ def _profiled_s(profile: Profile, step: Step) -> float:
     tokens = step.prefill_tokens + step.decode_sequences
     calls = step.prefill_sequences + step.decode_sequences
     reads = step.context_tokens + step.decode_sequences
-    return profile.step_s(tokens, calls, step.begun, reads, step.chunk_pairs, step.backward_pairs)
+    pairs, backward = step.chunk_pairs, step.backward_pairs
+    return profile.step_s(tokens, calls, step.begun, reads, pairs, backward, step.intake_tokens)
 
 
 def _program(program: Program, load: Load, number: int) -> virtual.Program:

@@ -1,7 +1,7 @@
 """What an engine's steps cost, learnt through the very door the programs will use, from jobs made for it.
 
 Prompts of many lengths alone, answers written beside each other, over short and over long contexts, conversations that
-grow, and mixtures. None of them is a program of the traces.
+grow, short turns in short and in long ones, and mixtures. None of them is a program of the traces.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,6 +66,9 @@ def calibrating_jobs() -> Mapping[str, Load]:
         "6 write over long contexts": _at_once(6, Turn(3000, 64)),
         "one converses": _at_once(1, Turn(1500, 16), *7 * (Turn(250, 16),)),
         "5 converse": _at_once(5, Turn(1200, 24), *6 * (Turn(220, 24),)),
+        "one says little": _at_once(1, Turn(200, 2), *32 * (Turn(7, 3),)),
+        "one says little in a long context": _at_once(1, Turn(4600, 2), *32 * (Turn(7, 3),)),
+        "6 say little in long contexts": _at_once(6, Turn(2200, 8), *16 * (Turn(12, 12),)),
         "unlike, 8 at a time": closed_loop(_unlike(24), 8),
     }
 

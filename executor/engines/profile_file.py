@@ -37,6 +37,7 @@ class _ProfileTable(BaseModel):
     step_tokens: _Count = 2048
     sequence_s: _NotNegative = 0.0
     call_s: _NotNegative = 0.0
+    intake_token_s: _NotNegative = 0.0
     round_trip_s: _NotNegative = 0.0
     look_back_s: _NotNegative | None = None
     chunked: bool = True

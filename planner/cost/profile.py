@@ -19,10 +19,11 @@ class Profile:
 
     A step reads all weights (`weights_s`) and multiplies each token with them (`token_s`); the two overlap, the more
     so the greater `blend` is (a p-norm: the smooth roofline). To that come `overhead_s`, `sequence_s` for each call in
-    it, `call_s` for each call that begins (its intake, which on a CPU takes the engine's own cores), the KV of every
-    running call (`kv_read_s` a token), and prompt tokens looking back: `attend_s` for each pair within a chunk,
-    `look_back_s` for each with a token that was in the KV before (without it, the same). `round_trip_s` passes outside
-    the engine, once a call.
+    it, `call_s` for each call that begins and `intake_token_s` for each token of its prompt, cached ones too (both are
+    its intake, which on a CPU takes the engine's own cores: a request is read and its blocks are named whatever of it
+    is known), the KV of every running call (`kv_read_s` a token), and prompt tokens looking back: `attend_s` for each
+    pair within a chunk, `look_back_s` for each with a token that was in the KV before (without it, the same).
+    `round_trip_s` passes outside the engine, once a call.
 
     Without `chunked` prefill a prompt is read in one step or waits. A text of n characters is `template_tokens +
     n / chars_per_token` tokens. `error` is the mean absolute relative one on calls the fit has not seen.
@@ -42,6 +43,7 @@ class Profile:
     step_tokens: int = 2048
     sequence_s: float = 0.0
     call_s: float = 0.0
+    intake_token_s: float = 0.0
     round_trip_s: float = 0.0
     look_back_s: float | None = None
     chunked: bool = True
@@ -62,12 +64,23 @@ class Profile:
         p = self.blend
         return self.overhead_s + float((self.weights_s**p + (tokens * self.token_s) ** p) ** (1 / p))
 
-    def step_s(self, tokens: int, calls: int, begun: int, kv_reads: int, pairs: float, backward: float = 0.0) -> float:
-        """A step of `tokens` in all, for `calls`, of which `begun` are new; `kv_reads` are tokens looked back at while
-        decoding, `pairs` the pairs of tokens within the chunks of prompts, `backward` those with tokens before them."""
+    def step_s(
+        self,
+        tokens: int,
+        calls: int,
+        begun: int,
+        kv_reads: int,
+        pairs: float,
+        backward: float = 0.0,
+        intake_tokens: int = 0,
+    ) -> float:
+        """A step of `tokens` in all, for `calls`, of which `begun` are new, with prompts of `intake_tokens`; `kv_reads`
+        are tokens looked back at while decoding, `pairs` the pairs of tokens within the chunks of prompts, `backward`
+        those with tokens before them."""
         look_back_s = self.attend_s if self.look_back_s is None else self.look_back_s
         reading = self.kv_read_s * kv_reads + self.attend_s * pairs + look_back_s * backward
-        return self.matrix_s(tokens) + self.sequence_s * calls + self.call_s * begun + reading
+        intake = self.call_s * begun + self.intake_token_s * intake_tokens
+        return self.matrix_s(tokens) + self.sequence_s * calls + intake + reading
 
     def text_tokens(self, characters: int) -> int:
         """The estimated tokens of a prompt of so many characters; at least 1."""
@@ -82,4 +95,5 @@ class Profile:
             output_token_s=self.matrix_s(running) / running + self.sequence_s,
             output_context_s=self.kv_read_s,
             call_s=self.call_s,
+            intake_token_s=self.intake_token_s,
         )

@@ -77,7 +77,8 @@ class EngineKind:
         """What reading a prompt takes beside its tokens' share of steps."""
         if self.profile is None:
             return look_back_seconds(self.replica, call.prompt_tokens, call.cached_tokens)
-        return self.profile.call_s + _profiled_look_back_s(self.profile, call.prompt_tokens, call.prefill_tokens)
+        look_back_s = _profiled_look_back_s(self.profile, call.prompt_tokens, call.prefill_tokens)
+        return _profiled_intake_s(self.profile, call.prompt_tokens) + look_back_s
 
 
 def kinds_of(
@@ -97,7 +98,12 @@ def _profiled_prefill_s(profile: Profile, prompt_tokens: float, new: float) -> f
     whole, rest = divmod(new, chunk)
     seconds = whole * profile.matrix_s(chunk) + (profile.matrix_s(rest) if rest else 0.0)
     steps = ceil(new / chunk)
-    return seconds + steps * profile.sequence_s + profile.call_s + _profiled_look_back_s(profile, prompt_tokens, new)
+    intake_s = _profiled_intake_s(profile, prompt_tokens)
+    return seconds + steps * profile.sequence_s + intake_s + _profiled_look_back_s(profile, prompt_tokens, new)
+
+
+def _profiled_intake_s(profile: Profile, prompt_tokens: float) -> float:
+    return profile.call_s + profile.intake_token_s * prompt_tokens
 
 
 def _profiled_look_back_s(profile: Profile, prompt_tokens: float, new: float) -> float:

@@ -104,6 +104,16 @@ def test_a_prefix_that_is_still_there_is_not_read_again():
     assert (second.prefill_s, second.usage.cached_tokens) == (1.0, 16)
 
 
+def test_a_prompt_is_taken_in_once_whatever_of_it_is_cached():
+    names = block_names("x" * 20, 4)
+    model = EngineModel(replace(EVEN, intake_token_s=0.5))
+    model.submit("first", 20, 3, at=0.0, names=names)
+    model.submit("second", 20, 3, at=100.0, names=names)
+    first, second = drain(model)
+    assert (first.prefill_s, first.decode_s) == (10.0 + 3.0, 2.0)
+    assert (second.prefill_s, second.decode_s, second.usage.cached_tokens) == (10.0 + 1.0, 2.0, 16)
+
+
 def test_the_answer_is_part_of_the_next_turns_prefix():
     model = EngineModel(EVEN)
     text = "question answer.next question"

@@ -33,7 +33,8 @@ class Batch(Generic[Id]):
         self._reading: list[Call[Id]] = []  # the other running calls
         self._places = count()
         self._blocked = False  # the first in line did not fit, and nothing was freed since
-        self._begun = 0  # calls that are in their first step
+        self._begun = 0  # calls that are in their first step,
+        self._intake_tokens = 0  # and their prompts
 
     def __iter__(self) -> Iterator[Call[Id]]:
         """All calls inside."""
@@ -56,7 +57,7 @@ class Batch(Generic[Id]):
 
     def form(self, at: float) -> None:
         """Give each call that takes part in the next step its chunk of tokens, and the blocks for them."""
-        self._begun = 0
+        self._begun = self._intake_tokens = 0
         budget, preempted = self._continue_running()
         if not preempted:
             self._admit_waiting(budget, at)
@@ -74,7 +75,8 @@ class Batch(Generic[Id]):
             else:
                 pairs += call.chunk * call.chunk / 2
                 backward += call.chunk * call.computed
-        return self._profile.step_s(tokens, len(self.running), self._begun, reads, pairs, backward)
+        calls, begun = len(self.running), self._begun
+        return self._profile.step_s(tokens, calls, begun, reads, pairs, backward, self._intake_tokens)
 
     def longer_s(self) -> float:
         """By how much each further step of decoding takes longer than the one before: every context has grown."""
@@ -169,6 +171,7 @@ class Batch(Generic[Id]):
             if call.began_at is None:
                 call.began_at, call.cached_tokens = at, call.computed
                 self._begun += 1
+                self._intake_tokens += call.prompt_tokens
 
     def _waits_for_a_step(self, call: Call[Id], hits: int, budget: int) -> bool:
         """Without chunked prefill, a prompt that a later step has room for is not begun in this one."""
@@ -209,14 +212,14 @@ class Batch(Generic[Id]):
 
     def _grow_decoding(self, first: int, last: int) -> None:
         """What decoding calls need for these steps, counted from the next one; there is room for it."""
-        size = self._profile.block_tokens
-        for step in range(first, min(last, first + size)):
-            blocks = (last - 1 - step) // size + 1
-            growing = self._decoding.growing(step)
-            self.pool.take(blocks * len(growing))
-            for call in growing:
-                call.blocks += blocks
-            for call in self._decoding.growing(step + 1):
+        size, turns = self._profile.block_tokens, self._decoding.turns(first)
+        for after in range(min(last - first, size)):
+            blocks = (last - first - 1 - after) // size + 1
+            if growing := turns[after]:
+                self.pool.take(blocks * len(growing))
+                for call in growing:
+                    call.blocks += blocks
+            for call in turns[after + 1 - size]:
                 if call.published < len(call.names):
                     self._publish(call, min(call.published + blocks, len(call.names)))
 

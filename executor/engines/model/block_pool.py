@@ -82,8 +82,9 @@ class BlockPool:
         assert self.used + len(self._idle) <= self.capacity
 
     def _make_room(self) -> None:
-        for _ in range(self.used + len(self._idle) - self.capacity):
-            self._idle.popitem(last=False)
+        idle = self._idle
+        for _ in range(self._private + len(self._shared) + len(idle) - self.capacity):
+            idle.popitem(last=False)
 
     def _rest(self, name: BlockName) -> None:
         """Nobody uses the block any more."""

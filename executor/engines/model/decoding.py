@@ -2,7 +2,7 @@
 many steps cost as little as one: nothing here is done once a call and step."""
 
 import heapq
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Generic
 
 from executor.engines.model.call import Call, Id
@@ -53,15 +53,16 @@ class Decoding(Generic[Id]):
             heapq.heappop(self._ends)
         return self._ends[0][0] - self._steps
 
-    def growing(self, step: int) -> Collection[Call[Id]]:
-        """Those that need another block for that step; 0 is the next. Those of `step + 1` fill one in it."""
-        return self._growing[(self._steps + step) % self._size]
+    def turns(self, step: int) -> Sequence[Collection[Call[Id]]]:
+        """Those that need another block for that step (0 is the next), for the one after it, and so on, until the first
+        need one again. Who needs one for a step fills one in the step before."""
+        phase = (self._steps + step) % self._size
+        return self._growing[phase:] + self._growing[:phase]
 
     def blocks_wanted(self, first: int, last: int) -> int:
         """How many blocks all need for these steps, `last` not among them."""
         whole, more = divmod(last - first, self._size)
-        rest = sum(len(self._growing[(self._steps + first + step) % self._size]) for step in range(more))
-        return whole * self._calls + rest
+        return whole * self._calls + sum(map(len, self.turns(first)[:more]))
 
     def take(self, steps: int) -> list[Call[Id]]:
         """Each has so many steps, none more than it has left. Those that end, which leave."""

@@ -18,13 +18,21 @@ _FITTED = (
     "token_s",
     "sequence_s",
     "call_s",
+    "intake_token_s",
     "round_trip_s",
     "kv_read_s",
     "attend_s",
     "look_back_s",
 )
 #: Where the profile the search begins at says nothing of a coefficient, it begins here: a logarithm needs a start.
-_START = {"sequence_s": 50e-6, "call_s": 1e-3, "round_trip_s": 2e-3, "weights_s": 1e-4, "kv_read_s": 1e-9}
+_START = {
+    "sequence_s": 50e-6,
+    "call_s": 1e-3,
+    "intake_token_s": 1e-6,
+    "round_trip_s": 2e-3,
+    "weights_s": 1e-4,
+    "kv_read_s": 1e-9,
+}
 _START_ELSE = 1e-8
 _PRIOR = 1e-4  # where trials cannot tell two coefficients apart, both stay near where they were
 _BLOCKS = (8, 16, 32, 64, 128, 256)

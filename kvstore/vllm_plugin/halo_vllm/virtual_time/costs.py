@@ -9,7 +9,7 @@ class Step:
     """What one step does. `context_tokens` are those that the decoding sequences attend to, all together.
 
     Prompts look back: `chunk_pairs` are the pairs of tokens within what the step reads of each, `backward_pairs` those
-    with tokens before it. `begun` sequences are in their first step.
+    with tokens before it. `begun` sequences, with prompts of `intake_tokens` in all, are in their first step.
     """
 
     prefill_tokens: int
@@ -19,6 +19,7 @@ class Step:
     begun: int = 0
     chunk_pairs: float = 0.0
     backward_pairs: int = 0
+    intake_tokens: int = 0
 
 
 #: Seconds.

@@ -127,13 +127,13 @@ class VirtualEngine:
         return self._collect(sampled)
 
     def _cost_s(self, planned: Any) -> float:
-        begun = prefill = reading = decoding = context = backward = 0
+        begun = intake = prefill = reading = decoding = context = backward = 0
         pairs = 0.0
         for new in planned.scheduled_new_reqs:
             progress = self._in_flight[new.req_id]
             if progress.cached_tokens is None:
                 progress.cached_tokens = new.num_computed_tokens
-                begun += 1
+                begun, intake = begun + 1, intake + self.scheduler.requests[new.req_id].num_prompt_tokens
         for request_id, tokens in planned.num_scheduled_tokens.items():
             request = self.scheduler.requests[request_id]
             before = request.num_computed_tokens - tokens
@@ -143,7 +143,7 @@ class VirtualEngine:
                 reading, prefill = reading + 1, prefill + tokens
                 pairs, backward = pairs + tokens * tokens / 2, backward + tokens * before
                 self._in_flight[request_id].prefilled_tokens += tokens
-        return self.shape.costs(Step(prefill, decoding, context, reading, begun, pairs, backward))
+        return self.shape.costs(Step(prefill, decoding, context, reading, begun, pairs, backward, intake))
 
     def _sample(self, planned: Any) -> ModelRunnerOutput:
         ids = list(planned.num_scheduled_tokens)
