@@ -3,11 +3,16 @@ and under round robin, least loaded and vLLM's own priorities. The simulator's p
 
     python -m benchmarks.scheduling.real_mixed [--requests 40] [--loads 0.7 1.2] [--rounds 3] [--out FILE.json]
 
-The first engine has both threads and the larger KV, the second one thread; both are measured while both are busy
-(`executor.engines.profiling`), and what they keep up with is reckoned from that. Requests have one `shrink`-th of the
-recorded lengths; some are patient and some are not. vLLM's priorities are those of deadlines, behind round robin. Arms
-are interleaved, each round in the other order and with a salt of its own. Needs `make engine`; takes an otherwise idle
-machine. Simulated and measured figures stand in tables of their own.
+The quick engine has the larger KV, and the slow one a model of three times as many layers, each with weights of no
+meaning: so its steps take about three times as long, as those of a lesser GPU would. With four cores or more, `--cores
+0,1,2 3 --layers 4 4` gives them unlike numbers of threads instead; on two cores threads of both would have to share a
+core, and wait for each other at every barrier. Each engine is in one process (`benchmarks.scheduling.one_process`) on
+cores of its own, so that neither is in the other's way; the client is wherever there is room.
+
+Both are measured while both are busy (`executor.engines.profiling`), and what they keep up with is reckoned from that.
+Requests have one `shrink`-th of the recorded lengths; some are patient and some are not. vLLM's priorities are those of
+deadlines, behind round robin. Arms are interleaved, each round in the other order and with a salt of its own. Needs
+`make engine`; takes an otherwise idle machine. Simulated and measured figures stand in tables of their own.
 """
 
 import argparse
@@ -25,6 +30,7 @@ from benchmarks.scheduling.bounds import p95, saturation_per_s
 from benchmarks.scheduling.fleets import path_s
 from benchmarks.scheduling.hexgen import DATA, ROOT
 from benchmarks.scheduling.live_replay import replay_live
+from benchmarks.scheduling.one_process import in_one_process
 from benchmarks.scheduling.program import MODEL
 from benchmarks.scheduling.programs import Asked
 from benchmarks.scheduling.replay import Replayed, replay
@@ -75,11 +81,12 @@ ARMS: Mapping[str, Arm] = {
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """One engine of the two: which cores it has, and its KV in blocks."""
+    """One engine of the two: which cores it has, its KV in blocks, and the layers of its model."""
 
     name: str
-    cores: str
+    cores: tuple[int, ...]
     kv_blocks: int
+    layers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,7 @@ def main() -> int:
 
 async def measure(asked: argparse.Namespace) -> list[Run]:
     """Raises `EngineNotRunning` where no engine is built or one does not start."""
-    mixed = (Mixed("quick", asked.cores[0], asked.kv_blocks[0]), Mixed("slow", asked.cores[1], asked.kv_blocks[1]))
+    mixed = list(map(Mixed, ("quick", "slow"), asked.cores, asked.kv_blocks, asked.layers))
     engines = [LocalVllm(recipe_of(one)) for one in mixed]
     try:
         await asyncio.gather(*(engine.start() for engine in engines))
@@ -163,17 +170,17 @@ def shrunk(request: Request, shrink: int) -> Request:
 
 def recipe_of(mixed: Mixed) -> EngineRecipe:
     """Raises `EngineNotRunning` where no engine is built."""
-    return replace(
+    layers = json.dumps({"num_hidden_layers": mixed.layers})
+    recipe = replace(
         recipe_in(ROOT),
         context_tokens=CONTEXT_TOKENS,
         block_tokens=BLOCK_TOKENS,
         kv_blocks=mixed.kv_blocks,
         max_running=MOST_RUNNING,
-        cores=mixed.cores,
         start_timeout_s=900.0,
-        extra=("--scheduling-policy", "priority"),
-        settings={"VLLM_CPU_NUM_OF_RESERVED_CPU": "1"} if "-" not in mixed.cores else {},
+        extra=("--scheduling-policy", "priority", "--hf-overrides", layers, "--load-format", "dummy"),
     )
+    return in_one_process(recipe, mixed.cores)
 
 
 def spec_of(mixed: Mixed, recipe: EngineRecipe) -> EngineSpec:
@@ -276,13 +283,20 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shrink", type=int, default=8)
-    parser.add_argument("--cores", nargs=2, default=["0-1", "1"], help="of the quick engine and of the slow one")
+    parser.add_argument(
+        "--cores", type=_numbers, nargs=2, default=[(0,), (1,)], help="of the quick engine and of the slow one: 0,1 2"
+    )
     parser.add_argument("--kv-blocks", type=int, nargs=2, default=[512, 192], help="likewise")
+    parser.add_argument("--layers", type=int, nargs=2, default=[4, 12], help="likewise, of their models")
     parser.add_argument("--budget-s", type=float, default=60.0, help="for measuring the engines")
     parser.add_argument("--profiles", type=Path, nargs=2, help="profile files of both, instead of measuring them")
     parser.add_argument("--profiles-out", type=Path, help="a folder for what was measured")
     parser.add_argument("--out", type=Path, help="where to write the runs as JSON")
     return parser.parse_args()
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
 
 
 if __name__ == "__main__":

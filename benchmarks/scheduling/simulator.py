@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
@@ -142,8 +143,14 @@ class _Digest:
 
 def _name(command: Command) -> str:
     """Tells it apart from others: its kind, its node and attempt, its engine, its instant."""
-    fields = (getattr(command, name, "") for name in ("node", "program", "attempt", "engine", "at", "until"))
-    return " ".join((type(command).__name__, *map(str, fields)))
+    kind = type(command)
+    return " ".join((kind.__name__, *[str(getattr(command, name)) for name in _telling(kind)]))
+
+
+@cache
+def _telling(kind: type[Command]) -> tuple[str, ...]:
+    """Of a kind of command, the fields that tell."""
+    return tuple(name for name in ("node", "program", "attempt", "engine", "at", "until") if hasattr(kind, name))
 
 
 def _draw(node: NodeRef) -> int:
