@@ -1,14 +1,15 @@
-"""The event log of a run: one JSON line an event, fit to be fed to a fresh core."""
+"""The event log of a run, or of a door: one JSON line an event, fit to be fed to a fresh core."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from pydantic import TypeAdapter
 
-from executor import events
+from executor.door.events import DoorEvent
+from executor.door.record import DoorOpened, DoorRecord
 from executor.events import CacheTold, CacheUntold, Event
 
 
@@ -24,7 +25,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._file: TextIO = path.open("a", encoding="utf-8")
 
-    def append(self, event: Event) -> None:
+    def append(self, event: Event | DoorRecord) -> None:
         self._file.write(encode_event(event) + "\n")
 
     def close(self) -> None:
@@ -51,22 +52,36 @@ class RecentEvents:
 
 
 def read_journal(path: Path) -> Iterator[Event]:
+    """Raises `KeyError` or `pydantic.ValidationError` for what a run does not write."""
     with path.open(encoding="utf-8") as lines:
         yield from decode_events(lines)
 
 
+def read_door_journal(path: Path) -> Iterator[DoorRecord]:
+    """Raises `KeyError` or `pydantic.ValidationError` for what a door does not write."""
+    with path.open(encoding="utf-8") as lines:
+        yield from _decoded(lines, _OF_DOORS)
+
+
 def decode_events(lines: Iterable[str]) -> Iterator[Event]:
+    yield from _decoded(lines, _OF_RUNS)
+
+
+def encode_event(event: Event | DoorRecord) -> str:
+    kind: Any = type(event)
+    return f"{kind.__name__} {_adapter(kind).dump_json(event, fallback=list).decode()}"
+
+
+_OF_RUNS: dict[str, Any] = {kind.__name__: kind for kind in Event.__args__}
+_OF_DOORS: dict[str, Any] = {kind.__name__: kind for kind in (DoorOpened, *DoorEvent.__args__)}
+
+
+def _decoded(lines: Iterable[str], kinds: Mapping[str, Any]) -> Iterator[Any]:
     for line in lines:
         name, _, text = line.partition(" ")
-        yield _adapter(name).validate_json(text)
-
-
-def encode_event(event: Event) -> str:
-    name = type(event).__name__
-    return f"{name} {_adapter(name).dump_json(event, fallback=list).decode()}"
+        yield _adapter(kinds[name]).validate_json(text)
 
 
 @cache
-def _adapter(name: str) -> TypeAdapter[Event]:
-    kinds = {kind.__name__: kind for kind in events.Event.__args__}
-    return TypeAdapter(kinds[name])
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)

@@ -1,7 +1,7 @@
 """The only place that builds real things: the store, the program state, the engines, the tools and their driver."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -122,11 +122,34 @@ async def open_runtime(
         yield Runtime(store, states, tuple(opened), runner, driver, places, metrics, recent)
 
 
-def open_door(runtime: Runtime, limits: DoorLimits | None = None, *, call_s: float = CALL_S) -> Door:
-    """For agents outside of Halo, on the engines of the runtime. Start it with `async with`."""
+@asynccontextmanager
+async def open_door(
+    runtime: Runtime, limits: DoorLimits | None = None, *, journal: Path | None = None, call_s: float = CALL_S
+) -> AsyncIterator[Door]:
+    """For agents outside of Halo, on the engines of the runtime. Its events go beside the `journal` of jobs' events,
+    whose times are of another clock."""
     upstreams = {engine.spec.id: open_upstream(engine) for engine in runtime.engines}
+    events = Journal(door_journal(journal)) if journal else None
     states, places, metrics = runtime.states, runtime.places, runtime.metrics
-    return Door(runtime.engines, upstreams, states, WallClock(), limits, places=places, metrics=metrics, call_s=call_s)
+    door = Door(
+        runtime.engines,
+        upstreams,
+        states,
+        WallClock(),
+        limits,
+        places=places,
+        metrics=metrics,
+        journal=events,
+        call_s=call_s,
+    )
+    with closing(events) if events else nullcontext():
+        async with door:
+            yield door
+
+
+def door_journal(journal: Path) -> Path:
+    """Where the door's events are written: `events.txt` has them in `events.door.txt`."""
+    return journal.with_name(f"{journal.stem}.door{journal.suffix}")
 
 
 def _counter(engines: Sequence[Engine]) -> PromptCounter | None:

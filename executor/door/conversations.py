@@ -4,7 +4,7 @@ from bisect import bisect_left, insort
 from collections import Counter, OrderedDict, deque
 from hashlib import blake2b
 
-from executor.door.turns import Said, Talk, Text
+from executor.door.turns import Digests, Said, Talk, Text
 from planner.ir.ids import ProgramId
 
 _NAME_BYTES = 16
@@ -44,14 +44,23 @@ class Conversations:
         self._forget_old(at)
         return name if isinstance(said, Talk) else None
 
+    def digests(self, said: Said) -> Said:
+        """What these words are to the conversations known now, without the words of a text."""
+        if not isinstance(said, Text):
+            return said
+        name = _digest(said.root, said.text) if said.text else None
+        return Digests(tuple(self._lengths.beginnings(said)), name)
+
     def _beginnings(self, said: Said) -> list[str]:
         if isinstance(said, Talk):
             return list(said.names[:-1])
-        return self._lengths.beginnings(said)
+        return list(said.beginnings) if isinstance(said, Digests) else self._lengths.beginnings(said)
 
     def _end_name(self, said: Said) -> str | None:
         if isinstance(said, Talk):
             return said.names[-1] if said.names else None
+        if isinstance(said, Digests):
+            return said.name
         if not said.text:
             return None
         name = _digest(said.root, said.text)

@@ -1,6 +1,7 @@
 """The core of the door: `handle(event) -> commands`. Which program a call is of, when it is sent, and where."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from typing import TypeVar
 
@@ -93,6 +94,12 @@ class DoorCore:
             self._tell_of_turn(event.call)
         commands, self._commands = self._commands, []
         return commands
+
+    def recorded(self, event: DoorEvent) -> DoorEvent:
+        """The event without prompts, that a core which knows as much does the same for. Ask before it is handled."""
+        if isinstance(event, CallArrived | CallAnswered) and event.said is not None:
+            return replace(event, said=self._conversations.digests(event.said))
+        return event
 
     def _arrive(self, event: CallArrived) -> None:
         refusal = self._refusal(event)

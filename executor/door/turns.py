@@ -31,7 +31,16 @@ class Text:
     text: str
 
 
-Said = Talk | Text
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """A text in a journal, which keeps no prompts: the names of those of its beginnings that earlier texts ended with,
+    the shortest first, and its own."""
+
+    beginnings: tuple[str, ...]
+    name: str | None
+
+
+Said = Talk | Text | Digests
 
 
 def talk_of(root: str, messages: Sequence[Json]) -> Talk:

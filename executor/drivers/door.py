@@ -18,6 +18,7 @@ from executor.door.core import DoorCore
 from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone, CallNumber, DoorEvent
 from executor.door.limits import DoorLimits
 from executor.door.reading import Reading, read_call, with_answer
+from executor.door.record import DoorOpened
 from executor.door.tools import tools_asked
 from executor.drivers.call_metrics import CallMetrics, Now
 from executor.drivers.hinting import HintCounts, HintPost
@@ -42,6 +43,7 @@ from executor.events import (
     RungFound,
     WakeUp,
 )
+from executor.journal import Journal
 from executor.policy.places import Kind
 from executor.store.told import Served
 from kvstore.program_state import ProgramState, ProgramStates, StateUnavailable
@@ -78,7 +80,7 @@ class Door:
     """Start it with `async with`; for one event loop only. `upstreams` are closed with it, `engines` are not.
 
     `fresh_name` gives a name nobody has; `now` is in seconds since the epoch. A call takes `call_s` at most. In
-    `places` it shares engines with other drivers; `metrics` counts its calls.
+    `places` it shares engines with other drivers; `metrics` counts its calls. `journal` gets every event, in order.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Door:
         *,
         places: SharedPlaces | None = None,
         metrics: CallMetrics | None = None,
+        journal: Journal | None = None,
         call_s: float = CALL_S,
         fresh_name: Callable[[], str] = lambda: secrets.token_hex(12),
         now: Callable[[], float] = time.time,
@@ -98,7 +101,8 @@ class Door:
         self._engines: Mapping[EngineId, Engine] = {engine.spec.id: engine for engine in engines}
         self._upstreams, self._states, self._clock = upstreams, states, clock
         self._call_s, self._fresh_name, self._now = call_s, fresh_name, now
-        self._core = DoorCore([engine.spec for engine in engines], limits)
+        self._limits, self._journal = limits or DoorLimits(), journal
+        self._core = DoorCore([engine.spec for engine in engines], self._limits)
         self._orders: dict[CallNumber, asyncio.Queue[Send | Refuse]] = {}
         self._numbers = count(1)
         self._live = LiveState(states, clock)
@@ -115,6 +119,9 @@ class Door:
         self._meter = TokenMeter()
 
     async def __aenter__(self) -> "Door":
+        if self._journal is not None:
+            specs = tuple(engine.spec for engine in self._engines.values())
+            self._journal.append(DoorOpened(self._now(), specs, self._limits))
         self._watch = EngineWatch(self._engines, self._clock, self._told, self._tasks.spawn, self._note)
         await self._watch.start()
         self._places.join(self._side)
@@ -251,11 +258,16 @@ class Door:
         self._draining = True
         try:
             while self._inbox:
-                for command in self._core.handle(self._inbox.popleft()):
-                    self._perform(command)
+                self._handle(self._inbox.popleft())
         finally:
             self._draining = False
             self._places.changed(self._side)
+
+    def _handle(self, event: DoorEvent) -> None:
+        if self._journal is not None:
+            self._journal.append(self._core.recorded(event))
+        for command in self._core.handle(event):
+            self._perform(command)
 
     def _perform(self, command: DoorCommand) -> None:
         match command:

@@ -27,7 +27,10 @@ _EXAMPLES = """Examples:
 
   halo replay tune window.txt --fleet fleet.toml
 
-Where a journal comes from: `halo batch run --journal FILE`, or `HALO_JOURNAL=FILE halo serve`.
+  halo replay door journal.door.txt --program fix-issue-7
+
+Where a journal comes from: `halo batch run --journal FILE`, or `HALO_JOURNAL=FILE halo serve`, which writes what came
+through its OpenAI door beside it.
 """
 _Journal = Annotated[
     Path,
@@ -49,6 +52,7 @@ def register(app: typer.Typer) -> None:
     group.command("record")(record)
     group.command("run")(run)
     group.command("tune")(tune)
+    group.command("door")(door)
     app.add_typer(group, name="replay")
 
 
@@ -129,6 +133,26 @@ def tune(
         return
     print_table(("knob", "now", "cost of its best step", "chosen"), _tried(found))
     typer.echo(("take it: " if found.better else "leave it: ") + found.why)
+
+
+def door(
+    journal: _Journal,
+    program: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Why each call of that program went where it did.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide again what an OpenAI door decided, and show how long calls waited and why they went where they did."""
+    from halo.door_decisions import decisions_of
+
+    found = decisions_of(journal, program)
+    if as_json:
+        print_json(found.as_json())
+        return
+    for line in found.lines():
+        typer.echo(line)
+    if program is not None:
+        print_table(("after", "waited", "engine", "why"), found.rows())
 
 
 def _tuned(settings: list[str] | None, rule: str) -> "tuple[Tuned, Setting]":

@@ -111,7 +111,8 @@ async def _serve(
     ) as runtime:
         owner, endings = owner_name(), Endings()
         bounds = settings.limits
-        doors = open_door(runtime, DoorLimits(waiting=bounds.calls_waiting), call_s=bounds.call_s)
+        limits_of_door = DoorLimits(waiting=bounds.calls_waiting)
+        doors = open_door(runtime, limits_of_door, journal=settings.journal, call_s=bounds.call_s)
         tuning = _tuning(settings, runtime)
         async with _leases(settings, owner) as lease_s, doors as door, tuning as tuner:
             pace = Pace(jobs=bounds.jobs, lease_s=lease_s, weights=_weights(limits))
