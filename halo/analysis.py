@@ -124,11 +124,11 @@ async def recorded_in_database(database_url: str, job: str) -> Recorded:
         await store.close()
 
 
-def require_file(database_url: str) -> None:
+def require_file(database_url: str, fix: str = "name it with --database, or set HALO_DATABASE_URL") -> None:
     """Opening a SQLite file that is not there would make it."""
     file = Path(database_url.removeprefix(_SQLITE))
     if database_url.startswith(_SQLITE) and not file.is_file():
-        raise StoreRefused(f"There is no database {file}: name it with --database, or set HALO_DATABASE_URL.")
+        raise StoreRefused(f"There is no database {file}: {fix}.")
 
 
 def _notes(record: JobRecord, found: Analysis) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from itertools import islice
+from itertools import count, islice
 
 from executor.clock import Clock, WallClock
 from executor.commands import Status
@@ -50,12 +50,13 @@ class MemoryStore:
         self._jobs: dict[JobId, MemoryJob] = {}
         self._keys: dict[tuple[str, str], JobId] = {}
         self._events: list[StoredEvent] = []
+        self._numbers, self._seqs = count(), count(1)
         self.result_cache = MemoryResultCache()
 
     async def create_job(self, job: NewJob) -> JobRecord:
         if (before := await self.accepted(job)) is not None:
             return before
-        self._jobs[job.id] = made = MemoryJob(len(self._jobs), job, self._now())
+        self._jobs[job.id] = made = MemoryJob(next(self._numbers), job, self._now())
         if job.idempotency_key is not None:
             self._keys[job.tenant, job.idempotency_key] = job.id
         self._tell(job.id, "job.queued")
@@ -182,8 +183,8 @@ class MemoryStore:
     ) -> Sequence[JobRecord]:
         if before is not None and before not in self._jobs:
             return []
-        end = self._jobs[before].number if before is not None else len(self._jobs)
-        records = (job.record for job in reversed(list(self._jobs.values())[:end]))
+        end = self._jobs[before].number if before is not None else None
+        records = (job.record for job in reversed(self._jobs.values()) if end is None or job.number < end)
         wanted = (("tenant", tenant), ("status", status), ("workflow", workflow))
         found = [one for one in records if all(value in (None, getattr(one, name)) for name, value in wanted)]
         return found[:limit]
@@ -206,7 +207,7 @@ class MemoryStore:
             yield found.result(row)
 
     async def events(self, job: JobId, after_seq: int = 0, limit: int = 1000) -> Sequence[StoredEvent]:
-        return [event for event in self._events[after_seq:] if event.job == job][:limit]
+        return list(islice((one for one in self._events if one.seq > after_seq and one.job == job), limit))
 
     async def decisions(
         self, job: JobId, after_seq: int = 0, limit: int = 1000, row: int | None = None, path: str | None = None
@@ -249,6 +250,27 @@ class MemoryStore:
         newest = sorted(jobs, key=lambda job: -job.number)
         return list(islice((found for job in newest for found in job.seen()), limit))
 
+    async def forgettable(self, older_than_s: float) -> Sequence[JobId]:
+        since, needed = iso_time(self._unix_time() - older_than_s), self._needed()
+        old = (job.new.id for job in self._jobs.values() if (job.ended_at or since) < since)
+        return [job for job in old if job not in needed]
+
+    def _needed(self) -> set[JobId]:
+        needed: set[JobId] = set()
+        asking = {job.new.id for job in self._jobs.values() if not job.status.ended}
+        while asking:
+            needed |= asking
+            asking = {lender for job in asking if job in self._jobs for lender in self._jobs[job].lenders()} - needed
+        return needed
+
+    async def forget(self, job: JobId) -> bool:
+        found = self._jobs.get(job)
+        if found is not None and found.status.ended:
+            del self._jobs[job]
+            self._keys = {key: kept for key, kept in self._keys.items() if kept != job}
+            self._events = [event for event in self._events if event.job != job]
+        return False
+
     async def ping(self) -> None:
         """It is always there."""
 
@@ -268,7 +290,7 @@ class MemoryStore:
         return job
 
     def _tell(self, job: JobId, kind: str, row: int | None = None, detail: Json = None) -> None:
-        self._events.append(StoredEvent(len(self._events) + 1, job, row, kind, self._now(), detail))
+        self._events.append(StoredEvent(next(self._seqs), job, row, kind, self._now(), detail))
 
     def _now(self) -> str:
         return iso_time(self._unix_time())

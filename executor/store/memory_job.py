@@ -17,6 +17,7 @@ from executor.store.writes import (
     ToolBegun,
 )
 from planner.cost.history import Seen
+from planner.ir.ids import JobId
 from planner.measured import CallSpan, How, Tally
 
 
@@ -92,6 +93,10 @@ class MemoryJob:
 
     def outputs(self) -> Iterator[NodeOutput]:
         return (node for nodes in self.nodes.values() for node in nodes.values() if isinstance(node, NodeOutput))
+
+    def lenders(self) -> set[JobId]:
+        """The jobs whose nodes did work for this one's."""
+        return {node.shared_from[0] for node in self.outputs() if node.shared_from is not None}
 
     def seen(self) -> Iterator[Seen]:
         """As `Store.seen` tells it, row by row."""

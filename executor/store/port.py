@@ -136,6 +136,18 @@ class Store(Protocol):
         """
         ...
 
+    async def forgettable(self, older_than_s: float) -> Sequence[JobId]:
+        """Jobs that ended longer ago than that, the oldest first; none whose outputs a job that has not ended reads."""
+        ...
+
+    async def forget(self, job: JobId) -> bool:
+        """Delete a piece of a job that has ended, its record at last; True while more of it is left.
+
+        One that has not ended stays as it is. The idempotency key of one that is gone may be used for another. What the
+        result cache holds of it stays there.
+        """
+        ...
+
     async def ping(self) -> None:
         """Raises when the database cannot be reached."""
         ...

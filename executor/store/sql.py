@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from sqlalchemy import Connection, select
 
-from executor.store import accepting, claims, loading, migrating, reading, writing
+from executor.store import accepting, claims, loading, migrating, reading, sweeping, writing
 from executor.store.database import LOCK_WAIT_S, Database, database_url
 from executor.store.jobs import (
     EQUAL_WEIGHTS,
@@ -138,6 +138,12 @@ class SqlStore:
 
     async def seen(self, workflow: str, tenant: str = "default", limit: int = 5000) -> Sequence[Seen]:
         return await self._database.read(reading.seen, workflow, tenant, limit)
+
+    async def forgettable(self, older_than_s: float) -> Sequence[JobId]:
+        return await self._database.read(sweeping.forgettable, older_than_s)
+
+    async def forget(self, job: JobId) -> bool:
+        return await self._database.write(sweeping.forget, job)
 
     async def ping(self) -> None:
         await self._database.read(_ping)

@@ -96,8 +96,8 @@ def run(
     """Run a workflow on every row of a file.
 
     DIR gets results.jsonl, errors.jsonl and summary.json, in the order of the rows. Each finished step is committed:
-    after Ctrl-C or a crash, the same command with --resume goes on, and calls nothing again that was finished. It refuses
-    rows, a workflow or tools that have changed since.
+    after Ctrl-C or a crash, the same command with --resume goes on, and calls nothing again that was finished. It
+    refuses rows, a workflow or tools that have changed since.
 
     A row that cannot be read or fails goes to errors.jsonl and the others run; the exit code is then 1.
     """

@@ -3,12 +3,12 @@
 import math
 import re
 
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_WRITTEN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*")
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_WRITTEN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
 
 
 def seconds(duration: str | float) -> float:
-    """`"300s"`, `"150ms"`, `"5m"`, `"1h"`, or a number of seconds. Raises `ValueError` for anything else."""
+    """`"300s"`, `"150ms"`, `"5m"`, `"1h"`, `"30d"`, or a number of seconds. Raises `ValueError` for anything else."""
     if isinstance(duration, str):
         found = _WRITTEN.fullmatch(duration)
         if found is None:

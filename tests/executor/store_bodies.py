@@ -19,7 +19,10 @@ POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
 
 
 class Stores:
-    """One place where data is kept, and every store opened on it: `open` is another process coming along."""
+    """One place where data is kept, and every store opened on it: `open` is another process coming along.
+
+    Writers wait for each other for as long as it takes: on a machine that stalls, too.
+    """
 
     def __init__(self, url: str | None) -> None:
         self.url = url
@@ -27,7 +30,7 @@ class Stores:
         self._opened: list[CachingStore] = []
 
     async def open(self, **options: Any) -> CachingStore:
-        store = self._memory if self.url is None else await open_store(self.url, **options)
+        store = self._memory if self.url is None else await open_store(self.url, **{"lock_wait_s": 300.0} | options)
         self._opened.append(store)
         return store
 

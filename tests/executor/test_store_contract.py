@@ -32,6 +32,8 @@ from planner.ir.ids import EngineId, JobId
 from planner.measured import CallSpan, How, Tally
 from tests.executor.store_bodies import POSTGRES, Stores, fresh_stores, store_url
 
+#: Longer than any machine takes for a test.
+LEASE_S = 24 * 3600.0
 FAILURE = Failure(FailureClass.ROW, "context_overflow", "The prompt is too long.", 1.5)
 AWKWARD = ["a\x00b", "\ud800 alone", "\x01 marked", "\x01\x00", "grün \N{GRINNING FACE}", "", '"quoted"']
 
@@ -60,14 +62,14 @@ def new_job(name: str = "job", rows: int = 3, **more: object) -> NewJob:
 async def running(store: Store, name: str = "job", rows: int = 3, owner: str = "one", **more: object) -> Claim:
     """The claim on a new job."""
     await store.create_job(new_job(name, rows, **more))
-    claim = await store.claim(owner, 60, JobId(name))
+    claim = await store.claim(owner, LEASE_S, JobId(name))
     assert claim is not None
     return claim
 
 
 async def again(store: Store, claim: Claim, owner: str = "one") -> Claim:
     """The same owner comes back after a crash."""
-    claim_again = await store.claim(owner, 60, claim.job)
+    claim_again = await store.claim(owner, LEASE_S, claim.job)
     assert claim_again is not None
     return claim_again
 
@@ -203,13 +205,13 @@ async def test_the_most_urgent_then_the_oldest_job_is_claimed_first(store: Store
     for name, priority in (("old", 5), ("young", 5), ("urgent", 1)):
         await store.create_job(new_job(name, priority=priority))
 
-    claims = [await store.claim("one", 60) for _ in range(4)]
+    claims = [await store.claim("one", LEASE_S) for _ in range(4)]
 
     assert claims == [Claim(JobId("urgent"), 1), Claim(JobId("old"), 1), Claim(JobId("young"), 1), None]
 
 
 async def claimed(store: Store, times: int, weights: Weights = EQUAL_WEIGHTS) -> list[str]:
-    claims = [await store.claim("one", 60, weights=weights) for _ in range(times)]
+    claims = [await store.claim("one", LEASE_S, weights=weights) for _ in range(times)]
     return [claim.job if claim else "none" for claim in claims]
 
 
@@ -225,7 +227,7 @@ async def test_tenants_take_turns_however_many_jobs_and_of_what_priority_one_of_
 async def test_who_comes_with_nothing_running_is_next_and_a_job_that_ended_counts_no_more(store: Store) -> None:
     for number in range(4):
         await store.create_job(new_job(f"many{number}", 1, tenant="ann"))
-    first, second = await store.claim("one", 60), await store.claim("two", 60)
+    first, second = await store.claim("one", LEASE_S), await store.claim("two", LEASE_S)
     assert first is not None
     assert second is not None
     for number in range(3):
@@ -249,16 +251,16 @@ async def test_by_its_weight_a_tenant_has_more_jobs_running(store: Store) -> Non
 async def test_a_job_under_a_live_lease_is_given_to_its_owner_only(store: Store) -> None:
     claim = await running(store, owner="one")
 
-    assert await store.claim("two", 60, claim.job) is None
-    assert await store.claim("two", 60) is None
-    assert await store.claim("one", 60) is None
-    assert await store.claim("one", 60, claim.job) == Claim(claim.job, 2)
+    assert await store.claim("two", LEASE_S, claim.job) is None
+    assert await store.claim("two", LEASE_S) is None
+    assert await store.claim("one", LEASE_S) is None
+    assert await store.claim("one", LEASE_S, claim.job) == Claim(claim.job, 2)
 
 
 async def test_a_lapsed_lease_lets_another_take_over_and_the_late_writer_is_refused_whole(store: Store) -> None:
     await store.create_job(new_job())
     late = await store.claim("slow", 0)
-    taken = await store.claim("quick", 60)
+    taken = await store.claim("quick", LEASE_S)
     assert late is not None
     assert taken == Claim(late.job, 2)
 
@@ -280,8 +282,8 @@ async def test_a_lapsed_lease_nobody_took_is_still_good(store: Store) -> None:
 
     await store.write(claim, [output(0, "a")])
 
-    assert await store.renew("slow", 60) == [claim.job]
-    assert await store.claim("quick", 60) is None
+    assert await store.renew("slow", LEASE_S) == [claim.job]
+    assert await store.claim("quick", LEASE_S) is None
 
 
 async def test_renewing_tells_which_jobs_are_still_held(store: Store) -> None:
@@ -291,28 +293,28 @@ async def test_renewing_tells_which_jobs_are_still_held(store: Store) -> None:
     await running(store, "foreign", owner="two")
     await store.write(ended, [JobEnded(Status.SUCCEEDED)])
     await store.release(lost)
-    await store.claim("two", 60, lost.job)
+    await store.claim("two", LEASE_S, lost.job)
 
-    assert await store.renew("one", 60) == [kept.job]
+    assert await store.renew("one", LEASE_S) == [kept.job]
 
 
 async def test_a_released_job_is_free_at_once(store: Store) -> None:
     claim = await running(store)
     await store.release(claim)
 
-    assert await store.claim("two", 60) == Claim(claim.job, 2)
+    assert await store.claim("two", LEASE_S) == Claim(claim.job, 2)
     await store.release(claim)
-    assert await store.claim("three", 60) is None
-    assert await store.renew("two", 60) == [claim.job]
+    assert await store.claim("three", LEASE_S) is None
+    assert await store.renew("two", LEASE_S) == [claim.job]
 
 
 async def test_an_ended_job_is_claimed_by_nobody(store: Store) -> None:
     claim = await running(store)
     await store.write(claim, [JobEnded(Status.FAILED)])
 
-    assert await store.claim("one", 60, claim.job) is None
-    assert await store.claim("one", 60) is None
-    assert await store.claim("one", 60, JobId("no such job")) is None
+    assert await store.claim("one", LEASE_S, claim.job) is None
+    assert await store.claim("one", LEASE_S) is None
+    assert await store.claim("one", LEASE_S, JobId("no such job")) is None
 
 
 async def test_workers_that_claim_at_once_share_the_jobs_without_overlap(stores: Stores) -> None:
@@ -322,7 +324,7 @@ async def test_workers_that_claim_at_once_share_the_jobs_without_overlap(stores:
 
     async def work(number: int) -> list[Claim]:
         mine = []
-        while (claim := await workers[number % 4].claim(f"worker{number}", 60)) is not None:
+        while (claim := await workers[number % 4].claim(f"worker{number}", LEASE_S)) is not None:
             mine.append(claim)
         return mine
 
@@ -339,7 +341,7 @@ async def test_workers_that_take_over_one_job_at_once_leave_one_holder(stores: S
     await workers[0].create_job(new_job())
     assert await workers[0].claim("dead", 0) is not None
 
-    taken = await asyncio.gather(*(store.claim(f"worker{number}", 60) for number, store in enumerate(workers)))
+    taken = await asyncio.gather(*(store.claim(f"worker{number}", LEASE_S) for number, store in enumerate(workers)))
 
     assert [claim for claim in taken if claim] == [Claim(JobId("job"), 2)]
 
@@ -512,7 +514,7 @@ async def test_what_engines_answered_lately_is_summed_by_engine(store: Store) ->
         replace(output(1, "tool", work=Work(0, 1), times=lately)),
     ]
     await store.write(claim, made)
-    assert await store.served(60) == [Served(a, 1, 100, 20, 50), Served(b, 1, 100, 20, 50)]
+    assert await store.served(600) == [Served(a, 1, 100, 20, 50), Served(b, 1, 100, 20, 50)]
     assert await store.served(1000) == [Served(a, 2, 200, 40, 100), Served(b, 1, 100, 20, 50)]
     assert await store.served(0.5) == []
 
@@ -523,7 +525,7 @@ async def test_what_a_workflow_took_before_is_seen_newest_jobs_first_and_only_wh
     await store.write(old, [replace(output(0, "a", work=call, times=times), output='"old"'), output(0, "join")])
     await store.write(old, [replace(shared(1, "a", (old.job, 0, "a")), work=call)])
     await store.create_job(replace(new_job(), id=JobId("newer")))
-    newer = await store.claim("w", 60.0, JobId("newer"))
+    newer = await store.claim("w", LEASE_S, JobId("newer"))
     assert newer is not None
     await store.write(newer, [replace(output(0, "b", times=times), output="{}"), ToolBegun(1, "tool", 1)])
 
@@ -584,7 +586,7 @@ async def test_text_no_database_can_hold_comes_back_as_it_was_and_hurts_no_neigh
         JobId("a\x00wkward \ud800"), "w\x00", "plan \x00", inputs, idempotency_key="\x00", metadata={"\x00": "\ud800"}
     )
     accepted = await store.create_job(job)
-    claim = await store.claim("own\x00er", 60)
+    claim = await store.claim("own\x00er", LEASE_S)
     assert claim is not None
     assert claim.job == accepted.id == job.id
     assert (await store.create_job(job)).id == accepted.id
@@ -683,7 +685,7 @@ async def test_another_process_goes_on_where_an_abandoned_one_stopped(stores: St
     await abandoned.write(claim, [output(0, "a", "1"), ProgramEnded(1, Status.SUCCEEDED, "1")])
 
     heir = await stores.open()
-    taken = await heir.claim("heir", 60)
+    taken = await heir.claim("heir", LEASE_S)
     assert taken is not None
     contents = await heir.load(taken)
     assert (contents.ended, contents.saved[0].outputs) == ([1], {"a": "1"})
@@ -707,7 +709,7 @@ async def test_a_queued_job_is_cancelled_at_once(store: Store) -> None:
     assert told.counts == {"pending": 0, "succeeded": 0, "failed": 0, "cancelled": 3}
     assert await store.request_cancel(JobId("job")) == told
     assert [row.status for row in await all_results(store, told.id)] == [Status.CANCELLED] * 3
-    assert await store.claim("one", 60) is None
+    assert await store.claim("one", LEASE_S) is None
     assert [kind for kind, _ in await kinds(store, told.id)] == ["job.queued", "job.cancel_requested", "job.cancelled"]
 
 
@@ -734,7 +736,7 @@ async def test_a_cancel_outlives_the_holder(store: Store) -> None:
     await store.request_cancel(claim.job)
     await store.release(claim)
 
-    heir = await store.claim("two", 60)
+    heir = await store.claim("two", LEASE_S)
 
     assert heir is not None
     assert (await store.load(heir)).record.cancel_requested
@@ -774,7 +776,7 @@ async def test_many_saved_programs_are_loaded_over_all_pages(store: Store) -> No
 async def test_jobs_are_listed_newest_first_and_by_page(store: Store) -> None:
     for number in range(5):
         await store.create_job(new_job(f"job{number}", tenant="even" if number % 2 == 0 else "odd"))
-    await store.claim("one", 60, JobId("job4"))
+    await store.claim("one", LEASE_S, JobId("job4"))
 
     async def listed(**wanted: object) -> list[str]:
         return [record.id for record in await store.jobs(**wanted)]  # type: ignore[arg-type]
@@ -864,3 +866,80 @@ async def test_a_decision_written_again_is_one_and_the_next_claim_counts_anew(st
 
 async def test_nobody_decided_anything_of_a_job_that_is_not_there(store: Store) -> None:
     assert await store.decisions(JobId("nothing")) == []
+
+
+# Forgetting
+
+LONG_AGO_S, A_MOMENT_TO_COME_S = 3600.0, -60.0
+
+
+async def ended(store: Store, name: str = "old", *writes: NodeOutput, **more: object) -> JobId:
+    claim = await running(store, name, rows=1, **more)
+    done = [ProgramEnded(0, Status.SUCCEEDED, '"done"'), JobEnded(Status.SUCCEEDED)]
+    await store.write(claim, [*writes, decision(1), *done])
+    return claim.job
+
+
+async def forget_all(store: Store, job: JobId) -> None:
+    while await store.forget(job):
+        pass
+
+
+async def test_an_old_job_is_forgotten_with_all_that_was_written_of_it(store: Store) -> None:
+    old = await ended(store, "old", output(0, "a"), idempotency_key="k", request_hash="then")
+    await ended(store, "other", output(0, "a"))
+    assert await store.forgettable(LONG_AGO_S) == []
+    assert await store.forgettable(A_MOMENT_TO_COME_S) == [old, "other"]
+
+    await forget_all(store, old)
+
+    with pytest.raises(JobUnknown):
+        await store.job(old)
+    assert [job.id for job in await store.jobs()] == ["other"]
+    assert (await store.events(old), await store.decisions(old)) == ([], [])
+    assert len(await store.events(JobId("other"))) == 4
+    assert len(await all_results(store, JobId("other"))) == 1
+    assert [seen.path for seen in await store.seen("text2sql")] == []
+    again = await store.create_job(new_job("new", idempotency_key="k", request_hash="now"))
+    assert again.id == "new"
+    assert [job.id for job in await store.jobs()] == ["new", "other"]
+    assert [job.id for job in await store.jobs(before=JobId("new"))] == ["other"]
+
+
+async def test_a_job_that_has_not_ended_is_never_forgotten(store: Store) -> None:
+    await store.create_job(new_job("waits"))
+    claim = await running(store, "runs")
+    await store.write(claim, [output(0, "a")])
+    assert await store.forgettable(A_MOMENT_TO_COME_S) == []
+    for name in ("waits", "runs", "nothing"):
+        assert not await store.forget(JobId(name))
+    assert (await store.load(await again(store, claim))).saved[0].outputs == {"a": '"done"'}
+    assert (await store.job(JobId("waits"))).status is JobStatus.QUEUED
+
+
+async def test_what_a_running_job_shares_is_kept_though_it_is_old(store: Store) -> None:
+    lender = await ended(store, "lender", output(0, "a", '"lent"'))
+    between = await ended(store, "between", shared(0, "a", (lender, 0, "a")))
+    alone = await ended(store, "alone", output(0, "a"))
+    claim = await running(store, "runs")
+    await store.write(claim, [shared(0, "a", (between, 0, "a"))])
+    assert await store.forgettable(A_MOMENT_TO_COME_S) == [alone]
+    claim = await again(store, claim)
+    assert (await store.load(claim)).saved[0].outputs == {"a": '"lent"'}
+
+    await store.write(claim, [JobEnded(Status.CANCELLED)])
+    assert await store.forgettable(A_MOMENT_TO_COME_S) == [lender, between, alone, claim.job]
+
+
+async def test_a_large_job_is_forgotten_in_pieces_and_can_be_read_meanwhile(stores: Stores) -> None:
+    store = await stores.open()
+    claim = await running(store, "large", rows=1200)
+    ends = [ProgramEnded(row, Status.SUCCEEDED, str(row)) for row in range(1200)]
+    await store.write(claim, [*(output(row, "a") for row in range(1200)), *ends, JobEnded(Status.SUCCEEDED)])
+
+    pieces = 0
+    while await store.forget(claim.job):
+        pieces += 1
+        assert [row.result for row in await all_results(store, claim.job)] == list(range(1200))
+    assert pieces == (0 if stores.url is None else 3)
+    assert await store.jobs() == []

@@ -1,8 +1,11 @@
 """The `halo` command in this process: what it prints, where, and how it ends."""
 
+import asyncio
 import json
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,13 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from executor.commands import Status
+from executor.store.jobs import NewJob
+from executor.store.sql import open_store
 from executor.store.tables import SCHEMA_REVISION
+from executor.store.writes import JobEnded, ProgramEnded
 from halo.cli.main import add_installed, make_app
+from planner.ir.ids import JobId
 
 TRIAGE = str(Path(__file__).parent / "workflows" / "triage.py")
 FLEET = '[[engine]]\nid = "scripted"\nkind = "scripted"\nmodel = "test-model"\ngpu = "A10"\nprice_per_hour = 0.75\n'
@@ -273,6 +281,42 @@ def test_an_address_that_is_no_database_is_refused(halo: Halo, url: str) -> None
     assert "Traceback" not in result.output
 
 
+async def _done_long_ago(file: Path) -> None:
+    store = await open_store(f"sqlite:///{file}")
+    for name in ("old", "new", "queued"):
+        await store.create_job(NewJob(JobId(name), "greet", "{}", [{"name": "ada"}]))
+        if name != "queued":
+            claim = await store.claim("test", 60, JobId(name))
+            assert claim is not None
+            await store.write(claim, [ProgramEnded(0, Status.SUCCEEDED, "1"), JobEnded(Status.SUCCEEDED)])
+    await store.close()
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE jobs SET ended_at = ended_at - 40 * 86400, created_at = 0 WHERE id = 'old'")
+        database.execute("UPDATE jobs SET created_at = 0 WHERE id = 'queued'")
+
+
+def test_runs_that_ended_long_ago_are_forgotten_and_no_others(halo: Halo, tmp_path: Path) -> None:
+    asyncio.run(_done_long_ago(tmp_path / "halo.db"))
+    sweep = ("db", "sweep", f"sqlite:///{tmp_path / 'halo.db'}", "--older-than")
+    assert halo(*sweep, "30d", "--dry-run").stdout == "1 runs that ended more than 30d ago would be forgotten\n"
+    assert json.loads(halo(*sweep, "30d", "--json").stdout) == {"forgotten": 1, "old": 1}
+    assert halo(*sweep, "1h").stdout == "0 runs that ended more than 1h ago are forgotten\n"
+    with closing(sqlite3.connect(tmp_path / "halo.db")) as database:
+        assert database.execute("SELECT id FROM jobs ORDER BY number").fetchall() == [("new",), ("queued",)]
+        assert database.execute("SELECT count(*) FROM programs").fetchone() == (2,)
+
+
+@pytest.mark.parametrize(
+    ("age", "says"),
+    [("a while", "write 30d or 12h"), ("5m", "5m is too soon: write 1h or more"), ("30d", "no database")],
+)
+def test_a_sweep_that_cannot_be_is_refused_with_the_fix(halo: Halo, tmp_path: Path, age: str, says: str) -> None:
+    result = halo("db", "sweep", f"sqlite:///{tmp_path / 'gone.db'}", "--older-than", age)
+    assert result.exit_code == 2
+    assert says in told(result)
+    assert not (tmp_path / "gone.db").exists()
+
+
 def test_version_is_for_people_and_for_programs(halo: Halo) -> None:
     assert halo("version").stdout.startswith("halo ")
     assert set(json.loads(halo("version", "--json").stdout)) == {"halo", "python"}
@@ -282,7 +326,7 @@ def test_version_is_for_people_and_for_programs(halo: Halo) -> None:
 
 
 def test_every_command_helps_with_examples(halo: Halo) -> None:
-    for command in ("run", "explain", "batch run", "doctor", "serve", "db upgrade"):
+    for command in ("run", "explain", "batch run", "doctor", "serve", "db upgrade", "db sweep"):
         result = halo(*command.split(), "--help")
         assert result.exit_code == 0
         assert "Example" in result.stdout
