@@ -74,10 +74,10 @@ async def test_an_isolated_tool_is_found_by_a_child_process(tmp_path: Path, monk
     (tmp_path / "isolated_of_test.py").write_text(ISOLATED)
     measure = find_workflow(f"{tmp_path}/isolated_of_test.py:measure")
     tool = measure.tools["length"]
-    async with ChildPool(1, memory_bytes=tool.memory_bytes) as pool:
-        assert await pool.run(tool.target, {"query": {"sql": "abc"}}, timeout_s=20) == {"length": 3}
+    async with ChildPool(1, memory_bytes=tool.memory_bytes, start_timeout_s=120) as pool:
+        assert await pool.run(tool.target, {"query": {"sql": "abc"}}, timeout_s=60) == {"length": 3}
         with pytest.raises(ToolFailed, match="the arguments of length do not fit"):
-            await pool.run(tool.target, {"query": "abc"}, timeout_s=20)
+            await pool.run(tool.target, {"query": "abc"}, timeout_s=60)
 
 
 def test_what_the_sdk_makes_survives_the_codec() -> None:

@@ -18,7 +18,7 @@ from planner.ir.expressions import Const, Object
 from planner.ir.ids import JobId, StageId
 from planner.ir.plan import Plan, Tool, ToolSpec
 
-QUICK = Pace(lease_s=0.3, poll_s=0.05, look_s=0.05)
+QUICK = Pace(poll_s=0.05, look_s=0.05)
 GREET = encode(flows().workflows["greet"].plan)
 
 
@@ -134,13 +134,15 @@ class _Ahead(WallClock):
 
 
 async def test_a_job_that_somebody_else_took_is_dropped_quietly():
-    clock = _Ahead()
+    clock, goes_on = _Ahead(), asyncio.Event()
     store = MemoryStore(clock)
     (name,) = await _submit(store)
-    async with service(store, pace=QUICK, faults=lambda call: 0.5) as slow:
+    pace = Pace(lease_s=1000.0, poll_s=0.05, look_s=0.05)
+    async with service(store, pace=pace, faults=lambda call: 0.5, slow_until=goes_on) as slow:
         await _until(lambda: slow.calls)
         clock.ahead = 3600.0
         assert await store.claim("bob", 1e9)
+        goes_on.set()
         await _until(lambda: slow.worker.running == 0)
         assert (await store.job(name)).status is JobStatus.RUNNING
         await _submit_more(slow)
@@ -197,12 +199,17 @@ async def test_a_job_that_cannot_be_loaded_just_now_is_loaded_later():
 
 
 async def test_a_lease_of_ones_own_that_ran_out_is_taken_again_and_the_job_done_once():
-    clock = _Ahead()
+    clock, goes_on = _Ahead(), asyncio.Event()
     store = MemoryStore(clock)
     names = await _submit(store)
-    async with service(store, pace=Pace(poll_s=0.05), faults=lambda call: 0.3) as stand:
+    pace = Pace(lease_s=1000.0, poll_s=0.05)
+    async with service(store, pace=pace, faults=lambda call: 0.3, slow_until=goes_on) as stand:
         await _until(lambda: stand.calls)
         clock.ahead = 3600.0
+        async with asyncio.timeout(60):
+            while "job.taken_over" not in [event.kind for event in await store.events(names[0])]:
+                await asyncio.sleep(0.01)
+        goes_on.set()
         (record,) = await _until_ended(store, *names)
         assert stand.worker.running == 0
     assert record.status is JobStatus.SUCCEEDED
@@ -252,9 +259,9 @@ async def test_a_job_that_breaks_halo_is_given_up_after_some_starts():
 
 async def test_two_workers_share_what_there_is():
     store = MemoryStore()
-    names = await _submit(store, 30)
     slow = {"faults": lambda call: 0.05, "pace": Pace(jobs=2, poll_s=0.05)}
     async with service(store, owner="ada", **slow) as ada, service(store, owner="bob", **slow) as bob:
+        names = await _submit(store, 30)
         records = await _until_ended(store, *names)
     assert {record.status for record in records} == {JobStatus.SUCCEEDED}
     assert len(ada.calls) + len(bob.calls) == 30

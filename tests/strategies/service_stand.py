@@ -67,6 +67,7 @@ async def service(
     *,
     states: ProgramStates | None = None,
     faults: Callable[[GenerateRequest], Fault] = no_fault,
+    slow_until: asyncio.Event | None = None,
     engines: Sequence[Engine] | None = None,
     bounds: Bounds | None = None,
     tenants: dict[str, str] | None = None,
@@ -77,6 +78,7 @@ async def service(
     catalog: Catalog | None = None,
     doorkeeper: Doorkeeper | None = None,
 ) -> AsyncIterator[Stand]:
+    """Calls that `faults` makes slow end at the event `slow_until`, where one is given."""
     catalog, clock, numbers = catalog or flows(), WallClock(), count(1)
     store, states, endings = store or MemoryStore(), states or MemoryStates(), Endings()
     calls: list[GenerateRequest] = []
@@ -85,7 +87,7 @@ async def service(
         calls.append(request)
         return faults(request)
 
-    engines = engines if engines is not None else [Scripted(SPEC, Synthetic(7), faults=watched)]
+    engines = engines if engines is not None else [_scripted(watched, slow_until)]
     async with AsyncExitStack() as stack:
         tools = ToolRunner(catalog.tools)
         stack.push_async_callback(tools.close)
@@ -119,6 +121,20 @@ async def service(
         if working:
             await stack.enter_async_context(at_work(worker))
         yield Stand(app, parts, store, states, driver, worker, api, calls)
+
+
+class _Gate(WallClock):
+    """Whoever sleeps by it sleeps until the event."""
+
+    def __init__(self, event: asyncio.Event) -> None:
+        self._event = event
+
+    async def sleep(self, seconds: float) -> None:
+        await self._event.wait()
+
+
+def _scripted(faults: Callable[[GenerateRequest], Fault], slow_until: asyncio.Event | None) -> Scripted:
+    return Scripted(SPEC, Synthetic(7), faults=faults, clock=None if slow_until is None else _Gate(slow_until))
 
 
 @asynccontextmanager
