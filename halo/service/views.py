@@ -18,7 +18,18 @@ from halo.service.schemas.decisions import DecisionPage, EngineConsidered, RunDe
 from halo.service.schemas.engines import EngineState
 from halo.service.schemas.jobs import JobAnalyzed
 from halo.service.schemas.plans import PlanExplained
-from halo.service.schemas.runs import Doing, Links, Run, RunAccepted, RunDeadline, RunError, RunEvent, RunSummary
+from halo.service.schemas.runs import (
+    Doing,
+    Links,
+    RowPage,
+    Run,
+    RunAccepted,
+    RunDeadline,
+    RunError,
+    RunEvent,
+    RunRow,
+    RunSummary,
+)
 from halo.service.schemas.tuning import Tuning, TuningFound
 from halo.service.schemas.workflows import WorkflowDetails, WorkflowSummary
 from halo.tuning import TuningState
@@ -240,6 +251,22 @@ async def _only_row(record: JobRecord, store: Store) -> ResultRow | None:
         return None
     async with aclosing(store.results(record.id)) as rows:  # type: ignore[type-var] # bodies are generators
         return await anext(aiter(rows), None)
+
+
+async def rows_after(record: JobRecord, store: Store, after: int, limit: int) -> RowPage:
+    """At most `limit` rows of the run."""
+    found: list[RunRow] = []
+    async with aclosing(store.results(record.id, after)) as ends:  # type: ignore[type-var] # bodies are generators
+        async for end in ends:
+            found.append(_row(end))
+            if len(found) == limit:
+                break
+    return RowPage(rows=found, next_after=found[-1].row if found else after)
+
+
+def _row(end: ResultRow) -> RunRow:
+    failed = _error(end.failure) if end.failure else None
+    return RunRow(row=end.row, status=end.status or "pending", result=end.result, error=failed)
 
 
 def _error(failure: Failure) -> RunError:

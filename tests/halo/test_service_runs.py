@@ -235,6 +235,33 @@ async def test_a_job_of_the_batch_runner_is_listed_with_its_counts():
     assert (run["rows"], run["counts"]["succeeded"], run["result"]) == (5, 5, None)
 
 
+async def test_the_rows_of_a_large_job_are_read_a_page_at_a_time():
+    store = MemoryStore()
+    rows = [{"name": "a"}, {"name": "e"}, {"name": "b"}, {"name": "c"}, {"name": "d"}]
+    async with service(store) as stand:
+        greet = stand.parts.catalog.workflows["greet"].plan
+        await store.create_job(NewJob(JobId("batch"), "greet", encode(greet), rows))
+        await stand.api.get("/v1/runs/batch/wait")
+        first = (await stand.api.get("/v1/runs/batch/rows?limit=3")).json()
+        rest = (await stand.api.get(f"/v1/runs/batch/rows?limit=3&after={first['next_after']}")).json()
+        none = (await stand.api.get(f"/v1/runs/batch/rows?after={rest['next_after']}")).json()
+        failed = await stand.api.post("/v1/runs", json={"workflow": "fail", "input": {"text": "x"}})
+        await _done(stand.api, failed)
+        (bad,) = (await stand.api.get(f"{failed.json()['links']['run']}/rows")).json()["rows"]
+    assert [(row["row"], row["status"]) for row in first["rows"]] == [(row, "succeeded") for row in range(3)]
+    assert (first["rows"][0]["result"]["said"], first["rows"][0]["error"]) == ("HELLO A", None)
+    assert (bad["status"], bad["result"], bad["error"]["code"]) == ("failed", None, "tool_raised")
+    assert [row["row"] for row in rest["rows"]] == [3, 4]
+    assert none == {"rows": [], "next_after": 4}
+
+
+async def test_rows_of_a_run_that_waits_are_pending():
+    async with service(working=False) as stand:
+        run = (await stand.api.post("/v1/runs", json=GREET)).json()
+        page = (await stand.api.get(f"{run['links']['run']}/rows")).json()
+    assert page["rows"] == [{"row": 0, "status": "pending", "result": None, "error": None}]
+
+
 async def test_urgent_runs_go_first():
     async with service(working=False, pace=Pace(jobs=1)) as stand:
         for priority in ("background", "interactive", "standard"):

@@ -16,7 +16,7 @@ from halo.service.live import live_of, wake_workers
 from halo.service.parts import Parts, TheParts, TheTenant
 from halo.service.problems import RequestInvalid
 from halo.service.schemas.decisions import DecisionPage
-from halo.service.schemas.runs import EventPage, Run, RunAccepted, RunPage, RunRequest
+from halo.service.schemas.runs import EventPage, RowPage, Run, RunAccepted, RunPage, RunRequest
 from halo.service.waiting import until_ended
 from planner.errors import Problem
 from planner.ir.ids import JobId
@@ -49,7 +49,7 @@ async def submit_run(
     request: RunRequest, response: Response, parts: TheParts, tenant: TheTenant, key: Key = None
 ) -> RunAccepted:
     """Accept one program to run. When this is answered, the run is stored and will be done."""
-    plan = plan_of(request, parts.catalog, parts.fleet.models)
+    plan = plan_of(request, parts.catalog, parts.fleet.served_to(tenant))
     job = new_job(request, plan, parts.bounds, id=parts.new_id(), tenant=tenant, idempotency_key=key)
     told = views.accepted(await _accept(job, OnLate(request.on_late), parts))
     await wake_workers(parts)
@@ -125,6 +125,19 @@ async def cancel_run(run_id: RunId, parts: TheParts, tenant: TheTenant) -> Run:
     if record.status.ended:
         parts.endings.tell(record.id)
     return await views.whole_run(record, parts.store, [])
+
+
+@router.get("/{run_id}/rows")
+async def list_rows(
+    run_id: RunId,
+    parts: TheParts,
+    tenant: TheTenant,
+    after: Annotated[int, Query(ge=-1, lt=2**31)] = -1,
+    limit: PageSize = 200,
+) -> RowPage:
+    """What became of each row after row number `after`, in order, a page at a time. A run made here has row 0 alone."""
+    record = await parts.store.job(JobId(run_id), tenant)
+    return await views.rows_after(record, parts.store, after, limit)
 
 
 @router.get(

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from executor.commands import Status
 from halo.service.schemas.base import Row, Told
 from halo.service.schemas.plans import PlanSource
 
@@ -104,7 +105,7 @@ class Run(RunSummary):
     """`result` is there when the run succeeded, `error` when it failed, `live` while it runs; `usage` is what it took
     so far, and what sharing saved it.
 
-    A run of several rows, which the batch runner made, tells only its counts.
+    A run of several rows, which the batch runner made, tells only its counts: its results are at `/rows`.
     """
 
     result: Any = None
@@ -118,6 +119,22 @@ class RunPage(Told):
 
     runs: list[RunSummary]
     next_cursor: str | None
+
+
+class RunRow(Told):
+    """What became of one row. `result` is there when it succeeded, `error` when it failed."""
+
+    row: int
+    status: Status | Literal["pending"]
+    result: Any = None
+    error: RunError | None = None
+
+
+class RowPage(Told):
+    """In the order of the rows; `next_after` asks for those after the last. With no rows in it, there are no more."""
+
+    rows: list[RunRow]
+    next_after: int
 
 
 class RunEvent(Told):
