@@ -14,6 +14,7 @@ engine gets all long ones, as can happen to any rule that binds sessions when th
 | arm | rule |
 |---|---|
 | `sticky` | sessions are dealt out by turns and stay: each engine behind a door of its own |
+| `again` | the same once more: how much of a ratio is noise |
 | `foreseen` | sessions are dealt out evenly, by one who knows how much each will ask for, and stay |
 | `unaware` | Halo's routing without knowing of the tier: to move is to read the prompt anew |
 | `migration` | Halo's routing with the tier: waiting + loading + answering, and a move must gain its cost once more |
@@ -59,7 +60,7 @@ from executor.drivers.door import Door
 from executor.engines.port import EngineSpec
 
 LOADS = ("skewed", "ending", "balanced")
-ARMS = ("sticky", "foreseen", "unaware", "migration")
+ARMS = ("sticky", "again", "foreseen", "unaware", "migration")
 GOALS = {"skewed": 1.3, "balanced": 0.98}
 SHARED_MEMORY = Path("/dev/shm")
 ANSWER_TOKENS, NEW_TOKENS, TOOL_S, GAP_S = 100, 150, 0.2, 0.2

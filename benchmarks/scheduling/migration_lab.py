@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.kv.tier_engines import tier_recipe
+from benchmarks.scheduling.one_process import in_one_process
 from executor.clock import WallClock
 from executor.door.reading import COMPLETIONS
 from executor.drivers.door import Asked, Door
@@ -75,16 +75,14 @@ class Ran:
 async def engines_with_tier(folder: Path, cores: Sequence[int]) -> AsyncIterator[list[EngineSpec]]:
     """One engine on each of the cores, with a tier in `folder`; stopped at the end.
 
-    All of an engine is kept to its core. vLLM's worker is by itself, but its scheduler is a process of its own, and
-    both poll while they wait for each other: free to go where they like, one busy engine takes a second core, and two
-    busy ones take time from each other, as engines on hosts of their own never would.
+    All of an engine is on its core, with its steps in one process: free to spin where they like, the processes of one
+    busy engine take a second core, and those of two take time from each other, as on hosts of their own they never
+    would.
     """
     recipes = [_recipe(core, folder) for core in cores]
     children = [LocalVllm(recipe) for recipe in recipes]
     try:
         await asyncio.gather(*(child.start() for child in children))
-        for child, core in zip(children, cores, strict=True):
-            _keep_to_core(child, core)
         yield [_spec(number, recipe) for number, recipe in enumerate(recipes)]
     finally:
         await asyncio.gather(*(child.stop() for child in children))
@@ -193,24 +191,9 @@ async def _ask(door: Door, prompt: Sequence[int], answer_tokens: int, salt: str,
     )
 
 
-def _keep_to_core(engine: LocalVllm, core: int) -> None:
-    """Every thread of its processes, and so those that they start later."""
-    for process in Path("/proc").glob("[0-9]*"):
-        if _group_of(int(process.name)) == engine.pid:
-            for thread in (process / "task").iterdir():
-                os.sched_setaffinity(int(thread.name), {core})
-
-
-def _group_of(process: int) -> int | None:
-    try:
-        return os.getpgid(process)
-    except ProcessLookupError:
-        return None
-
-
 def _recipe(core: int, folder: Path) -> EngineRecipe:
     recipe = tier_recipe(core, folder, CAPACITY_GIB)
-    return replace(recipe, kv_blocks=KV_BLOCKS, context_tokens=CONTEXT_TOKENS)
+    return in_one_process(replace(recipe, kv_blocks=KV_BLOCKS, context_tokens=CONTEXT_TOKENS), (core,))
 
 
 def _spec(number: int, recipe: EngineRecipe) -> EngineSpec:

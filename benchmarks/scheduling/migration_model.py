@@ -19,7 +19,7 @@ from executor.engines.model.batch import Batch
 from executor.engines.model.block_pool import BlockName, BlockPool
 from executor.engines.model.engine import EngineModel, Finished
 from executor.engines.port import EngineSpec
-from executor.events import WakeUp
+from executor.events import EngineDraining, EngineResumed, WakeUp
 from executor.prompt_blocks import BLOCK_TOKENS
 from planner.cost.profile import Profile
 from planner.ir.ids import EngineId, ProgramId
@@ -32,10 +32,12 @@ def run_modelled(
     places: Sequence[tuple[AgentProgram, int]],
     fleets: Sequence[Sequence[EngineSpec]],
     profiles: Mapping[EngineId, Profile],
+    told: Sequence[EngineDraining | EngineResumed] = (),
 ) -> list[Ran]:
     """Each program through the door of its number: one door a fleet. The doors believe what the specs say; an engine is
-    as fast as its profile, whose blocks are as large as those of the door."""
-    return _Running(places, fleets, profiles).results()
+    as fast as its profile, whose blocks are as large as those of the door. Those of the engine are `told` what happens
+    to it when it does."""
+    return _Running(places, fleets, profiles, told).results()
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +68,7 @@ class _Running:
         places: Sequence[tuple[AgentProgram, int]],
         fleets: Sequence[Sequence[EngineSpec]],
         profiles: Mapping[EngineId, Profile],
+        told: Sequence[EngineDraining | EngineResumed],
     ) -> None:
         specs = {spec.id: spec for fleet in fleets for spec in fleet}
         doors = [DoorCore(fleet) for fleet in fleets]
@@ -75,6 +78,10 @@ class _Running:
         self._calls: dict[CallNumber, _Program] = {}
         self._numbers, self._order = count(), count()
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
+        for event in told:
+            for door in doors:
+                if event.engine in door.fleet.views:
+                    self._at(event.at, self._telling(door, event))
 
     def results(self) -> list[Ran]:
         for one in self._programs:
@@ -96,6 +103,9 @@ class _Running:
 
     def _asking(self, one: _Program) -> Callable[[float], None]:
         return lambda now_s: self._ask(one, now_s)
+
+    def _telling(self, door: DoorCore, event: DoorEvent) -> Callable[[float], None]:
+        return lambda now_s: self._tell(door, event, now_s)
 
     def _ask(self, one: _Program, now_s: float) -> None:
         number, name = next(self._numbers), ProgramId(one.program.name)

@@ -11,7 +11,7 @@ from executor.door.commands import Send
 from executor.door.core import DoorCore
 from executor.door.events import CallAnswered, CallArrived
 from executor.engines.port import EngineSpec, Usage
-from executor.events import EngineLost
+from executor.events import EngineDraining, EngineLost, EngineResumed
 from executor.policy.migration import unless_it_stays, worth_leaving_for
 from executor.policy.patience import Wait, go_or_wait
 from executor.policy.routing import Choice, EngineView, Offer
@@ -68,6 +68,13 @@ def test_it_leaves_an_engine_that_is_too_full_or_gone() -> None:
     full = offer(HOME, 0.0, 0.5, 3900, kv=False)
     assert [one.view.spec.id for one in unless_it_stays([full, away(0.0)])] == [AWAY]
     assert goes([away(0.0)]) == AWAY
+
+
+def test_away_from_an_engine_that_takes_nothing_it_loads_only_where_that_is_quicker_than_reading_anew() -> None:
+    """Home drains, so it offers nothing; another engine has no tier and would read the prompt in 2 s."""
+    reads = offer(EngineId("reads"), 0.0, 2.0, 32)
+    assert goes([away(0.0, load_s=0.7), reads]) == AWAY
+    assert goes([away(0.0, load_s=3.0), reads]) == EngineId("reads")
 
 
 def test_without_a_tier_all_offers_stand() -> None:
@@ -150,8 +157,8 @@ class Story:
         (sent,) = [command for command in self.core.handle(event) if isinstance(command, Send)]
         return sent
 
-    def answered(self, sent: Send, prompt_tokens: int) -> None:
-        self.now += 3.35  # as predicted: engines are as fast as believed
+    def answered(self, sent: Send, prompt_tokens: int, slower: float = 1.0) -> None:
+        self.now += 3.35 * slower  # as predicted where engines are as fast as believed
         self.core.handle(CallAnswered(self.now, sent.call, Usage(prompt_tokens, 200)))
 
 
@@ -166,6 +173,32 @@ def test_a_long_program_leaves_a_busier_engine_only_where_its_kv_can_be_loaded(t
     again = story.arrives("ada", range(260))
     assert again.engine == engine
     assert ("from the tier" in again.reason) == bool(tier)
+
+
+def test_programs_leave_a_draining_engine_and_load_their_kv_elsewhere() -> None:
+    story = Story("host")
+    first = story.arrives("ada", range(250))
+    story.answered(first, 8000)
+    story.core.handle(EngineDraining(story.now, first.engine))
+    again = story.arrives("ada", range(260))
+    assert (again.engine, "8,000 from the tier" in again.reason) == (HOME, True)
+    story.answered(again, 8320)
+    story.core.handle(EngineResumed(story.now, first.engine))
+    assert story.arrives("ada", range(270)).engine == HOME  # where its KV is now
+
+
+def test_programs_leave_an_engine_whose_answers_take_ever_longer() -> None:
+    story = Story("host")
+    first = story.arrives("ada", range(250))
+    story.answered(first, 8000)
+    engines = [first.engine]
+    for turn in range(1, 12):
+        sent = story.arrives("ada", range(250 + 4 * turn))
+        engines.append(sent.engine)
+        story.answered(sent, 8000 + 128 * turn, slower=6.0 if sent.engine == first.engine else 1.0)
+    assert engines[1] == first.engine
+    assert engines[-1] != first.engine
+    assert engines == sorted(engines, key=lambda engine: engine != first.engine)  # and nobody comes back
 
 
 def test_programs_leave_an_engine_that_is_lost_and_load_their_kv_elsewhere() -> None:

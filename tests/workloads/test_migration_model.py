@@ -11,6 +11,7 @@ from benchmarks.scheduling.migration_lab import Ran
 from benchmarks.scheduling.migration_model import run_modelled
 from executor.engines.model.profiles import profile_for
 from executor.engines.port import EngineSpec
+from executor.events import EngineDraining
 from planner.cost.profile import Profile
 from planner.ir.ids import EngineId
 
@@ -52,12 +53,13 @@ def spec(engine: EngineId) -> EngineSpec:
     )
 
 
-def run(load: str, arm: str, slower: float = 1.0) -> list[Ran]:
-    """The first engine is so much slower than believed."""
-    specs = [spec(engine) for engine in ENGINES]
-    fleets = [specs] if arm == "migration" else [[one] for one in specs]
+def run(load: str, arm: str, slower: float = 1.0, drained_s: float | None = None) -> list[Ran]:
+    """The first engine is so much slower than believed, and is drained after some seconds or not."""
+    specs = [replace(spec(engine), kv_tier="" if arm == "unaware" else "host") for engine in ENGINES]
+    fleets = [[one] for one in specs] if arm in ("sticky", "foreseen") else [specs]
     places = places_of(arm, make_load(load, PROGRAMS, CONTEXT, TURNS, load), range(len(fleets)))
-    return run_modelled(places, fleets, {ENGINES[0]: profile(slower), ENGINES[1]: profile()})
+    drained = [] if drained_s is None else [EngineDraining(drained_s, ENGINES[0])]
+    return run_modelled(places, fleets, {ENGINES[0]: profile(slower), ENGINES[1]: profile()}, drained)
 
 
 def mean_s(ran: list[Ran]) -> float:
@@ -87,6 +89,21 @@ def test_programs_leave_an_engine_whose_pace_falls() -> None:
     assert mean_s(sticky) >= 1.3 * mean_s(migration)
     assert last.count(ENGINES[0]) <= 1
     assert sum(one.moves for one in migration) <= 2 * PROGRAMS
+
+
+def test_programs_leave_a_draining_engine_and_take_their_kv_with_them() -> None:
+    """Without the tier each of those that leave has its context read again."""
+    drained_s = 10.0
+    unaware, migration = (
+        run("balanced", "unaware", drained_s=drained_s),
+        run("balanced", "migration", drained_s=drained_s),
+    )
+    for one in migration:
+        done_s = [sum(one.turns_s[: turn + 1]) for turn in range(TURNS)]
+        later = [engine for engine, at_s in zip(one.engines, done_s, strict=True) if at_s > 2 * drained_s]
+        assert set(later) == {ENGINES[1]}
+    assert sum(one.cached_tokens for one in migration) - sum(one.cached_tokens for one in unaware) >= 2 * CONTEXT
+    assert mean_s(migration) < mean_s(unaware)
 
 
 def test_what_was_said_is_the_same_wherever_it_was_read() -> None:
