@@ -50,7 +50,7 @@ class _Served(threading.Thread):
 
     def stop(self) -> None:
         self.server.should_exit = True
-        self.join(20)
+        self.join(200)
         self.listening.close()
 
 
@@ -58,8 +58,8 @@ class _Served(threading.Thread):
 def api_schema() -> Iterator[schemathesis.BaseSchema]:
     served = _Served()
     served.start()
-    served.up.wait(20)
-    schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
+    assert served.up.wait(200)
+    schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json", timeout=120)
     schema.hook("map_body")(_for_a_workflow_that_is_there)
     schema.hook("map_path_parameters")(_of_what_is_there)
     yield schema
@@ -102,7 +102,7 @@ def _ask(operation: schemathesis.APIOperation, mode: GenerationMode) -> None:
     )
     @given(operation.as_strategy(generation_mode=mode))
     def answers(case: schemathesis.Case) -> None:
-        case.call_and_validate(checks=CHECKS)
+        case.call_and_validate(checks=CHECKS, timeout=120)
 
     # What cannot be asked wrongly has no wrong requests.
     with suppress(Unsatisfiable):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
+from patience import at_some_pace
 
 from kvstore.memory_state import MemoryStates
 from kvstore.program_state import ProgramState, ProgramStates
@@ -43,7 +44,7 @@ async def replica(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[], 
     namespace, opened = f"test-{uuid.uuid4().hex}", list[RedisStates]()
 
     def another() -> ProgramStates:
-        opened.append(RedisStates(url, namespace))
+        opened.append(RedisStates(url, namespace, timeout_s=60.0))
         return opened[-1]
 
     yield another
@@ -57,8 +58,9 @@ async def states(replica: Callable[[], ProgramStates]) -> ProgramStates:
 
 
 async def listening(states: ProgramStates) -> ProgramStates:
-    """Whoever begins to listen may be told once that there may be work."""
-    await states.wait_for_wake(0.05)
+    """Whoever begins to listen may be told once that there may be work: that is behind it."""
+    await states.wake()
+    assert await states.wait_for_wake(60)
     return states
 
 
@@ -131,7 +133,7 @@ async def test_nothing_saved_and_nothing_forgotten_is_nothing(states: ProgramSta
 
 async def test_a_wake_is_heard_while_waiting(replica: Callable[[], ProgramStates]) -> None:
     sleeper = await listening(replica())
-    waiting = asyncio.create_task(sleeper.wait_for_wake(10))
+    waiting = asyncio.create_task(sleeper.wait_for_wake(60))
     await asyncio.sleep(0.01)
 
     await replica().wake()
@@ -140,13 +142,16 @@ async def test_a_wake_is_heard_while_waiting(replica: Callable[[], ProgramStates
 
 
 async def test_wakes_between_two_waits_are_heard_as_one(replica: Callable[[], ProgramStates]) -> None:
-    sleeper = await listening(replica())
-    for _ in range(3):
-        await replica().wake()
-    await asyncio.sleep(0.05)
+    sleeper, wakers = await listening(replica()), [replica() for _ in range(3)]
 
-    assert await sleeper.wait_for_wake(0)
-    assert not await sleeper.wait_for_wake(0.05)
+    async def story(pace: float) -> None:
+        for waker in wakers:
+            await waker.wake()
+        await asyncio.sleep(0.05 * pace)
+        heard = [await sleeper.wait_for_wake(0.05) for _ in range(4)]
+        assert heard == [True, False, False, False]
+
+    await at_some_pace(story)
 
 
 async def test_without_a_wake_the_time_runs_out(states: ProgramStates) -> None:

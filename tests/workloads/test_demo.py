@@ -25,7 +25,7 @@ ROWS, REPEATS = 64, 16
 
 def halo_demo(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "halo", "demo", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_a_browser_shows_the_report(told: dict[str, Any], folder: Path, tmp_path
     picture = tmp_path / "report.png"
     quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
     where = (f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={picture}", f"file://{folder / 'report.html'}")
-    subprocess.run([BROWSER, *quiet, *where], capture_output=True, timeout=120, check=True)
+    subprocess.run([BROWSER, *quiet, *where], capture_output=True, timeout=280, check=True)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size > 20_000, "an empty page is smaller"
 
