@@ -17,9 +17,11 @@ from planner.ir.ids import EngineId
 
 ENGINES = (EngineId("engine-0"), EngineId("engine-1"))
 PROGRAMS, CONTEXT, TURNS = 6, 11_000, 8
+#: KV for five programs, and for two.
+ROOMY, TIGHT = 65_536, 28_672
 
 
-def profile(slower: float = 1.0) -> Profile:
+def profile(slower: float = 1.0, kv_tokens: int = ROOMY) -> Profile:
     return replace(
         profile_for("cpu"),
         weights_s=0.0,
@@ -30,7 +32,7 @@ def profile(slower: float = 1.0) -> Profile:
         token_s=42e-6 * slower,
         attend_s=26e-9 * slower,
         look_back_s=26e-9 * slower,
-        kv_tokens=65_536,
+        kv_tokens=kv_tokens,
         block_tokens=32,
         step_tokens=16_384,
         chunked=False,
@@ -38,7 +40,7 @@ def profile(slower: float = 1.0) -> Profile:
     )
 
 
-def spec(engine: EngineId) -> EngineSpec:
+def spec(engine: EngineId, tier: str, kv_tokens: int) -> EngineSpec:
     return EngineSpec(
         engine,
         "vllm",
@@ -46,20 +48,21 @@ def spec(engine: EngineId) -> EngineSpec:
         gpu="cpu",
         profile=profile(),
         context_tokens=16_352,
-        kv_tokens=65_536,
-        kv_tier="host",
+        kv_tokens=kv_tokens,
+        kv_tier=tier,
         kv_tier_gib=2.0,
         kv_tier_gb_per_s=1.0,
     )
 
 
-def run(load: str, arm: str, slower: float = 1.0, drained_s: float | None = None) -> list[Ran]:
+def run(load: str, arm: str, slower: float = 1.0, drained_s: float | None = None, kv_tokens: int = ROOMY) -> list[Ran]:
     """The first engine is so much slower than believed, and is drained after some seconds or not."""
-    specs = [replace(spec(engine), kv_tier="" if arm == "unaware" else "host") for engine in ENGINES]
+    specs = [spec(engine, "" if arm == "unaware" else "host", kv_tokens) for engine in ENGINES]
     fleets = [[one] for one in specs] if arm in ("sticky", "foreseen") else [specs]
     places = places_of(arm, make_load(load, PROGRAMS, CONTEXT, TURNS, load), range(len(fleets)))
     drained = [] if drained_s is None else [EngineDraining(drained_s, ENGINES[0])]
-    return run_modelled(places, fleets, {ENGINES[0]: profile(slower), ENGINES[1]: profile()}, drained)
+    profiles = {ENGINES[0]: profile(slower, kv_tokens), ENGINES[1]: profile(kv_tokens=kv_tokens)}
+    return run_modelled(places, fleets, profiles, drained)
 
 
 def mean_s(ran: list[Ran]) -> float:
@@ -80,6 +83,18 @@ def test_programs_spread_anew_once_others_have_ended() -> None:
 
 def test_where_all_is_even_moving_harms_nobody() -> None:
     assert mean_s(run("balanced", "sticky")) >= 0.98 * mean_s(run("balanced", "migration"))
+
+
+def test_programs_leave_an_engine_that_is_too_full() -> None:
+    """Of three long ones two fit."""
+    sticky, migration = (run("skewed", arm, kv_tokens=TIGHT) for arm in ("sticky", "migration"))
+    assert mean_s(sticky) >= 1.3 * mean_s(migration)
+
+
+def test_where_both_are_too_full_moving_without_the_tier_would_read_contexts_over_and_over() -> None:
+    sticky, unaware, migration = (run("balanced", arm, kv_tokens=TIGHT) for arm in ("sticky", "unaware", "migration"))
+    assert mean_s(unaware) >= 1.3 * mean_s(migration)
+    assert mean_s(sticky) >= 0.98 * mean_s(migration)
 
 
 def test_programs_leave_an_engine_whose_pace_falls() -> None:
