@@ -52,6 +52,12 @@ def test_the_table_of_architecture_names_nothing_that_is_gone() -> None:
     assert set(_named_in_table()) <= known | packages | {"workloads.data"}
 
 
+@pytest.mark.parametrize("lock", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda lock: lock.name)
+def test_what_is_pinned_is_pinned_by_hash_and_from_wherever_the_user_gets_packages(lock: Path) -> None:
+    lines = [line for line in lock.read_text().splitlines() if line and not line.lstrip().startswith("#")]
+    assert all(re.match(r"[\w.-]+==\S+ \\$|    --hash=sha256:[0-9a-f]{64}( \\)?$", line) for line in lines)
+
+
 def _modules() -> Iterator[str]:
     folders = [(ROOT, name) for name in (*PACKAGES, "benchmarks")] + [(PLUGIN, "halo_vllm")]
     for root, name in folders:
