@@ -74,6 +74,7 @@ def test_ended_programs_are_let_go_of_without_the_garbage_collector() -> None:
 def test_a_call_that_enters_and_leaves_changes_an_engines_load_alone() -> None:
     fleet: Fleet[Call] = Fleet([ENGINE], 3)
     odd: dict[str, Any] = {"failures": 2, "trips": 1, "slowness": 1.5, "load_s": 3.0, "running": 1, "for_others": 2}
+    odd["draining"] = True
     fleet.views[ENGINE.id] = before = replace(fleet.views[ENGINE.id], **odd)
     assert {field.name for field in fields(EngineView)} == {"spec", "up", "exclusive", *odd}, (
         "the fleet must keep it too"
