@@ -17,9 +17,12 @@ OTHERS = 0.7
 PART_BEFORE = 0.35
 
 
-def joining(fleet: Fleet[CallT], work: CallT, share: Offer, output_tokens: float) -> Offer:
+def joining(fleet: Fleet[CallT], work: CallT, share: Offer, output_tokens: float, waits_s: float = 0.0) -> Offer:
     """From the call's `share` of the engine to an offer where it begins at once: its seconds are all that pass there
-    until it is done, in the steps of those inside. They wait while its prompt is read, and their steps are longer."""
+    until it is done, in the steps of those inside. They wait while its prompt is read, and their steps are longer.
+
+    For `waits_s` its program waits for other calls in any case: to be done sooner is worth nothing to it.
+    """
     view, engine = share.view, share.view.spec.id
     inside_tokens = fleet.caches[engine].in_flight_tokens
     tokens = inside_tokens + share.prompt_tokens + output_tokens / 2
@@ -27,5 +30,6 @@ def joining(fleet: Fleet[CallT], work: CallT, share: Offer, output_tokens: float
     longer_s = step_s - fleet.step_s(engine, work.model, view.running, inside_tokens)
     done_s = share.prefill_s + output_tokens * step_s
     others_s = view.running * (share.prefill_s + output_tokens * longer_s)
-    joined_s = max(done_s + OTHERS * others_s, PART_BEFORE * (view.load_s + share.load_s))
+    own_s = max(done_s, waits_s / view.slowness)
+    joined_s = max(own_s + OTHERS * others_s, PART_BEFORE * (view.load_s + share.load_s))
     return replace(share, view=replace(view, load_s=0.0), load_s=done_s, joined_s=joined_s)

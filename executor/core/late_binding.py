@@ -1,13 +1,15 @@
 """Late binding: calls that wait for any engine go to engines that have room, as far as those are worth their while.
 
 In the order of the line, a call goes to an engine where it is nearly cheapest (`executor.policy.dearness`), of those to
-the one that it joins at the least cost (`executor.core.joining`). Where it is cheap but its KV has no room, the engine
-takes nobody later: it would wait for ever for so much room at once. An engine that has room and is cheap for nobody
-takes what is least dear there.
+the one that it joins at the least cost (`executor.core.joining`). Seconds in which its program waits in any case, for
+calls beside it, cost nothing: such a call leaves the quick engines to others. Where it is cheap but its KV has no room,
+the engine takes nobody later: it would wait for ever for so much room at once. An engine that has room and is cheap for
+nobody takes what is least dear there.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from math import inf
 
 from executor.core.joining import joining
@@ -28,6 +30,8 @@ from planner.ir.plan import Agent, Generate
 LOOK_AHEAD = 256
 #: So many calls at most give way to one.
 MOST_FOR_ONE = 4
+#: Among so many parts of a program, those are looked for that a call runs beside.
+MOST_BESIDE = 64
 
 
 def send_open(state: State, model: str, lines: Lines, line: Line | SomeLines) -> None:
@@ -139,7 +143,7 @@ class _Look:
     def _send(self, one: Waiting, engines: Sequence[EngineId], why: str) -> None:
         state, work = self.state, one.work
         views = [state.fleet.views[engine] for engine in one.looked_at]
-        found = self._offers(work, views)
+        found = self._offers(one, views)
         offers = [replace(offer, has_kv=offer.has_kv or offer.view.spec.id in engines) for offer in found]
         best = min(
             (offer for offer in offers if offer.view.spec.id in engines),
@@ -147,13 +151,28 @@ class _Look:
         )
         load_s = state.fleet.load_s(work, best.view.spec.id, state.expect(work), one.known)
         self.line.remove(one)
+        work.program_ends_s = state.now + best.done_s + _behind_s(one)
         reason = f"{state.rule.name}: predicted {best.done_s:.2f} s; {why}"
         send(state, work, Choice(best.view.spec.id, load_s, reason), offers)
         if best.view.spec.id in self.open and not has_room(state.fleet.views[best.view.spec.id]):
             self.open.remove(best.view.spec.id)
 
-    def _offers(self, work: Work, views: Sequence[EngineView]) -> list[Offer]:
-        state = self.state
+    def _offers(self, one: Waiting, views: Sequence[EngineView]) -> list[Offer]:
+        state, work = self.state, one.work
         answer = state.expect(work)
         offers = state.fleet.shares(work, views, answer, state.rule.inside_share)
-        return offers if state.rule.margin is None else [joining(state.fleet, work, offer, answer) for offer in offers]
+        if state.rule.margin is None:
+            return offers
+        waits_s = _program_ends_s(work) - _behind_s(one) - state.now
+        return [joining(state.fleet, work, offer, answer, waits_s) for offer in offers]
+
+
+def _behind_s(one: Waiting) -> float:
+    """What comes after the call on its program's path."""
+    return one.asking.left_s - one.asking.own_s
+
+
+def _program_ends_s(work: Work) -> float:
+    """When the program should be done for those of its other calls that are in engines."""
+    beside = islice(work.program.live.values(), MOST_BESIDE)
+    return max((one.program_ends_s for one in beside if one is not work and one.engine is not None), default=0.0)

@@ -103,6 +103,7 @@ class Work:
     avoid: tuple[EngineId, ...] = ()
     load_s: float = 0.0
     sent_at: float = 0.0
+    program_ends_s: float = 0.0  # along this call's path, as believed when a rule sent it
     beside: int = 0  # calls that the engine had when it was sent, itself included
     shares: StageShares | None = None  # of its stage, where the plan says how engines share it
     sent_back: int = 0  # how often it left an engine for another call, or since the engine was slow

@@ -42,9 +42,9 @@ class Call:
     suspect: bool = False
 
 
-def offers(fleet: Fleet[Call], call: Call) -> dict[EngineId, Offer]:
+def offers(fleet: Fleet[Call], call: Call, waits_s: float = 0.0) -> dict[EngineId, Offer]:
     shares = fleet.shares(call, fleet.serving("small"), ANSWER, 1.0)
-    return {share.view.spec.id: joining(fleet, call, share, ANSWER) for share in shares}
+    return {share.view.spec.id: joining(fleet, call, share, ANSWER, waits_s) for share in shares}
 
 
 def filled(fleet: Fleet[Call], engine: EngineId, calls: int) -> Fleet[Call]:
@@ -87,3 +87,17 @@ def test_an_engine_whose_calls_last_longer_than_predicted_costs_as_much_more() -
     usual = offers(fleet, Call())[QUICK]
     slow = replace(usual, view=replace(usual.view, slowness=2.0))
     assert slow.cost_s == pytest.approx(2 * usual.cost_s)
+
+
+def test_where_its_program_waits_for_longer_only_others_count() -> None:
+    fleet = filled(Fleet(FLEET, 3), QUICK, 1)
+    slowest_s = max(offer.done_s for offer in offers(fleet, Call()).values())
+    found = offers(fleet, Call(), waits_s=2 * slowest_s)
+    assert found[ROOMY].cost_s == 2 * slowest_s < found[QUICK].cost_s
+    assert found[ROOMY].done_s == offers(fleet, Call())[ROOMY].done_s
+
+
+def test_what_its_program_waits_for_is_no_longer_on_a_slow_engine() -> None:
+    fleet = Fleet[Call](FLEET, 3)
+    (share,) = fleet.shares(Call(), [replace(fleet.views[QUICK], slowness=2.0)], ANSWER, 1.0)
+    assert joining(fleet, Call(), share, ANSWER, waits_s=1_000.0).cost_s == pytest.approx(1_000.0)

@@ -21,6 +21,7 @@ from executor.events import (
     Settled,
     WakeUp,
 )
+from executor.policy.dearness import Margin
 from executor.policy.rules import RULES, Rule, hexgen
 from executor.policy.urgency import AGEING_S
 from executor.slo import SloClass
@@ -42,10 +43,11 @@ def ask(stage: str = "ask", **reads: str) -> Stage:
 
 
 class Line:
-    """A core with a rule. Every job is one program; prompts have 1,000 tokens and answers 100."""
+    """A core with a rule. Every job is one program; prompts have 1,000 tokens, and answers 100 where no more is said of
+    their stage."""
 
-    def __init__(self, rule: str | Rule, *fleet: EngineSpec) -> None:
-        self.core = Scheduler(fleet or FLEET, rule=rule)
+    def __init__(self, rule: str | Rule, *fleet: EngineSpec, **answers: int) -> None:
+        self.core, self._answer_tokens = Scheduler(fleet or FLEET, rule=rule), answers
         self.sent: list[Dispatch] = []
         self.ended: list[str] = []
         self.now = 0.0
@@ -88,7 +90,7 @@ class Line:
     def _answers(self, command: Command) -> Sequence[Event]:
         match command:
             case Prepare(node=node, attempt=attempt):
-                return [Prepared(self.now, node, attempt, None, 1000, 100)]
+                return [Prepared(self.now, node, attempt, None, 1000, self._answer_tokens.get(node.path, 100))]
             case Settle(node=node, attempt=attempt):
                 return [Settled(self.now, node, attempt)]
             case Dispatch():
@@ -120,6 +122,15 @@ def test_round_robin_gives_each_engine_its_turn_whatever_it_can_do() -> None:
     line.end(0, 2)  # the fifth waits for the quick one, the sixth for the slow one
     assert (line.engines[4:], line.jobs[4:]) == ([QUICK], ["e"])
     assert line.end(1).jobs[5:] == ["f"]
+
+
+def test_a_call_that_its_program_does_not_wait_for_leaves_the_quick_engine_to_others() -> None:
+    long = replace(generate("long", Column("q")), sampling=Sampling(max_tokens=1000))
+    uncrowded = replace(RULES["halo"], margin=Margin(crowded=9.0))
+    beside = Line(uncrowded, long=1000).submit("a", stages=[long, ask("short")])
+    assert beside.engines == [QUICK, SLOW]  # the program waits for the long one in any case
+    alone = Line(uncrowded, long=1000).submit("a", stages=[long]).submit("b", stages=[ask("short")])
+    assert alone.engines == [QUICK, QUICK]
 
 
 def test_least_loaded_counts_calls_that_wait_for_an_engine_too() -> None:
