@@ -10,9 +10,9 @@ its longest path either.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from heapq import heappop, heappush
-from math import ceil
+from math import ceil, inf
 from statistics import fmean
 
 import numpy as np
@@ -35,11 +35,13 @@ ON_TIME = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Seconds from arrival to end: the mean, and what 95 % stay within; and from the first arrival to the last end."""
+    """Seconds from arrival to end: the mean, and what 95 % stay within; and from the first arrival to the last end.
+    `good` is the most of all that can be in time."""
 
     mean_s: float
     p95_s: float
     makespan_s: float
+    good: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,21 @@ def saturation_per_s(requests: Sequence[Request], fleet: Sequence[EngineSpec], r
     return len(read) / sum(prices.work_s(request) for request in read)
 
 
-def bounds_of(arriving: Sequence[Arriving], fleet: Sequence[EngineSpec], reuse: Reuse) -> Bounds:
-    """For requests in the order of their arrival."""
+#: From an engine to what calls take of it, as prices of their amounts; the dearest row counts.
+Taking = Callable[[Profile], list[_Floats]]
+
+
+def bounds_of(
+    arriving: Sequence[Arriving],
+    fleet: Sequence[EngineSpec],
+    reuse: Reuse,
+    in_time_s: float = inf,
+    taking: Taking | None = None,
+) -> Bounds:
+    """For requests in the order of their arrival, which are in time if they end within `in_time_s` of it. With
+    `in_turns` these are no bounds, but what a fleet that does as much as `saturation_per_s` could reach at best."""
     read = [least_read(reuse, one.request) for one in arriving]
-    prices = prices_of(read, fleet)
+    prices = prices_of(read, fleet, taking or at_least)
     at = np.array([one.at for one in arriving])
     work = np.array([prices.work_s(request) for request in read])
     path = np.array([path_s(fleet, request) for request in read])
@@ -75,6 +88,7 @@ def bounds_of(arriving: Sequence[Arriving], fleet: Sequence[EngineSpec], reuse: 
         mean_s=max(float(path.mean()), least_mean_flow_s(at, work)),
         p95_s=least_p95_s(at, work, path),
         makespan_s=max(float((at + path).max()), float((at + work[::-1].cumsum()[::-1]).max())) - float(at[0]),
+        good=most_on_time(at, work, path, in_time_s) / len(at),
     )
 
 
@@ -97,10 +111,6 @@ def in_turns(profile: Profile) -> list[_Floats]:
     token_s = profile.matrix_s(profile.step_tokens) / profile.step_tokens
     decode_s = profile.kv_read_s + (profile.overhead_s + profile.weights_s) / profile.kv_tokens
     return [np.array([token_s, decode_s, profile.attend_s])]
-
-
-#: From an engine to what calls take of it, as prices of their amounts; the dearest row counts.
-Taking = Callable[[Profile], list[_Floats]]
 
 
 def prices_of(requests: Sequence[Request], fleet: Sequence[EngineSpec], taking: Taking = at_least) -> Prices:
@@ -199,4 +209,4 @@ def _amounts_by_step(requests: Sequence[Request]) -> list[_Floats]:
 
 def mean_bounds(bounds: Sequence[Bounds]) -> Bounds:
     """Over seeds."""
-    return Bounds(*(fmean(getattr(one, name) for one in bounds) for name in ("mean_s", "p95_s", "makespan_s")))
+    return Bounds(*(fmean(getattr(one, field.name) for one in bounds) for field in fields(Bounds)))

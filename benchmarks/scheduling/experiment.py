@@ -9,7 +9,7 @@ from random import Random
 from statistics import fmean
 
 from benchmarks.scheduling.arms import Arm
-from benchmarks.scheduling.bounds import Bounds, bounds_of, p95, saturation_per_s
+from benchmarks.scheduling.bounds import Bounds, at_least, bounds_of, in_turns, p95, saturation_per_s
 from benchmarks.scheduling.fleets import base_s, fleet_named
 from benchmarks.scheduling.programs import Asked
 from benchmarks.scheduling.replay import Replayed, replay
@@ -43,7 +43,8 @@ class Cell:
 @dataclass(frozen=True, slots=True)
 class Run:
     """One arm on one seed of a cell. `scale` is the SLO scale, in bases, at which 95 % of requests are in time; `good`
-    the share of them that is at `GOOD_SCALE`."""
+    the share of them that is at `GOOD_SCALE`. `in_turns` is what a fleet could reach that does as much as loads are
+    multiples of: less than `bounds` allow, and no bound."""
 
     cell: Cell
     seed: int
@@ -56,6 +57,7 @@ class Run:
     good: float
     cached: float
     bounds: Bounds
+    in_turns: Bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ def run_one(wanted: Wanted) -> Run:
     base = base_s(fleet)
     core = Scheduler(fleet, Limits(active_programs=max(512, len(arriving))), arm.rule)
     replayed = replay(arriving, fleet, core, Asked(GOOD_SCALE * base, reuse, arm.rule.knows_lengths))
-    return _measured(wanted, per_s, base, replayed, bounds_of(arriving, fleet, reuse))
+    limits = (bounds_of(arriving, fleet, reuse, GOOD_SCALE * base, taking) for taking in (at_least, in_turns))
+    return _measured(wanted, per_s, base, replayed, *limits)
 
 
 def arriving_in(wanted: Wanted) -> tuple[float, list[Arriving]]:
@@ -113,7 +116,7 @@ def mean_of(runs: Sequence[Run], figure: str) -> float:
     return fmean(float(getattr(run, figure)) for run in runs)
 
 
-def _measured(wanted: Wanted, per_s: float, base: float, replayed: Replayed, bounds: Bounds) -> Run:
+def _measured(wanted: Wanted, per_s: float, base: float, replayed: Replayed, bounds: Bounds, reachable: Bounds) -> Run:
     took = [one.took_s for one in replayed.ended]
     tail_s = p95(took)
     return Run(
@@ -128,4 +131,5 @@ def _measured(wanted: Wanted, per_s: float, base: float, replayed: Replayed, bou
         good=sum(seconds <= GOOD_SCALE * base for seconds in took) / len(took),
         cached=replayed.work.cached_tokens / replayed.work.prompt_tokens,
         bounds=bounds,
+        in_turns=reachable,
     )

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.arguments import some_of
-from benchmarks.scheduling.arms import ALPHAS, FEW_ALPHAS, HALO, ROUND_ROBIN, Arm, arms_for
+from benchmarks.scheduling.arms import ALPHAS, FEW_ALPHAS, HALO, ORACLE, ROUND_ROBIN, Arm, arms_for
 from benchmarks.scheduling.experiment import Cell, Run, Wanted, run_all
 from benchmarks.scheduling.fleets import CALIBRATIONS, FLEETS
-from benchmarks.scheduling.goodput import Goodput, goodput_of
+from benchmarks.scheduling.goodput import Goodput, goodput_bound, goodput_of
 from benchmarks.scheduling.report import (
     BURST,
     STEADY,
@@ -104,8 +104,8 @@ def _run_cells(scope: Scope, data: Path | None, processes: int) -> list[Run]:
 
 
 def _goodputs(scope: Scope, data: Path | None, processes: int) -> list[Goodput]:
-    """Of the steady traces, for Halo's rule, round robin and HexGen's."""
-    rules = [rule for rule in scope.rules if rule in (ROUND_ROBIN, HALO) or rule.startswith("hexgen")]
+    """Of the steady traces, for Halo's rule, round robin, HexGen's and the oracle, and what no rule exceeds."""
+    rules = [rule for rule in scope.rules if rule in (ROUND_ROBIN, HALO, ORACLE) or rule.startswith("hexgen")]
 
     def run(wanted: Sequence[Wanted]) -> list[Run]:
         return list(run_all(wanted, processes))
@@ -121,7 +121,8 @@ def _goodputs(scope: Scope, data: Path | None, processes: int) -> list[Goodput]:
     arms: list[tuple[Cell, Arm]] = [
         (cell, arm) for cell in steady for arm in arms_for(rules, scope.alphas, cell.reuse) if arm.shares
     ]
-    return [goodput_of(cell, arm, range(scope.seeds), data, run) for cell, arm in arms]
+    found = [goodput_of(cell, arm, range(scope.seeds), data, run) for cell, arm in arms]
+    return found + [goodput_bound(cell, range(scope.seeds), data) for cell in steady]
 
 
 def _scope(arguments: argparse.Namespace) -> Scope:

@@ -82,11 +82,12 @@ def test_no_run_is_better_than_its_bounds(reuse: Reuse, calibration: str, load: 
     fleet = fleet_named("uneven", calibration)
     requests = traces_in(None)["own revised"](30, Random(5))
     arriving = poisson(requests, load * saturation_per_s(requests, fleet, reuse), Random(6))
-    bounds = bounds_of(arriving, fleet, reuse)
+    bounds = bounds_of(arriving, fleet, reuse, in_time_s=150.0)
     ended = replay(arriving, fleet, Scheduler(fleet), Asked(150.0, reuse)).ended
     assert bounds.mean_s <= sum(one.took_s for one in ended) / len(ended)
     assert bounds.p95_s <= p95([one.took_s for one in ended])
     assert bounds.makespan_s <= max(one.ended_s for one in ended) - arriving[0].at
+    assert bounds.good >= sum(not one.missed for one in ended) / len(ended)
 
 
 @given(seed=st.integers(0, 50))

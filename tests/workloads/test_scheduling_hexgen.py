@@ -8,12 +8,13 @@ import pytest
 from benchmarks.scheduling.arms import BEST_CODED, HALO, ORACLE, ROUND_ROBIN, WITHOUT_REUSE, Arm, arms_for
 from benchmarks.scheduling.bounds import Bounds
 from benchmarks.scheduling.experiment import Cell, Run, Wanted, run_all, run_one
-from benchmarks.scheduling.goodput import LEAST, MOST, STEP, goodput_of
-from benchmarks.scheduling.report import HEXGEN, goals_table, judged, table, with_best
+from benchmarks.scheduling.goodput import LEAST, MOST, STEP, goodput_bound, goodput_of
+from benchmarks.scheduling.report import HEXGEN, STEADY, goals_table, judged, table, with_best
 from benchmarks.scheduling.reuse import Reuse
 from executor.policy.rules import RULES
 
 CELL = Cell("hetero-1", "cost model", "own natural", Reuse.NONE, 4.0, 8)
+BOUNDS, IN_TURNS = Bounds(10.0, 20.0, 30.0), Bounds(15.0, 50.0, 60.0, good=0.9)
 ARMS = arms_for(list(RULES), (0.0, 0.4), Reuse.REQUEST)
 
 
@@ -40,7 +41,7 @@ def test_processes_change_nothing() -> None:
 
 
 def made_up(arm: str, p95_s: float, seed: int = 0, cell: Cell = CELL, good: float = 1.0) -> Run:
-    return Run(cell, seed, arm, 0.5, p95_s / 2, p95_s, 900.0, p95_s / 70, good, 0.0, Bounds(10.0, 20.0, 30.0))
+    return Run(cell, seed, arm, 0.5, p95_s / 2, p95_s, 900.0, p95_s / 70, good, 0.0, BOUNDS, IN_TURNS)
 
 
 def test_hexgen_is_the_best_of_its_sweep_over_all_seeds() -> None:
@@ -65,6 +66,30 @@ def test_goals_are_judged_in_the_cells_they_are_set_for() -> None:
     }
     assert sum("MISSED" in line for line in goals_table(judged(runs))) == 2
     assert any(line.startswith("bound") for line in table(runs))
+
+
+def test_beside_a_goal_stands_what_could_be_reached() -> None:
+    runs = [made_up(arm, seconds) for arm, seconds in ((HALO, 100.0), (ROUND_ROBIN, 250.0), (ORACLE, 125.0))]
+    (scale,) = (one for one in judged(runs) if one.goal.base == ROUND_ROBIN)
+    assert (scale.oracle, scale.in_turns, scale.bound) == pytest.approx((2.0, 5.0, 12.5))
+    assert "2.00   5.00  12.50" in "".join(goals_table([scale]))
+
+
+def test_the_share_in_time_is_held_against_the_best_of_hexgens_by_that() -> None:
+    steady = replace(CELL, load=STEADY)
+    runs = [made_up(HALO, 100.0, cell=steady, good=0.75), made_up(ORACLE, 100.0, cell=steady, good=0.8)]
+    runs += [made_up("hexgen alpha=0", 300.0, cell=steady, good=0.5)]
+    runs += [made_up("hexgen alpha=0.4", 200.0, cell=steady, good=0.4)]
+    (share,) = (one for one in judged(runs) if one.goal.figure == "good")
+    assert (share.ratio, share.oracle, share.in_turns, share.bound) == pytest.approx((1.5, 1.6, 1.8, 2.0))
+    assert share.met
+
+
+def test_nobody_keeps_up_with_more_than_the_bound() -> None:
+    bound = goodput_bound(CELL, (0,), None)
+    assert LEAST < bound.load <= MOST
+    kept = goodput_of(CELL, Arm(HALO), (0,), None, lambda wanted: list(run_all(wanted, 1)))
+    assert kept.load <= bound.load
 
 
 @pytest.mark.parametrize("knee", [0.45, 0.8, MOST + 1, LEAST / 2])
