@@ -41,14 +41,15 @@ class _Timed:
 
 
 async def calibrate(lab: Lab, size: EngineSize, flags: Flags, rounds: int) -> Calibrated:
-    """Of each job the round at the lower quartile counts: what disturbs a run only ever makes it longer."""
+    """Of each job the median round counts: programs will be disturbed as jobs are, and the quickest rounds are not what
+    to expect."""
     jobs = calibrating_jobs()
     seen: dict[str, list[_Timed]] = {name: [] for name in jobs}
     for number in range(rounds):
         for name, load in jobs.items():
             seen[name].append(_timed(await lab.run(Serving(flags), load, SILENT, f"calibration {number}")))
         print(f"calibrating: round {number + 1} of {rounds}", flush=True)
-    typical = {name: sorted(runs, key=_makespan_s)[(len(runs) - 1) // 4] for name, runs in seen.items()}
+    typical = {name: sorted(runs, key=_makespan_s)[(len(runs) - 1) // 2] for name, runs in seen.items()}
     start = replace(PROFILES["cpu"], chunked=True, step_tokens=flags.step_tokens, block_tokens=size.block_tokens)
     error, found = fit_coefficients(start, lambda profile: _errors(ModelledLab(size, profile), flags, jobs, typical))
     source = f"{len(jobs)} jobs of our own on this machine, {rounds} times each"

@@ -53,7 +53,7 @@ REAL, VIRTUAL, MODELLED = "real", "virtual", "modelled"
 COMPLETION_ERROR, PREFILLED_ERROR = 0.10, 0.05
 #: Arms whose real means differ by less are taken for equal.
 NOISE = 0.03
-CALIBRATING_ROUNDS = 4
+CALIBRATING_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
