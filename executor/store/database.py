@@ -21,7 +21,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LOCK_WAIT_S = 5.0
-CONNECT_S = 5.0
 STATEMENT_S = 60.0
 _READERS = 4
 
@@ -39,12 +38,13 @@ class Database:
     """Runs the store's work, which is written once, as plain functions of a `Connection`, for every database.
 
     SQLite is a library, not a server: a whole transaction runs in a thread, so that the event loop hears of it once and
-    not at every statement. PostgreSQL is waited for on the event loop.
+    not at every statement. PostgreSQL is waited for on the event loop. Locks of others are waited for, and connections
+    to PostgreSQL, as long as `lock_wait_s`.
     """
 
     def __init__(self, url: URL, lock_wait_s: float = LOCK_WAIT_S) -> None:
         self.is_sqlite = url.get_backend_name() == "sqlite"
-        self._body = _Sqlite(url, lock_wait_s) if self.is_sqlite else _Postgres(url)
+        self._body = _Sqlite(url, lock_wait_s) if self.is_sqlite else _Postgres(url, lock_wait_s)
 
     async def read(self, work: Callable[Concatenate[Connection, P], T], *arguments: P.args, **named: P.kwargs) -> T:
         """Each statement of the work sees what is committed when it starts."""
@@ -68,7 +68,7 @@ class _Sqlite:
     def __init__(self, url: URL, lock_wait_s: float) -> None:
         options = {"isolation_level": None, "timeout": lock_wait_s}
         self._engine = create_engine(url, connect_args=options, pool_size=1 + _READERS, pool_reset_on_return=None)
-        event.listen(self._engine, "connect", _set_up_sqlite)
+        event.listen(self._engine, "connect", lambda connection, _: _set_up_sqlite(connection, lock_wait_s))
         self._writer = ThreadPoolExecutor(1, "halo store writer")
         self._readers = ThreadPoolExecutor(_READERS, "halo store reader")
         self._closed = False
@@ -104,10 +104,10 @@ def _run(connect: _Connect, work: Callable[[Connection], T]) -> T:
 
 
 class _Postgres:
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, lock_wait_s: float) -> None:
         settings = {"application_name": "halo"}
-        options: dict[str, Any] = {"timeout": CONNECT_S, "command_timeout": STATEMENT_S, "server_settings": settings}
-        self._writer = create_async_engine(url, connect_args=options, pool_size=10, pool_timeout=LOCK_WAIT_S)
+        options: dict[str, Any] = {"timeout": lock_wait_s, "command_timeout": STATEMENT_S, "server_settings": settings}
+        self._writer = create_async_engine(url, connect_args=options, pool_size=10, pool_timeout=lock_wait_s)
         self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
 
     async def read(self, work: Callable[[Connection], T]) -> T:
@@ -153,18 +153,18 @@ def _sqlite_url(url: URL) -> URL:
     return url.set(drivername="sqlite")
 
 
-def _set_up_sqlite(connection: Any, record: Any) -> None:
+def _set_up_sqlite(connection: Any, lock_wait_s: float) -> None:
     cursor = connection.cursor()
-    _keep_a_write_ahead_log(cursor)
+    _keep_a_write_ahead_log(cursor, lock_wait_s)
     # FULL: with a write-ahead log, NORMAL may lose the last commits when the power goes.
     for pragma in ("synchronous = FULL", "foreign_keys = ON", "wal_autocheckpoint = 4000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _keep_a_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+def _keep_a_write_ahead_log(cursor: sqlite3.Cursor, lock_wait_s: float) -> None:
     """SQLite does not wait for others here, whatever its time-out: of many that open a new file at once, some fail."""
-    give_up_at = time.monotonic() + LOCK_WAIT_S
+    give_up_at = time.monotonic() + lock_wait_s
     while True:
         try:
             cursor.execute("PRAGMA journal_mode = WAL")

@@ -34,8 +34,8 @@ async def open_store(url: str, lock_wait_s: float = LOCK_WAIT_S) -> "SqlStore":
     """Open the database at `sqlite:///path` or `postgresql://user@host/database`.
 
     A SQLite file is made, and brought up to date, as needed. PostgreSQL, which others may be using, is refused unless
-    `upgrade` has brought it up to date. A SQLite writer waits `lock_wait_s` for one in another process. Raises
-    `StoreRefused`, `StoreUnavailable`.
+    `upgrade` has brought it up to date. A SQLite writer waits `lock_wait_s` for one in another process, and so long
+    a connection to PostgreSQL may take. Raises `StoreRefused`, `StoreUnavailable`.
     """
     database = Database(database_url(url), lock_wait_s)
     try:

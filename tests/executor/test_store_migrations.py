@@ -18,6 +18,9 @@ from executor.store.sql import open_store, upgrade
 from executor.store.tables import SCHEMA_REVISION, metadata
 from tests.executor.store_bodies import administer, empty_database
 
+#: Who stalls keeps others waiting for as long.
+PATIENT_S = 300.0
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -73,7 +76,7 @@ async def test_on_postgres_the_migrations_make_the_tables(postgres: str) -> None
 
 
 async def test_a_sqlite_file_is_brought_up_to_date_by_opening_it_however_many_do(file: Path) -> None:
-    stores = await asyncio.gather(*(open_store(f"sqlite:///{file}") for _ in range(4)))
+    stores = await asyncio.gather(*(open_store(f"sqlite:///{file}", PATIENT_S) for _ in range(4)))
     for store in stores:
         assert await store.jobs() == []
         await store.close()
@@ -87,7 +90,7 @@ def _touch(connection: Connection) -> None:
 
 async def test_connections_that_open_a_new_sqlite_file_at_one_instant_all_get_it(tmp_path: Path) -> None:
     for number in range(20):
-        databases = [Database(database_url(f"sqlite:///{tmp_path / str(number)}")) for _ in range(6)]
+        databases = [Database(database_url(f"sqlite:///{tmp_path / str(number)}"), PATIENT_S) for _ in range(6)]
         await asyncio.gather(*(database.read(_touch) for database in databases))
         for database in databases:
             await database.close()

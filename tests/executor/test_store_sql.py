@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -123,7 +124,7 @@ async def test_a_killed_process_leaves_all_it_was_told_is_committed(url: str, st
     )
     assert victim.stdout is not None
     told = 0
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while told < 1000:
             told = int(await victim.stdout.readline())
         victim.kill()
@@ -211,17 +212,27 @@ async def test_connections_cut_by_the_server_are_unavailable_once_and_then_new_o
     store = await on_postgres.open()
     claim = await running(store)
     assert on_postgres.url is not None
-    await administer(
-        on_postgres.url,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'halo' "
-        "AND datname = current_database()",
-    )
+    await administer(on_postgres.url, f"SELECT pg_terminate_backend(pid) FROM {_CONNECTIONS}")
+    async with asyncio.timeout(60):
+        while await _asked(on_postgres.url, f"SELECT count(*) FROM {_CONNECTIONS}"):
+            await asyncio.sleep(0.01)
 
     with pytest.raises(StoreUnavailable):
         await store.write(claim, [NodeOutput(0, "a", 1, "1")])
     await store.write(claim, [NodeOutput(0, "a", 1, "1"), ProgramEnded(0, Status.SUCCEEDED, "1")])
 
     assert (await store.job(claim.job)).counts["succeeded"] == 1
+
+
+_CONNECTIONS = "pg_stat_activity WHERE application_name = 'halo' AND datname = current_database()"
+
+
+async def _asked(url: str, query: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval(query))
+    finally:
+        await connection.close()
 
 
 async def test_writers_given_up_at_any_moment_leave_whole_groups_and_a_working_store(stores: Stores) -> None:
