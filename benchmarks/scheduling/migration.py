@@ -47,6 +47,7 @@ from benchmarks.arguments import some_of
 from benchmarks.intervals import ratio_interval
 from benchmarks.scheduling.migration_bound import least_mean_s
 from benchmarks.scheduling.migration_lab import (
+    KV_BLOCKS,
     AgentProgram,
     Ran,
     Turn,
@@ -82,7 +83,7 @@ def main() -> None:
 
 async def measure(asked: argparse.Namespace) -> Row:
     with tempfile.TemporaryDirectory(prefix="halo-kv-", dir=SHARED_MEMORY) as folder:
-        async with engines_with_tier(Path(folder), (0, 1)) as specs:
+        async with engines_with_tier(Path(folder), (0, 1), asked.kv_blocks) as specs:
             speed = await tier_gb_per_s(specs, kv_bytes_per_token(specs[0]))
             told = [replace(spec, kv_tier_gb_per_s=speed) for spec in specs]
             alone = await _alone(told, asked)
@@ -93,7 +94,7 @@ async def measure(asked: argparse.Namespace) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """What a program takes with an engine to itself, and while the other engine has one like it."""
+    """What a program takes with an engine to itself, and while the other engine has one like it: on the quicker one."""
 
     context: int
     turns: int
@@ -107,7 +108,7 @@ async def _alone(specs: Sequence[EngineSpec], asked: argparse.Namespace) -> dict
         async with _doors("sticky", specs) as doors:
             places = [(_program(f"alone {kind} {number}", 0.0, *kind), door) for number, door in enumerate(doors)]
             each = [(await run_load([place], "alone"))[0].seconds for place in places]
-            beside = fmean(ran.seconds for ran in await run_load(places, "beside"))
+            beside = min(ran.seconds for ran in await run_load(places, "beside"))
         found[kind] = Alone(*kind, min(each), beside)
         print(f"alone, {kind[0]:,} tokens, {kind[1]} turns: {min(each):.2f} s, beside {beside:.2f} s", file=sys.stderr)
     return found
@@ -229,6 +230,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--programs", type=int, default=8)
     parser.add_argument("--context", type=int, default=11_000, help="tokens of a long program's first prompt")
     parser.add_argument("--turns", type=int, default=14, help="of a long program")
+    parser.add_argument(
+        "--kv-blocks", type=int, default=KV_BLOCKS, help="of 32 tokens, of each engine; 1024 hold two long programs"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--loads", type=some_of(LOADS), default=list(LOADS))
     parser.add_argument("--arms", type=some_of(ARMS), default=list(ARMS))

@@ -23,6 +23,7 @@ from kvstore.memory_state import MemoryStates
 from planner.ir.ids import EngineId
 from planner.ir.values import Json
 
+#: Room for five long programs.
 KV_BLOCKS = 2048
 CONTEXT_TOKENS = 16_352
 CAPACITY_GIB = 2.0
@@ -72,18 +73,20 @@ class Ran:
 
 
 @asynccontextmanager
-async def engines_with_tier(folder: Path, cores: Sequence[int]) -> AsyncIterator[list[EngineSpec]]:
-    """One engine on each of the cores, with a tier in `folder`; stopped at the end.
+async def engines_with_tier(
+    folder: Path, cores: Sequence[int], kv_blocks: int = KV_BLOCKS
+) -> AsyncIterator[list[EngineSpec]]:
+    """One engine of `kv_blocks` on each of the cores, with a tier in `folder`; stopped at the end.
 
     All of an engine is on its core, with its steps in one process: free to spin where they like, the processes of one
     busy engine take a second core, and those of two take time from each other, as on hosts of their own they never
     would.
     """
-    recipes = [_recipe(core, folder) for core in cores]
+    recipes = [_recipe(core, folder, kv_blocks) for core in cores]
     children = [LocalVllm(recipe) for recipe in recipes]
     try:
         await asyncio.gather(*(child.start() for child in children))
-        yield [_spec(number, recipe) for number, recipe in enumerate(recipes)]
+        yield [_spec(number, recipe, kv_blocks) for number, recipe in enumerate(recipes)]
     finally:
         await asyncio.gather(*(child.stop() for child in children))
 
@@ -191,12 +194,12 @@ async def _ask(door: Door, prompt: Sequence[int], answer_tokens: int, salt: str,
     )
 
 
-def _recipe(core: int, folder: Path) -> EngineRecipe:
+def _recipe(core: int, folder: Path, kv_blocks: int) -> EngineRecipe:
     recipe = tier_recipe(core, folder, CAPACITY_GIB)
-    return in_one_process(replace(recipe, kv_blocks=KV_BLOCKS, context_tokens=CONTEXT_TOKENS), (core,))
+    return in_one_process(replace(recipe, kv_blocks=kv_blocks, context_tokens=CONTEXT_TOKENS), (core,))
 
 
-def _spec(number: int, recipe: EngineRecipe) -> EngineSpec:
+def _spec(number: int, recipe: EngineRecipe, kv_blocks: int) -> EngineSpec:
     return EngineSpec(
         EngineId(f"engine-{number}"),
         "vllm",
@@ -205,7 +208,7 @@ def _spec(number: int, recipe: EngineRecipe) -> EngineSpec:
         gpu="cpu",
         max_running=recipe.max_running,
         context_tokens=recipe.context_tokens,
-        kv_tokens=KV_BLOCKS * recipe.block_tokens,
+        kv_tokens=kv_blocks * recipe.block_tokens,
         kv_tier=TIER,
         kv_tier_gib=CAPACITY_GIB,
     )
