@@ -41,9 +41,17 @@ def say(text: str) -> str:
     return f"{text}"
 
 
+say_at_leisure = say.options(timeout="60s")
+
+
 @halo.workflow
 def ask(text: str) -> str:
     return say(text)
+
+
+@halo.workflow
+def ask_at_leisure(text: str) -> str:
+    return say_at_leisure(text)
 
 
 async def outcome_of(batch: Batch) -> tuple[list[int], dict[int, tuple[str, str]]]:
@@ -88,17 +96,23 @@ async def test_prompts_of_megabytes_cost_their_own_rows(tmp_path: Path) -> None:
 async def test_an_engine_that_misbehaves_costs_the_rows_that_make_it(
     tmp_path: Path, sick_engines: list[EngineSpec]
 ) -> None:
-    asked = ["fine", "500", "garbage", "half", "nothing", "wrong-model", "z" * 20_000, "fine again"]
+    asked = ["fine", "500", "garbage", "half", "wrong-model", "z" * 20_000, "fine again"]
     rows: list[Any] = [{"text": f"please {what}"} for what in asked]
-    results, errors = await outcome_of(Batch(ask, rows, tmp_path / "out", sick_engines))
-    assert results == [0, 7]
+    results, errors = await outcome_of(Batch(ask_at_leisure, rows, tmp_path / "out", sick_engines))
+    assert results == [0, 6]
     codes = {asked[row][:12]: code for row, (code, _) in errors.items()}
     assert codes == {
         "500": "engine_error",
         "garbage": "bad_answer",
         "half": "engine_killer",
-        "nothing": "timeout",
         "wrong-model": "wrong_model",
         "z" * 12: "prompt_too_long",
     }
     assert all(message for _, message in errors.values())
+
+
+async def test_an_engine_that_answers_nothing_costs_the_row_in_time(
+    tmp_path: Path, sick_engines: list[EngineSpec]
+) -> None:
+    results, errors = await outcome_of(Batch(ask, [{"text": "please nothing"}], tmp_path / "out", sick_engines))
+    assert (results, errors[0][0]) == ([], "timeout")
