@@ -48,15 +48,14 @@ def _shared_unlike(plan: Plan, fleet: Sequence[EngineSpec]) -> frozenset[str]:
 def _serve_unlike(model: str, models: Sequence[str], fleet: Sequence[EngineSpec]) -> bool:
     """Engines are unlike where they serve different models of the plan: what one of them alone can do, the others
     should leave it room for. That engines are of different speed is seen by predicted completion as well."""
-    return len({tuple(one for one in models if one in spec.models) for spec in fleet if model in spec.models}) > 1
+    return len({tuple(one for one in models if one in spec.served) for spec in fleet if model in spec.served}) > 1
 
 
 def _timed(spec: EngineSpec) -> PricedEngine:
     """The engine as far as time goes; what it costs does not matter here."""
-    served = {model: spec.served_names.get(model, model) for model in spec.models}
     return PricedEngine(
         spec.gpu,
-        served,
+        spec.weights_of,
         usd_per_gpu_hour=0.0,
         tensor_parallel=spec.tensor_parallel,
         profile=spec.profile,

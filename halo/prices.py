@@ -39,7 +39,7 @@ def priced(specs: Sequence[EngineSpec], prices: Mapping[str, float]) -> tuple[Pr
     return tuple(
         PricedEngine(
             gpu=spec.gpu,
-            models={model: spec.served_names.get(model, model) for model in spec.models},
+            models=spec.weights_of,
             usd_per_gpu_hour=prices[(gpu_named(spec.gpu) or REFERENCE).name],
             usd_per_hour=spec.price_per_hour,
             tensor_parallel=spec.tensor_parallel,

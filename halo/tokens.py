@@ -40,4 +40,4 @@ async def _with_models(spec: EngineSpec) -> EngineSpec:
     engine = open_engine(spec)
     health = await engine.probe()
     await engine.close()
-    return replace(spec, models=health.models)
+    return replace(spec, models=health.bases, adapters=health.adapters)

@@ -27,9 +27,9 @@ def goes_by_rule(state: State, work: Work) -> bool:
 def line_up(state: State, work: Work) -> None:
     """The call waits for its engine from now on."""
     waiting = Waiting(work, _asking(state, work), work.queued)
-    lines = state.lines_of(work.model)
-    state.market_of(work.model).asks()
-    views = _may_take(state, work, state.fleet.serving(work.model))
+    lines = state.lines_of(work.pool)
+    state.market_of(work.pool).asks()
+    views = _may_take(state, work, state.fleet.serving(work.pool))
     if state.rule.bind is None or not views:
         lines.push(state.rule.order(waiting.asking, None), waiting)
     else:
@@ -44,14 +44,14 @@ def rebind(state: State, engine: EngineId) -> None:
             line_up(state, waiting.work)
 
 
-def dispatch_by_rule(state: State, model: str, lines: Lines, line: Line | SomeLines) -> None:
+def dispatch_by_rule(state: State, pool: str, lines: Lines, line: Line | SomeLines) -> None:
     """Send calls of `line`: those of `lines` that wait for any engine, or some of them. A rule that binds calls knows
     no tenants."""
     if state.rule.bind is None:
-        send_open(state, model, lines, line)
+        send_open(state, pool, lines, line)
         return
     for waiting in line.first(LOOK_AHEAD):  # no engine answered when they came
-        if views := _may_take(state, waiting.work, state.fleet.serving(model)):
+        if views := _may_take(state, waiting.work, state.fleet.serving(pool)):
             line.remove(waiting)
             _bind(state, lines, waiting, views)
     for engine, bound in lines.bound.items():

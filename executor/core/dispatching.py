@@ -5,16 +5,13 @@ from dataclasses import replace
 
 from executor.commands import CallMeAt, RunTool
 from executor.core.binding import dispatch_by_rule
-from executor.core.failing import give_up
 from executor.core.life import Life
-from executor.core.lines import Lines
 from executor.core.progress import line_up
 from executor.core.ready_calls import Frontier, ReadyCalls
 from executor.core.sending import save_program, send
 from executor.core.state import State
 from executor.core.warm_order import Ready
 from executor.core.work import Work
-from executor.engines.port import Failure, FailureClass
 from executor.policy.fairness import Account
 from executor.policy.migration import unless_it_stays
 from executor.policy.routing import EngineView, Offer, choose_engine
@@ -53,9 +50,9 @@ def _line_up_again(state: State) -> None:
 
 def wanting(state: State) -> set[EngineId]:
     """The engines without a place for calls that are ready."""
-    models = [model for model, calls in state.calls.items() if calls.frontiers()]
-    models += [model for model, lines in state.lines.items() if not lines.empty]
-    return state.fleet.full(view.spec.id for model in dict.fromkeys(models) for view in state.fleet.serving(model))
+    pools = [pool for pool, calls in state.calls.items() if calls.frontiers()]
+    pools += [pool for pool, lines in state.lines.items() if not lines.empty]
+    return state.fleet.full(view.spec.id for pool in dict.fromkeys(pools) for view in state.fleet.serving(pool))
 
 
 def _let_in(state: State) -> None:
@@ -74,67 +71,86 @@ def _let_in(state: State) -> None:
 
 def _dispatch_all(state: State) -> None:
     """While several tenants wait, one call at a time of whose turn it is. Of one tenant: where engines share stages as
-    planned, first what keeps to the plan, of all models; then no engine with room is left without a call that it may
+    planned, first what keeps to the plan, of all pools; then no engine with room is left without a call that it may
     serve."""
     _by_turns(state)
-    for model, lines in state.lines.items():
+    for pool, lines in state.lines.items():
         if lines.empty:  # as always where no job has a deadline
             continue
-        if model in state.calls and not _send_choosy(state, model, state.calls[model].frontiers()):
+        if pool in state.calls and not _send_choosy(state, pool, state.calls[pool].frontiers()):
             continue
-        _feed_passed_over(state, model)
+        _feed_passed_over(state, pool)
         if lines.anything_new(state.fleet.changes):
-            dispatch_by_rule(state, model, lines, lines.some(lines.accounts()))
-        if not state.fleet.serves(model):
-            _wait_for_engine(state, model, lines)
+            dispatch_by_rule(state, pool, lines, lines.some(lines.accounts()))
+        if not state.fleet.serves(pool) and not lines.empty:
+            _note_stranded(state, pool)
     if _plans_shares(state):
-        for model, calls in state.calls.items():
-            _dispatch_calls(state, model, calls, as_planned=True)
-    for model, calls in state.calls.items():
-        _dispatch_calls(state, model, calls)
+        for pool, calls in state.calls.items():
+            _dispatch_calls(state, pool, calls, as_planned=True)
+    for pool in _in_order(state):
+        _dispatch_calls(state, pool, state.calls[pool])
 
 
-def _feed_passed_over(state: State, model: str) -> None:
+def _in_order(state: State) -> list[str]:
+    """Where pools have engines in common, whose first job comes first; else as they are."""
+    pools = list(state.calls)
+    if len(state.fleet.sharing) == len(state.fleet.pools.engines):
+        return pools
+    return sorted(pools, key=lambda pool: state.calls[pool].place())
+
+
+def _feed_passed_over(state: State, pool: str) -> None:
     """One of the calls without a deadline, where those that have one got every place for too long."""
-    calls, now = state.calls.get(model), state.now
+    calls, now = state.calls.get(pool), state.now
     if calls is None or not (frontiers := calls.frontiers()):
-        state.fed_at.pop(model, None)
-    elif now >= state.fed_at.setdefault(model, now) + PASSED_OVER_S and (views := state.fleet.with_room(model)):
-        _send_one(state, model, frontiers, views, as_planned=False)
+        state.fed_at.pop(pool, None)
+    elif now >= state.fed_at.setdefault(pool, now) + PASSED_OVER_S and (views := state.fleet.with_room(pool)):
+        _send_one(state, pool, frontiers, views, as_planned=False)
 
 
 def _by_turns(state: State) -> None:
     """Until nothing can be sent; where one tenant waits, that is left to those who know of no turns."""
-    for model in dict.fromkeys((*state.lines, *state.calls)):
-        while len(waiting := _waiting(state, model)) > 1 and state.fleet.with_room(model):
-            if not _send_choosy(state, model, state.calls_of(model).frontiers(waiting)):
+    for sharing in state.fleet.sharing:
+        pools = [pool for pool in sharing if pool in state.lines or pool in state.calls]
+        while len(waiting := _waiting(state, pools)) > 1 and any(state.fleet.with_room(pool) for pool in pools):
+            if not all(_send_choosy(state, pool, state.calls_of(pool).frontiers(waiting)) for pool in pools):
                 break
-            if not any(_send_of(state, model, equals) for equals in state.turns.order(waiting, model)):
+            if not any(_send_of(state, pools, equals) for equals in state.turns.order(waiting, pools[0])):
                 break
 
 
-def _waiting(state: State, model: str) -> list[Account]:
+def _waiting(state: State, pools: Sequence[str]) -> list[Account]:
     """Whose calls wait, where that makes a difference."""
-    lines, calls = state.lines.get(model), state.calls.get(model)
-    waiting = list(dict.fromkeys((*(lines.accounts() if lines else ()), *(calls.accounts() if calls else ()))))
+    waiting = list(dict.fromkeys(account for pool in pools for account in _accounts(state, pool)))
     if len({(account.tenant, account.slo is SloClass.BACKGROUND) for account in waiting}) > 1:
         return waiting
-    state.turns.order(waiting, model)
+    if pools:
+        state.turns.order(waiting, pools[0])
     return []
 
 
-def _send_of(state: State, model: str, accounts: Collection[Account]) -> bool:
-    """Whether a call of these could be sent: one that has a deadline, else the best by its prompt."""
-    lines = state.lines_of(model)
+def _accounts(state: State, pool: str) -> list[Account]:
+    lines, calls = state.lines.get(pool), state.calls.get(pool)
+    return [*(lines.accounts() if lines else ()), *(calls.accounts() if calls else ())]
+
+
+def _send_of(state: State, pools: Sequence[str], accounts: Collection[Account]) -> bool:
+    """Whether a call of these could be sent."""
+    return any(_send_from(state, pool, accounts) for pool in pools)
+
+
+def _send_from(state: State, pool: str, accounts: Collection[Account]) -> bool:
+    """One that has a deadline, else the best by its prompt."""
+    lines = state.lines_of(pool)
     line = lines.some(accounts, one=True)
-    dispatch_by_rule(state, model, lines, line)
+    dispatch_by_rule(state, pool, lines, line)
     if line.removed:
         return True
-    calls, views = state.calls_of(model), state.fleet.with_room(model)
+    calls, views = state.calls_of(pool), state.fleet.with_room(pool)
     if not (views and (frontiers := calls.frontiers(accounts))):
         return False
-    planned = _plans_shares(state) and _send_one(state, model, frontiers, views, as_planned=True)
-    return planned or _send_one(state, model, frontiers, views, as_planned=False)
+    planned = _plans_shares(state) and _send_one(state, pool, frontiers, views, as_planned=True)
+    return planned or _send_one(state, pool, frontiers, views, as_planned=False)
 
 
 def _plans_shares(state: State) -> bool:
@@ -154,31 +170,31 @@ def _holds(state: State) -> bool:
     return state.now < state.held_since + HOLD_S
 
 
-def _dispatch_calls(state: State, model: str, calls: ReadyCalls, *, as_planned: bool = False) -> None:
-    while views := state.fleet.with_room(model):
+def _dispatch_calls(state: State, pool: str, calls: ReadyCalls, *, as_planned: bool = False) -> None:
+    while views := state.fleet.with_room(pool):
         frontiers = calls.frontiers()
-        if not frontiers or not _send_one(state, model, frontiers, views, as_planned=as_planned):
+        if not frontiers or not _send_one(state, pool, frontiers, views, as_planned=as_planned):
             return
-    if not state.fleet.serves(model):
-        _wait_for_engines(state, model, calls)
+    if not state.fleet.serves(pool) and calls.frontiers():
+        _note_stranded(state, pool)
 
 
 def _note_held(state: State) -> None:
-    """Those that wait for room in engines of a model that no longer answer."""
-    for model in state.sets.models_held:
-        if not state.fleet.serves(model):
-            _note_stranded(state, model)
+    """Those that wait for room in engines of a pool of which none takes calls any more."""
+    for pool in state.sets.pools_held:
+        if not state.fleet.serves(pool):
+            _note_stranded(state, pool)
 
 
 def _send_one(
-    state: State, model: str, frontiers: Sequence[Frontier], views: Sequence[EngineView], *, as_planned: bool
+    state: State, pool: str, frontiers: Sequence[Frontier], views: Sequence[EngineView], *, as_planned: bool
 ) -> bool:
     """Send the best call of the job; False where no engine can take any now."""
     for frontier in frontiers:
         choosy = frontier.choosy()
         if choosy is None:
             continue
-        if _send(state, frontier, choosy, state.fleet.serving(model)):
+        if _send(state, frontier, choosy, state.fleet.serving(pool)):
             return True
         if choosy.work.suspect:  # some engine must run empty for it
             return False
@@ -195,16 +211,16 @@ def _looked_at(state: State, ready: Ready, view: EngineView, views: Sequence[Eng
     if len(views) <= MANY:
         return views
     home, fleet = ready.work.program.engine, state.fleet
-    always = [view, *([fleet.views[home]] if home is not None and fleet.takes(ready.model, home) else [])]
+    always = [view, *([fleet.views[home]] if home is not None and fleet.takes(ready.pool, home) else [])]
     looked = [*always, *(views[place] for place in drawn(len(views), str(ready.work.ref)))]
     return list({one.spec.id: one for one in looked}.values())
 
 
-def _send_choosy(state: State, model: str, frontiers: Sequence[Frontier]) -> bool:
+def _send_choosy(state: State, pool: str, frontiers: Sequence[Frontier]) -> bool:
     """Send the calls that failed before; False where an engine must run empty for one."""
     for frontier in frontiers:
         while (choosy := frontier.choosy()) is not None:
-            if not _send(state, frontier, choosy, state.fleet.serving(model)):
+            if not _send(state, frontier, choosy, state.fleet.serving(pool)):
                 if choosy.work.suspect:
                     return False
                 break
@@ -238,7 +254,7 @@ def _send(state: State, frontier: Frontier, ready: Ready, views: Sequence[Engine
     choice = choose_engine(worth, work.avoid, suspect=work.suspect, planned=planned) if worth else None
     if choice is None:
         return False
-    state.fed_at[work.model] = state.now
+    state.fed_at[work.pool] = state.now
     overdue = "; waited for long enough" if frontier.is_overdue(ready) else ""
     frontier.take(ready)
     send(state, work, choice, offers, overdue)
@@ -261,30 +277,8 @@ def _run_tool(state: State, work: Work) -> None:
     save_program(state, work, f"tool {work.tool.name}")
 
 
-def _wait_for_engines(state: State, model: str, calls: ReadyCalls) -> None:
-    """No engine that answers serves the model. One may come back, if there is one at all."""
-    while frontiers := calls.frontiers():
-        if state.fleet.knows(model):
-            _note_stranded(state, model)
-            return
-        give_up(state, frontiers[0].take(frontiers[0].any()), _unknown_model(state, model))
-
-
-def _wait_for_engine(state: State, model: str, lines: Lines) -> None:
-    if not lines.empty and state.fleet.knows(model):
-        _note_stranded(state, model)
-        return
-    for work in list(lines.take_all()):
-        give_up(state, work, _unknown_model(state, model))
-
-
-def _note_stranded(state: State, model: str) -> None:
-    if model not in state.stranded:
-        state.stranded[model] = state.now
+def _note_stranded(state: State, pool: str) -> None:
+    """None of its engines takes calls. One may come back."""
+    if pool not in state.stranded:
+        state.stranded[pool] = state.now
         state.tell(CallMeAt(state.now + state.limits.no_engine_s))
-
-
-def _unknown_model(state: State, model: str) -> Failure:
-    known = sorted({name for view in state.fleet.views.values() for name in view.spec.models})
-    message = f"no engine serves the model {model!r}; the fleet serves: {', '.join(known) or 'none'}"
-    return Failure(FailureClass.ENGINE, "unknown_model", message)

@@ -30,6 +30,6 @@ def leave_line_of(state: State, engine: EngineId) -> None:
 
 
 def nobody_strands(state: State, engine: EngineId) -> None:
-    """Those that waited for an engine of its models wait for it no longer in vain."""
-    for model in state.fleet.views[engine].spec.models:
-        state.stranded.pop(model, None)
+    """Those that waited for an engine of its pools wait for it no longer in vain."""
+    for pool in state.fleet.pools_of(engine):
+        state.stranded.pop(pool, None)

@@ -54,6 +54,12 @@ def give_up(state: State, work: Work, failure: Failure) -> None:
         end_program(state, work.program, Status.FAILED, failure)
 
 
+def give_up_broken(state: State, work: Work, failure: Failure) -> None:
+    """Another node may have ended its program meanwhile."""
+    if not work.program.ended:
+        give_up(state, work, failure)
+
+
 def end_program(state: State, program: Program, status: Status, failure: Failure | None) -> None:
     """Stop everything the program still does."""
     program.ended = True
@@ -87,19 +93,22 @@ def lose_engine(state: State, engine: EngineId, detail: str) -> None:
 
 
 def fail_stranded(state: State) -> None:
-    """Calls whose model no engine has served for too long are given up."""
-    for model, since in list(state.stranded.items()):
+    """Calls of which for too long no engine that may take them took any are given up."""
+    for pool, since in list(state.stranded.items()):
         if state.now < since + state.limits.no_engine_s:
             continue
-        del state.stranded[model]
-        message = f"no engine that serves {model!r} answered and took calls for {state.limits.no_engine_s:g} s"
-        failure = Failure(FailureClass.ENGINE, "no_engine", message)
-        while held := state.sets.held(model):
-            give_up(state, held[0].call, failure)
-        for work in list(state.lines_of(model).take_all()):
-            give_up(state, work, failure)
-        while frontiers := state.calls_of(model).frontiers():
-            give_up(state, frontiers[0].take(frontiers[0].any()), failure)
+        del state.stranded[pool]
+        while held := state.sets.held(pool):
+            _give_up_stranded(state, held[0].call)
+        for work in list(state.lines_of(pool).take_all()):
+            _give_up_stranded(state, work)
+        while frontiers := state.calls_of(pool).frontiers():
+            _give_up_stranded(state, frontiers[0].take(frontiers[0].any()))
+
+
+def _give_up_stranded(state: State, work: Work) -> None:
+    message = f"no engine that serves {work.model!r} answered and took calls for {state.limits.no_engine_s:g} s"
+    give_up(state, work, Failure(FailureClass.ENGINE, "no_engine", message))
 
 
 def free_slot(state: State, work: Work) -> None:

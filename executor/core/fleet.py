@@ -6,6 +6,7 @@ from math import log2
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from executor.core.engine_cache import CachedCall, EngineCache
+from executor.core.pools import Pools
 from executor.core.serving import Serving
 from executor.core.stage_means import StageMean
 from executor.core.tiers import Tiers
@@ -27,9 +28,11 @@ LONGEST_TRIP_S = 30.0
 
 
 class SentCall(CachedCall, Protocol):
-    """What the fleet asks of a call, and writes down with it while it is inside an engine. A suspect runs alone."""
+    """What the fleet asks of a call, and writes down with it while it is inside an engine. Those of its `pool` may take
+    it; a suspect runs alone."""
 
     engine: EngineId | None
+    pool: str
     load_s: float
     sent_at: float
     beside: int
@@ -62,8 +65,13 @@ class Fleet(Generic[CallT]):
         self.tiers = Tiers(engines)
         self._tiered = bool(self.tiers)
         self.corrections = {spec.id: Correction() for spec in engines}
-        self._serving = _by_model(list(self.views.values()))
-        self._serving_of = {spec.id: [self._serving[model] for model in dict.fromkeys(spec.models)] for spec in engines}
+        self.pools = Pools(engines)
+        self._serving = {
+            pool: Serving([self.views[engine] for engine in members]) for pool, members in self.pools.engines.items()
+        }
+        self.sharing = self.pools.sharing()
+        self._pools_of = self.pools.with_engine()
+        self._serving_of = {spec.id: [self._serving[pool] for pool in self.pools_of(spec.id)] for spec in engines}
         self._rates: dict[tuple[EngineId, str, int], LoadRates] = {}
         self.inside: dict[EngineId, dict[CallT, None]] = {spec.id: {} for spec in engines}
         self._breaker_failures = breaker_failures
@@ -71,33 +79,42 @@ class Fleet(Generic[CallT]):
         self._retry_tokens = RETRY_TOKENS
         assert len(self.views) == len(engines), "two engines with one id"
 
-    def knows(self, model: str) -> bool:
-        return model in self._serving
+    def pool_of(self, model: str, tenant: str) -> str:
+        """The name of the engines that may take the tenant's calls to the model."""
+        return self.pools.of(model, tenant)
 
-    def serves(self, model: str) -> bool:
-        return bool(self.serving(model))
+    def pools_of(self, engine: EngineId) -> Sequence[str]:
+        """Those that it is in."""
+        return self._pools_of.get(engine, ())
 
-    def serving(self, model: str) -> list[EngineView]:
-        """The engines that answer, take calls and serve the model."""
-        found = self._serving.get(model)
+    def knows(self, pool: str) -> bool:
+        """Whether any engine is of it."""
+        return pool in self._serving
+
+    def serves(self, pool: str) -> bool:
+        return bool(self.serving(pool))
+
+    def serving(self, pool: str) -> list[EngineView]:
+        """The engines of the pool that answer and take calls."""
+        found = self._serving.get(pool)
         return found.up() if found else []
 
     def all_up(self, engines: Iterable[EngineId]) -> bool:
         return all(self.views[engine].takes_calls for engine in engines)
 
-    def with_room(self, model: str) -> list[EngineView]:
+    def with_room(self, pool: str) -> list[EngineView]:
         """Those that have room for one more call, the least loaded first."""
-        found = self._serving.get(model)
+        found = self._serving.get(pool)
         return found.with_room() if found else []
 
-    def takes(self, model: str, engine: EngineId) -> bool:
+    def takes(self, pool: str, engine: EngineId) -> bool:
         """Whether it is one of those `with_room`."""
-        return self._serving[model].has_room(engine)
+        return self._serving[pool].has_room(engine)
 
-    def is_slow(self, engine: EngineId, model: str) -> bool:
-        """Beside the median engine that answers and serves the model."""
+    def is_slow(self, engine: EngineId, pool: str) -> bool:
+        """Beside the median engine of the pool that takes calls."""
         view = self.views[engine]
-        return view.up and is_slow(view.slowness, self._serving[model].usual_slowness)
+        return view.up and is_slow(view.slowness, self._serving[pool].usual_slowness)
 
     def offers(self, work: CallT, views: Sequence[EngineView]) -> list[Offer]:
         model = work.model
@@ -140,10 +157,10 @@ class Fleet(Generic[CallT]):
             waiting.append(work)
         return waiting
 
-    def kinds(self, model: str) -> list[list[EngineView]]:
-        """The engines that answer and serve the model, those together that are as fast and as large."""
+    def kinds(self, pool: str) -> list[list[EngineView]]:
+        """The engines of the pool that take calls, those together that are as fast and as large."""
         found: dict[tuple[object, ...], list[EngineView]] = {}
-        for view in self.serving(model):
+        for view in self.serving(pool):
             spec = view.spec
             like = (spec.gpu, spec.tensor_parallel, spec.profile, spec.max_running, self.caches[spec.id].kv_tokens)
             found.setdefault(like, []).append(view)
@@ -160,19 +177,18 @@ class Fleet(Generic[CallT]):
         """What a call of a stage takes on the engine with nothing beside it, and nothing warm."""
         return self._rates_of(engine, model, 1).seconds(mean.prompt_tokens, mean.output_tokens)
 
-    def warmer_elsewhere(self, engine: EngineId, model: str, blocks: Sequence[BlockName], warm: int) -> bool:
+    def warmer_elsewhere(self, engine: EngineId, pool: str, blocks: Sequence[BlockName], warm: int) -> bool:
         """Whether another engine has more than the `warm` leading blocks of a prompt that this one has."""
         if self._holders is None or warm == len(blocks):
             return False
         block = blocks[warm]
         return any(
-            other != engine and self._answers(EngineId(other), model) and self.caches[EngineId(other)].warm(block)
+            other != engine and self._takes_calls(EngineId(other), pool) and self.caches[EngineId(other)].warm(block)
             for other in self._holders.of(block)
         )
 
-    def _answers(self, engine: EngineId, model: str) -> bool:
-        view = self.views[engine]
-        return view.takes_calls and model in view.spec.models
+    def _takes_calls(self, engine: EngineId, pool: str) -> bool:
+        return pool in self._serving and self._serving[pool].takes_calls(engine)
 
     def enter(self, work: CallT, choice: Choice, now: float) -> None:
         view = self.views[choice.engine]
@@ -310,7 +326,8 @@ class Fleet(Generic[CallT]):
         rates = self._rates.get((engine, model, running))
         if rates is None:
             spec = self.views[engine].spec
-            served = spec.served_names.get(model, model)
+            base = spec.base_of(model)
+            served = spec.served_names.get(base, base)
             rates = rates_beside(spec.gpu, served, running, spec.tensor_parallel, spec.profile)
             self._rates[engine, model, running] = rates
         return rates
@@ -327,11 +344,3 @@ def _loaded(view: EngineView, running: int, load_s: float, slowness: float, *, e
     """`replace`, in a third of the time: it is done twice for every call."""
     failures, trips, for_others, draining = view.failures, view.trips, view.for_others, view.draining
     return EngineView(view.spec, view.up, running, load_s, exclusive, failures, trips, slowness, for_others, draining)
-
-
-def _by_model(views: Sequence[EngineView]) -> dict[str, Serving]:
-    found: dict[str, list[EngineView]] = {}
-    for view in views:
-        for model in dict.fromkeys(view.spec.models):
-            found.setdefault(model, []).append(view)
-    return {model: Serving(serving) for model, serving in found.items()}

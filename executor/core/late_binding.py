@@ -34,13 +34,13 @@ MOST_FOR_ONE = 4
 MOST_BESIDE = 64
 
 
-def send_open(state: State, model: str, lines: Lines, line: Line | SomeLines) -> None:
+def send_open(state: State, pool: str, lines: Lines, line: Line | SomeLines) -> None:
     """Send calls of `line`, which is of those of `lines` that wait for any engine."""
-    views = state.fleet.serving(model)
+    views = state.fleet.serving(pool)
     if not views or not any(True for _ in line.first(1)):
         return
     open_now, waiting = [view.spec.id for view in views if has_room(view)], lines.waiting / len(views)
-    look = _Look(state, model, line, open_now, slower(_slowness(views)), waiting)
+    look = _Look(state, pool, line, open_now, slower(_slowness(views)), waiting)
     for one in line.first(LOOK_AHEAD):
         if look.open or one.asking.slo is SloClass.INTERACTIVE:
             look.offer(one)
@@ -60,7 +60,7 @@ class _Look:
     are calls for engines where they are not cheap."""
 
     state: State
-    model: str
+    pool: str
     line: Line | SomeLines
     open: list[EngineId]
     slow: dict[EngineId, float]
@@ -116,7 +116,7 @@ class _Look:
 
     def _dearness(self, one: Waiting) -> dict[EngineId, float]:
         """On the engines that are looked at for the call: of many, some that have places, and one of each kind."""
-        fleet, answer, market = self.state.fleet, self.state.expect(one.work), self.state.market_of(self.model)
+        fleet, answer, market = self.state.fleet, self.state.expect(one.work), self.state.market_of(self.pool)
         prices, engines = market.prices(), list(self.slow)
         if len(engines) > MANY:
             home = one.asking.home

@@ -20,6 +20,7 @@ from executor.core.charging import program_ends
 from executor.core.life import Life
 from executor.core.sharing import Entry
 from executor.core.state import State
+from executor.core.unserved import nobody_serves
 from executor.core.work import Frame, Program, Role, Work, open_frame
 from executor.engines.port import Failure, FailureClass
 from planner.interpret import branch_body
@@ -101,7 +102,9 @@ def enqueue(state: State, work: Work) -> None:
     if work.role is Role.TOOL:
         work.become(Life.QUEUED)
         state.tools.push(work)
-    elif work.conversation is None or state.sets.asks(work, work.conversation, work.program.order, state.now):
+        return
+    work.pool = state.fleet.pool_of(work.model, work.program.tenant)
+    if work.conversation is None or state.sets.asks(work, work.conversation, work.program.order, state.now):
         line_up(state, work)
     else:
         work.become(Life.HELD)
@@ -112,11 +115,15 @@ def line_up(state: State, work: Work) -> None:
     assert isinstance(work.stage, Generate | Agent)
     work.become(Life.QUEUED)
     work.shares = state.jobs[work.program.job].shares_of(work)
+    if not state.fleet.knows(work.pool):
+        specs = [view.spec for view in state.fleet.views.values()]
+        state.broken.append((work, nobody_serves(specs, work.model, work.program.tenant)))
+        return
     state.stages.asks(work.stage, work.prompt_tokens)
     if goes_by_rule(state, work):
         wait_by_rule(state, work)
     else:
-        state.calls_of(work.model).push(work)
+        state.calls_of(work.pool).push(work)
 
 
 def decided(state: State, work: Work, choice: int) -> None:

@@ -7,6 +7,7 @@ import heapq
 from collections import deque
 from collections.abc import Collection, Sequence
 from itertools import count
+from math import inf
 
 from executor.core.fleet import Fleet
 from executor.core.stage_shares import StageShares
@@ -26,11 +27,11 @@ _JobKey = tuple[int, float, int]
 
 
 class ReadyCalls:
-    """The ready calls of one model, by whose they are: jobs by priority, then by age, of which a class
+    """The ready calls of one pool, by whose they are: jobs by priority, then by age, of which a class
     is some minutes (`executor.policy.urgency`). Dropped works are passed over."""
 
-    def __init__(self, model: str, fleet: Fleet[Work], most_passes: int, may_enter: MayEnter = anywhere) -> None:
-        self._model, self._fleet, self._most_passes, self._may_enter = model, fleet, most_passes, may_enter
+    def __init__(self, pool: str, fleet: Fleet[Work], most_passes: int, may_enter: MayEnter = anywhere) -> None:
+        self._pool, self._fleet, self._most_passes, self._may_enter = pool, fleet, most_passes, may_enter
         self._frontiers: dict[_JobKey, dict[StageShares | None, Frontier]] = {}
         self._keys: dict[Account, list[_JobKey]] = {}
 
@@ -43,7 +44,7 @@ class ReadyCalls:
             heapq.heappush(self._keys.setdefault(work.program.account, []), key)
         frontier = of_job.get(work.shares)
         if frontier is None:
-            frontier = Frontier(self._model, self._fleet, self._most_passes, work.shares, self._may_enter)
+            frontier = Frontier(self._pool, self._fleet, self._most_passes, work.shares, self._may_enter)
             of_job[work.shares] = frontier
         frontier.push(work)
 
@@ -61,6 +62,10 @@ class ReadyCalls:
         best = min(first)
         keys = [best] if accounts is None else [key for key in first if key[0] == best[0]]
         return [frontier for key in keys for frontier in self._frontiers[key].values() if not frontier.empty]
+
+    def place(self) -> tuple[float, ...]:
+        """Of its first job, among those of other pools; the least goes first."""
+        return min((key for account in list(self._keys) if (key := self._first(account)) is not None), default=(inf,))
 
     def _first(self, account: Account) -> _JobKey | None:
         """The first job of the account whose calls wait; of those before it nothing is kept."""
@@ -81,13 +86,13 @@ class Frontier:
 
     def __init__(
         self,
-        model: str,
+        pool: str,
         fleet: Fleet[Work],
         most_passes: int,
         shares: StageShares | None = None,
         may_enter: MayEnter = anywhere,
     ) -> None:
-        self._model, self._fleet, self._most_passes, self._may_enter = model, fleet, most_passes, may_enter
+        self._pool, self._fleet, self._most_passes, self._may_enter = pool, fleet, most_passes, may_enter
         self._shares = shares
         self._arrivals = count()
         self._sent = 0
@@ -100,7 +105,7 @@ class Frontier:
         self._warm: dict[EngineId, WarmOrder] = {}
 
     def push(self, work: Work) -> None:
-        ready = Ready(work, self._model, left_s(work), next(self._arrivals), work.queued)
+        ready = Ready(work, self._pool, left_s(work), next(self._arrivals), work.queued)
         if work.avoid or work.suspect:
             heapq.heappush(self._choosy, (work.program.order, ready.arrival, ready))
         elif self._rest or self._near >= LOOK_AHEAD:
@@ -119,7 +124,7 @@ class Frontier:
         """Among the best calls of several frontiers, the one of least rank goes first."""
         blocks = ready.work.prefix
         warm = self._fleet.caches[engine].match(blocks)
-        elsewhere = self._fleet.warmer_elsewhere(engine, self._model, blocks, warm)
+        elsewhere = self._fleet.warmer_elsewhere(engine, self._pool, blocks, warm)
         return CallRank(-warm, elsewhere, -ready.left_s, ready.work.program.order.position, ready.arrival)
 
     @property
@@ -220,7 +225,7 @@ class Frontier:
         cache = self._fleet.caches[engine]
         if cache.warm_first or not cache.holds(len(self._near_blocks)):
             return False
-        return len(self._fleet.serving(self._model)) <= 1
+        return len(self._fleet.serving(self._pool)) <= 1
 
     def _order(self, engine: EngineId) -> WarmOrder:
         order = self._warm.get(engine)

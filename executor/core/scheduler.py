@@ -183,7 +183,7 @@ class Scheduler:
         while True:
             progress.advance(state)
             while state.broken:
-                failing.give_up(state, *state.broken.popleft())
+                failing.give_up_broken(state, *state.broken.popleft())
             admitting.admit(state)
             if not state.agenda:
                 dispatch(state)
@@ -228,7 +228,7 @@ class Scheduler:
         state.lengths.learn(work.stage, usage.output_tokens)
         state.stages.learn(work.stage, usage)
         state.remaining.call_took(work.stage, event.at - work.sent_at)
-        leave_slow(state, engine, work.model)
+        leave_slow(state, engine, work.pool)
         program.turns += 1
         program.attained_tokens += usage.prompt_tokens + usage.output_tokens
         progress.finish(state, work, event.tools)

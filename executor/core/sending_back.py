@@ -27,15 +27,15 @@ def inside(work: Work) -> Inside:
     return Inside(work.engine, work.program.slo, work.sent_at, work.sent_back, may_leave)
 
 
-def leave_slow(state: State, engine: EngineId, model: str) -> None:
+def leave_slow(state: State, engine: EngineId, pool: str) -> None:
     """Calls that were sent to an engine that turned out to be slow, and have not begun there, go elsewhere while
     another engine has room."""
-    if not state.rule.sends_back or not state.fleet.is_slow(engine, model):
+    if not state.rule.sends_back or not state.fleet.is_slow(engine, pool):
         return
-    views = state.fleet.serving(model)
+    views = state.fleet.serving(pool)
     slow = slower({view.spec.id: view.slowness for view in views})
     if not any(has_room(view) for view in views if slow[view.spec.id] == 1.0):
         return
     for work in state.fleet.not_begun(engine):
-        if inside(work).may_leave and work.sent_back < MOST_SENT_BACK:
+        if work.pool == pool and inside(work).may_leave and work.sent_back < MOST_SENT_BACK:
             send_back(state, work)

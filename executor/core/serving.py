@@ -1,4 +1,4 @@
-"""The engines of one model in the orders in which they are asked for, kept so that no call goes through all of them."""
+"""The engines of one pool in the orders in which they are asked for, kept so that no call goes through all of them."""
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
@@ -35,6 +35,9 @@ class Serving:
     def with_room(self) -> list[EngineView]:
         """Those that have room for one more call, the least loaded first."""
         return self._open.copy()
+
+    def takes_calls(self, engine: EngineId) -> bool:
+        return engine in self._places
 
     def has_room(self, engine: EngineId) -> bool:
         """Whether it is one of those with room."""

@@ -118,7 +118,7 @@ class State:
         self.remaining = Remaining()
         self.sent_back: list[Work] = []  # calls that left an engine within the event in hand
         self.stages = StageMeans()
-        self.calls: dict[str, ReadyCalls] = {}
+        self.calls: dict[str, ReadyCalls] = {}  # by pool, as all that follows
         self.lines: dict[str, Lines] = {}  # of those whose engine the rule chooses
         self.markets: dict[str, Market] = {}
         self.given: dict[EngineId, Given] = {}
@@ -129,20 +129,20 @@ class State:
         self.delayed = DelayedWork()
         self.stranded: dict[str, float] = {}
 
-    def calls_of(self, model: str) -> ReadyCalls:
-        if model not in self.calls:
-            self.calls[model] = ReadyCalls(model, self.fleet, self.limits.most_passes, self.may_enter)
-        return self.calls[model]
+    def calls_of(self, pool: str) -> ReadyCalls:
+        if pool not in self.calls:
+            self.calls[pool] = ReadyCalls(pool, self.fleet, self.limits.most_passes, self.may_enter)
+        return self.calls[pool]
 
-    def lines_of(self, model: str) -> Lines:
-        if model not in self.lines:
-            self.lines[model] = Lines()
-        return self.lines[model]
+    def lines_of(self, pool: str) -> Lines:
+        if pool not in self.lines:
+            self.lines[pool] = Lines()
+        return self.lines[pool]
 
-    def market_of(self, model: str) -> Market:
-        if model not in self.markets:
-            self.markets[model] = Market(model, self.fleet, self.stages)
-        return self.markets[model]
+    def market_of(self, pool: str) -> Market:
+        if pool not in self.markets:
+            self.markets[pool] = Market(pool, self.fleet, self.stages)
+        return self.markets[pool]
 
     def expect(self, work: Work) -> float:
         """How many tokens the call's answer has on average; few have more than it is expected to have from now on."""

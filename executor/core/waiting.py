@@ -64,7 +64,7 @@ def _why(state: State, work: Work) -> str | None:
 
 
 def _why_held(state: State, work: Work) -> str:
-    for held in state.sets.held(work.model):
+    for held in state.sets.held(work.pool):
         if held.call is work:
             why = "not asked about yet" if held.why is None else held.why.value
             return f"held until an engine's KV has room for its conversation: {why}"
@@ -75,12 +75,12 @@ def _why_queued(state: State, work: Work) -> str:
     if work.role is Role.TOOL:
         assert work.tool is not None
         return f"{work.tool.name} runs as often at once as it may ({work.tool.most_in_flight})"
-    model, serving = work.model, state.fleet.serving(work.model)
+    model, serving = work.model, state.fleet.serving(work.pool)
     if not serving:
         return f"no engine that serves {model} answers and takes calls"
     if work.suspect:
         return "engines died with it twice: it waits for one that is empty"
-    if not state.fleet.with_room(model):
+    if not state.fleet.with_room(work.pool):
         running = sum(view.running for view in serving)
         waiting = {program.tenant for program in state.programs.values() if _has_queued(program)}
         return f"all {len(serving)} engines that serve {model} are full ({running} calls){_turns(waiting)}"

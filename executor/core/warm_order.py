@@ -18,7 +18,7 @@ class Ready:
     before it. Once it is `near`, it can be chosen; `entered` counts the calls of its job sent before that."""
 
     work: Work
-    model: str
+    pool: str
     left_s: float
     arrival: int
     queued: int = 0
@@ -128,7 +128,7 @@ class _Candidate:
 
     def _warmer_elsewhere(self, warm: int) -> bool:
         order = self.order
-        return order.fleet.warmer_elsewhere(order.engine, self.ready.model, self.ready.work.prefix, warm)
+        return order.fleet.warmer_elsewhere(order.engine, self.ready.pool, self.ready.work.prefix, warm)
 
     def watch(self, warm: int) -> None:
         blocks = self.ready.work.prefix

@@ -100,6 +100,7 @@ class Work:
     prefix: tuple[int, ...] = ()
     own_kv_tokens: float = 0.0  # beside the blocks of `prefix`, while it is in an engine
     engine: EngineId | None = None
+    pool: str = ""  # of the engines that may take it, once it is ready
     avoid: tuple[EngineId, ...] = ()
     load_s: float = 0.0
     sent_at: float = 0.0

@@ -84,10 +84,9 @@ class WorkingSets(Generic[CallT]):
         """Whether the engine admits programs by `itself` (halo_vllm): then it is not done twice."""
         (self._by_themselves.add if itself else self._by_themselves.discard)(engine)
 
-    def bounds(self, model: str) -> bool:
-        """Whether anybody can be held for want of room in the engines of the model."""
-        views = self._fleet.views.items()
-        return any(self._bounded(engine) for engine, view in views if model in view.spec.models)
+    def bounds(self, pool: str) -> bool:
+        """Whether anybody can be held for want of room in the engines of the pool."""
+        return any(self._bounded(engine) for engine in self._fleet.pools.engines.get(pool, ()))
 
     def bound_by(self, limits: Limits | None) -> None:
         """Other limits from now on; who is in stays in."""
@@ -104,32 +103,32 @@ class WorkingSets(Generic[CallT]):
         if conversation.engine is not None:
             self._join(conversation, call, conversation.engine, now_s)
             return True
-        if call.suspect or not self._fleet.knows(call.model):
+        if call.suspect or not self._fleet.knows(call.pool):
             return True  # it runs alone, or nowhere
-        insort(self._lines.setdefault(call.model, []), Held(call, name, order, now_s), key=_order)
+        insort(self._lines.setdefault(call.pool, []), Held(call, name, order, now_s), key=_order)
         return False
 
     def admitted(self, now_s: float) -> list[CallT]:
         """Of the calls that are held, those that may run from now on."""
         found: list[CallT] = []
-        for model, line in self._lines.items():
+        for pool, line in self._lines.items():
             if line:
                 self._give_way(now_s)
-            while line and (views := self._fleet.serving(model)):
+            while line and (views := self._fleet.serving(pool)):
                 admitted = self._round(line, views, now_s)
                 if not admitted:
                     break
                 found += [held.call for held in admitted]
         return found
 
-    def held(self, model: str) -> Sequence[Held[CallT]]:
+    def held(self, pool: str) -> Sequence[Held[CallT]]:
         """In the order of their programs."""
-        return self._lines.get(model, ())
+        return self._lines.get(pool, ())
 
     @property
-    def models_held(self) -> list[str]:
-        """The models whose engines somebody waits for."""
-        return [model for model, line in self._lines.items() if line]
+    def pools_held(self) -> list[str]:
+        """The pools whose engines somebody waits for."""
+        return [pool for pool, line in self._lines.items() if line]
 
     def newly_held(self) -> list[Held[CallT]]:
         """Those held since this was asked last, each with the reason; some may have been let in meanwhile."""
@@ -142,7 +141,7 @@ class WorkingSets(Generic[CallT]):
 
     def wanted(self) -> set[EngineId]:
         """The engines in which somebody waits for room."""
-        views = [view for model in self.models_held for view in self._fleet.serving(model)]
+        views = [view for pool in self.pools_held for view in self._fleet.serving(pool)]
         return {view.spec.id for view in views if self._bounded(view.spec.id)}
 
     def promised_more(self) -> list[EngineId]:
@@ -168,7 +167,7 @@ class WorkingSets(Generic[CallT]):
         conversation = self._conversations.get(name)
         if conversation is None or conversation.engine in (None, engine):
             return True
-        return not self._lines.get(call.model) and self._fits(call, name, engine)
+        return not self._lines.get(call.pool) and self._fits(call, name, engine)
 
     def sent(self, name: str, call: CallT, engine: EngineId, now_s: float) -> str:
         """Its call goes to the engine. Returns what there is to say about how long it was held, and why."""

@@ -23,7 +23,7 @@ class DoorAdmission:
     def __init__(self, fleet: Fleet[DoorCall], limits: Limits | None) -> None:
         self._fleet = fleet
         self.sets: WorkingSets[DoorCall] = WorkingSets(fleet, limits)
-        self._models = list(dict.fromkeys(model for view in fleet.views.values() for model in view.spec.models))
+        self._models = list(dict.fromkeys(model for view in fleet.views.values() for model in view.spec.served))
         self._standing: dict[str, DoorCall] = {}  # by conversation: a program's calls to one model
         self._behind: dict[str, list[DoorCall]] = {}
         self._of_tenant: Counter[str] = Counter()
@@ -101,7 +101,7 @@ class DoorAdmission:
 
     def _stands(self, call: DoorCall) -> bool:
         """Whether the call stands for its program from now on."""
-        if not _may_come_back(call) or not self.sets.bounds(call.model):
+        if not _may_come_back(call) or not self.sets.bounds(call.pool):
             return False
         name = _conversation(call.program.id, call.model)
         standing = self._standing.setdefault(name, call)

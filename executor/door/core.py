@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from executor.commands import CallMeAt, Hint, WatchEngine
 from executor.core.fleet import Fleet
+from executor.core.unserved import nobody_serves
 from executor.door import hinting
 from executor.door.admission import DoorAdmission
 from executor.door.commands import DoorCommand, KeepState, NameTurn, Refuse, Send
@@ -121,6 +122,7 @@ class DoorCore:
             number=event.call,
             tenant=event.tenant,
             model=event.model,
+            pool=self.fleet.pool_of(event.model, event.tenant),
             program=program,
             prefix=event.prefix,
             prompt_tokens=event.prompt_tokens,
@@ -132,11 +134,14 @@ class DoorCore:
         self._line_up(call, event.at)
 
     def _refusal(self, event: CallArrived) -> Failure | None:
-        if not self.fleet.knows(event.model):
-            return Failure(FailureClass.ROW, "model_unknown", f"no engine serves the model {event.model!r}")
+        pool = self.fleet.pool_of(event.model, event.tenant)
+        if not self.fleet.knows(pool):
+            specs = [view.spec for view in self.fleet.views.values()]
+            message = nobody_serves(specs, event.model, event.tenant).message
+            return Failure(FailureClass.ROW, "model_unknown", message)
         if self.line.of_tenant(event.tenant) + self.admission.of_tenant(event.tenant) >= self._limits.waiting:
             message = f"{self._limits.waiting} calls wait already; ask again later"
-            return Failure(FailureClass.RATE, "queue_full", message, self._retry_after_s(event.model))
+            return Failure(FailureClass.RATE, "queue_full", message, self._retry_after_s(pool))
         return None
 
     def _program_of(self, event: CallArrived) -> ProgramId:
@@ -275,7 +280,7 @@ class DoorCore:
         for program, why in self.admission.newly_held():
             program.become(f"held: {why}", at)
             self._tell_state(program)
-        for call in [one for one in self.admission.held if not self.fleet.serves(one.model)]:
+        for call in [one for one in self.admission.held if not self.fleet.serves(one.pool)]:
             self._strand(call, at)
         wake_at = self.admission.sets.wake_at_s(at)
         if wake_at is not None and (self._asks_again_at is None or not at < self._asks_again_at <= wake_at):
@@ -288,7 +293,7 @@ class DoorCore:
         waiting_s: dict[EngineId, float] = {}
         behind = 0
         for call in self.line:
-            serving = self.fleet.serving(call.model)
+            serving = self.fleet.serving(call.pool)
             if not serving:
                 self._strand(call, at)
                 continue
@@ -326,13 +331,13 @@ class DoorCore:
         elif at >= call.stranded_at + self._limits.no_engine_s:
             if call not in self.admission.held:
                 self.line.take(call)
-            message = f"no engine that serves {call.model!r} answers just now"
+            message = f"no engine that serves {call.model!r} answers and takes calls just now"
             failure = Failure(FailureClass.ENGINE, "no_engine", message, self._limits.no_engine_s)
             self._refuse(call, failure, at)
 
-    def _retry_after_s(self, model: str) -> float:
+    def _retry_after_s(self, pool: str) -> float:
         """When the engines will be done with what they have now."""
-        loads = [view.load_s * view.slowness for view in self.fleet.serving(model)]
+        loads = [view.load_s * view.slowness for view in self.fleet.serving(pool)]
         return float(ceil(min(LONGEST_RETRY_AFTER_S, max(1.0, min(loads, default=LONGEST_RETRY_AFTER_S)))))
 
     def _tell_of_turn(self, number: CallNumber) -> None:

@@ -23,6 +23,7 @@ class DoorCall:
     prefix: tuple[BlockName, ...]
     prompt_tokens: int
     output_tokens: int
+    pool: str = ""
     looks_like_agent: bool = False  # its client names its program, or offers it tools
     conversation: str | None = None  # that which it stands for before `DoorAdmission`
     sent_before: int = 0  # calls that had been sent when it came into the line

@@ -27,7 +27,7 @@ class Revisions:
         return self._of[model]
 
     def _common(self, model: str) -> str | None:
-        found = {self._at(spec, model) for spec in self._specs if model in spec.models and self._is_there(spec)}
+        found = {self._at(spec, model) for spec in self._specs if model in spec.served and self._is_there(spec)}
         return found.pop() or None if len(found) == 1 else None
 
     def _at(self, spec: EngineSpec, model: str) -> str:

@@ -22,6 +22,9 @@ kv_tier = "host-1"                 # engines that say the same share a KV tier (
                                    # may go to any of them, and loads its KV from there
 kv_tier_gib = 8                    # its capacity_gib; 4 if left out
 kv_tier_gb_per_s = 6.5             # how fast KV is loaded from it; half of the host's bus if left out
+adapters = ["sql-lora"]            # LoRA adapters of its first model that it serves beside it (--lora-modules), by the
+                                   # names calls ask for; "sql=sql-lora" as with models
+tenants = ["ann", "bob"]           # it is kept for these: nobody else's calls go there
 warm_first = false                 # true for a server that shares a prefix only after the first call with it has ended
 
 [engine.options]
@@ -101,6 +104,8 @@ class _EngineTable(BaseModel):
     kv_tier: str = ""
     kv_tier_gib: float = 4.0
     kv_tier_gb_per_s: float | None = None
+    adapters: list[str] = []
+    tenants: list[str] = []
     options: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -111,6 +116,7 @@ class _EngineTable(BaseModel):
 
     def spec(self, folder: Path) -> EngineSpec:
         models, served_names = read_models((self.model,) if self.model is not None else self.models or ())
+        adapters, names_of_adapters = read_models(self.adapters)
         return EngineSpec(
             EngineId(self.id),
             self.kind,
@@ -121,7 +127,7 @@ class _EngineTable(BaseModel):
             self.context_tokens,
             self.price_per_hour,
             {name: _resolved(name, option, folder) for name, option in self.options.items()},
-            served_names,
+            served_names | names_of_adapters,
             self.tensor_parallel,
             read_profile(folder / self.profile) if self.profile is not None else None,
             self.kv_tokens,
@@ -132,6 +138,8 @@ class _EngineTable(BaseModel):
             kv_tier=self.kv_tier,
             kv_tier_gib=self.kv_tier_gib,
             kv_tier_gb_per_s=self.kv_tier_gb_per_s,
+            adapters=adapters,
+            tenants=tuple(self.tenants),
         )
 
 

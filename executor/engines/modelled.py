@@ -54,7 +54,7 @@ class Modelled:
         context_tokens, kv_tokens = self._spec.context_tokens, self._profile.kv_tokens
         return EngineHealth(
             not self._closed,
-            self._spec.models,
+            self._spec.served,
             context_tokens,
             version,
             detail,

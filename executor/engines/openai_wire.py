@@ -68,11 +68,13 @@ class _Answer(_Lenient):
 
 
 class ServedModel(_Lenient):
-    """A line of `/v1/models`. vLLM's own fields are `max_model_len` and `root`: what the weights were loaded from."""
+    """A line of `/v1/models`. vLLM's own fields are `max_model_len`, `root`: what the weights were loaded from, and of
+    an adapter the `parent` that it is of."""
 
     id: str
     max_model_len: int | None = None
     root: str | None = None
+    parent: str | None = None
 
 
 class _ServedModels(_Lenient):

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from executor.engines.port import EngineSpec
 from planner.errors import Problem
@@ -41,10 +41,18 @@ class ScriptedOptions(_Strict):
 
 
 class ModelledOptions(ScriptedOptions):
-    """`scale` modelled seconds pass in a real one. With `priority_scheduling` calls are taken up by their priority."""
+    """`scale` modelled seconds pass in a real one. With `priority_scheduling` calls are taken up by their priority. The
+    `retention` of the plugin admits, orders and keeps programs as `halo_vllm` does inside vLLM."""
 
     scale: Annotated[float, Field(gt=0)] = 1.0
     priority_scheduling: bool = False
+    retention: Literal["prefix cache", "plugin"] = "prefix cache"
+
+    @model_validator(mode="after")
+    def _one_order(self) -> Self:
+        if self.priority_scheduling and self.retention == "plugin":
+            raise ValueError("a modelled engine has priorities or the plugin's own order: leave one out")
+        return self
 
 
 Options = HttpOptions | ScriptedOptions | ModelledOptions
@@ -80,6 +88,7 @@ def _complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:
         yield f"there is no kind {spec.kind!r}", f"choose one of {', '.join(OPTIONS)}"
         return
     yield from _address_complaints(spec)
+    yield from _adapter_complaints(spec)
     yield from _kv_complaints(spec)
     yield from _option_complaints(spec)
 
@@ -93,6 +102,15 @@ def _address_complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:
         yield f"a {spec.kind} engine needs a url", 'write url = "http://host:port"'
     elif not is_http_url(spec.url):
         yield f"{spec.url!r} is no URL of an HTTP server", 'write url = "http://host:port"'
+
+
+def _adapter_complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:
+    if spec.adapters and not spec.models:
+        yield "it names adapters and no model that they are of", "write the model in `model`"
+    for name in sorted({name for name in spec.served if spec.served.count(name) > 1}):
+        yield f"{name!r} is named more than once among its models and adapters", "give each its own name"
+    if "" in spec.tenants:
+        yield "a tenant in `tenants` has no name", "write names of tenants, or leave it out"
 
 
 def _kv_complaints(spec: EngineSpec) -> Iterator[tuple[str, str]]:

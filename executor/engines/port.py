@@ -28,7 +28,8 @@ class EngineSpec:
     the weights behind its models, whatever the engine itself says of them: results are kept under it. At `kv_events` a
     vLLM publishes what its KV cache takes in and gives up (ZMQ), and at `kv_replay` it repeats what was missed; without
     them that is estimated. Engines of one `kv_tier` find each other's KV there. It keeps `kv_tier_gib`, and is loaded
-    at `kv_tier_gb_per_s`; where that is not said, at half of the speed of the host's bus.
+    at `kv_tier_gb_per_s`; where that is not said, at half of the speed of the host's bus. `adapters` are names of LoRA
+    adapters of the first of its models, which it serves beside them. With `tenants` it is kept for theirs alone.
     """
 
     id: EngineId
@@ -51,6 +52,35 @@ class EngineSpec:
     kv_tier: str = ""
     kv_tier_gib: float = 4.0
     kv_tier_gb_per_s: float | None = None
+    adapters: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """All names that calls may ask for."""
+        return (*self.models, *self.adapters)
+
+    def serves(self, model: str, tenant: str = "") -> bool:
+        """Whether it may take the tenant's calls to the model."""
+        return model in self.served and self.serves_tenant(tenant)
+
+    def serves_tenant(self, tenant: str) -> bool:
+        return not self.tenants or tenant in self.tenants
+
+    def base_of(self, model: str) -> str:
+        """The model whose weights it computes with: an adapter is of the first of its models."""
+        return self.models[0] if self.models and model in self.adapters else model
+
+    @property
+    def weights_of(self) -> dict[str, str]:
+        """For each name that calls may ask for, the server's own of the model whose weights it computes with: between
+        a model and its adapters nothing is loaded."""
+        return {model: self.served_names.get(self.base_of(model), self.base_of(model)) for model in self.served}
+
+    @property
+    def models_plugin(self) -> bool:
+        """Whether it is modelled as a vLLM with the plugin."""
+        return bool(self.options.get("retention") == "plugin")
 
     @property
     def keeps_priorities(self) -> bool:
@@ -130,7 +160,8 @@ class EngineFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EngineHealth:
-    """What a probe found. `models` are the names the engine serves; `detail` says why it is not ready.
+    """What a probe found. `models` are the names the engine serves, `adapters` those of them that are LoRA adapters;
+    `detail` says why it is not ready.
 
     `kv_tokens` is the room of its KV cache, where it tells; `rung` says how it keeps the KV of programs that wait.
     """
@@ -143,6 +174,12 @@ class EngineHealth:
     kv_tokens: int | None = None
     revisions: Mapping[str, str] = field(default_factory=dict)
     rung: Rung = Rung.UNKNOWN
+    adapters: tuple[str, ...] = ()
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The models that are no adapters."""
+        return tuple(model for model in self.models if model not in self.adapters)
 
 
 class Engine(Protocol):

@@ -29,8 +29,8 @@ def checked_prompt_tokens(spec: EngineSpec, request: GenerateRequest, tokens: in
     Raises `EngineFailed` as a real engine does: for a model it does not serve, and for a prompt that leaves no room
     for the answer asked for.
     """
-    if request.model not in spec.models:
-        message = f"engine {spec.id} does not serve {request.model!r}; it serves {', '.join(spec.models) or 'nothing'}"
+    if request.model not in spec.served:
+        message = f"engine {spec.id} does not serve {request.model!r}; it serves {', '.join(spec.served) or 'nothing'}"
         raise failed(FailureClass.ENGINE, "wrong_model", message)
     if tokens + request.sampling.max_tokens > context_tokens:
         message = (

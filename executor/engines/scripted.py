@@ -54,7 +54,7 @@ class Scripted:
     async def probe(self) -> EngineHealth:
         detail = "closed" if self._closed else ""
         ready, context_tokens = not self._closed, self._spec.context_tokens
-        return EngineHealth(ready, self._spec.models, context_tokens, "scripted", detail, rung=Rung.NOTHING)
+        return EngineHealth(ready, self._spec.served, context_tokens, "scripted", detail, rung=Rung.NOTHING)
 
     async def close(self) -> None:
         self._closed = True

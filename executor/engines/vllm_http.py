@@ -153,12 +153,13 @@ class VllmHttp:
     def _judged(self, served: tuple[ServedModel, ...], version: str) -> EngineHealth:
         names = tuple(model.id for model in served)
         contexts = [model.max_model_len for model in served if model.max_model_len is not None]
-        missing = [name for name in map(self._served_name, self._spec.models) if name not in names]
+        missing = [name for name in map(self._served_name, self._spec.served) if name not in names]
         detail = f"does not serve {', '.join(missing)}; it serves {', '.join(names) or 'nothing'}" if missing else ""
         # Another version computes with other kernels: its greedy answers may differ.
         revisions = {model.id: f"{model.root} on {version}" for model in served if model.root and version}
         context_tokens = min(contexts, default=None)
-        return EngineHealth(not missing, names, context_tokens, version, detail, revisions=revisions)
+        adapters = tuple(model.id for model in served if model.parent)
+        return EngineHealth(not missing, names, context_tokens, version, detail, revisions=revisions, adapters=adapters)
 
     def _as_served(self, request: GenerateRequest) -> GenerateRequest:
         """Servers may refuse what they do not know: priorities where they do not go by them, and salts beside vLLM."""

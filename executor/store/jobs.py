@@ -22,6 +22,10 @@ class JobStatus(StrEnum):
         return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
+#: Whose jobs are where nobody is told apart.
+DEFAULT_TENANT = "default"
+
+
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """A job to be accepted. `plan` is the codec's text; `rows` are the inputs of its programs, in order.
@@ -35,7 +39,7 @@ class NewJob:
     workflow: str
     plan: str
     rows: Sequence[Mapping[str, Json]]
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
     priority: int = 0
     idempotency_key: str | None = None
     request_hash: str = ""

@@ -18,8 +18,8 @@ def folder_tokenizers(specs: Sequence[EngineSpec]) -> dict[str, Tokenize]:
     found: dict[str, Tokenize] = {}
     for spec in specs:
         folder = _folder_of(spec)
-        if folder and any(model not in found for model in spec.models):
-            found = dict.fromkeys(spec.models, TokenizerFolder(folder)) | found
+        if folder and any(model not in found for model in spec.served):
+            found = dict.fromkeys(spec.served, TokenizerFolder(folder)) | found
     return found
 
 
@@ -31,7 +31,7 @@ async def engine_tokenizers(
     async with AsyncExitStack() as stack:
         found: dict[str, VllmTokenizer] = {}
         for spec in specs:
-            for model in spec.models if spec.kind == "vllm" else ():
+            for model in spec.served if spec.kind == "vllm" else ():
                 if model not in found:
                     served = spec.served_names.get(model, model)
                     tokenizer = VllmTokenizer(spec.url, served, api_key=api_key_of(spec, environ))

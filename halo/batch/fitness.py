@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from executor.engines.port import Engine
+from executor.engines.port import Engine, EngineSpec
+from executor.store.jobs import DEFAULT_TENANT
 from halo.batch.errors import EnginesUnfit
 from planner.advice import closest, hint
 from planner.ir.needs import models_of
@@ -11,17 +12,25 @@ from planner.ir.plan import Plan
 
 async def check_models(plan: Plan, engines: Sequence[Engine]) -> None:
     """Raises `EnginesUnfit` with each model that no engine serves, and each engine that does not say what it serves."""
-    served = sorted({model for engine in engines for model in engine.spec.models})
+    specs = [engine.spec for engine in engines]
+    served = sorted({model for spec in specs for model in spec.served if spec.serves(model, DEFAULT_TENANT)})
     missing = [model for model in models_of(plan) if model not in served]
     if not missing:
         return
-    lines = [f"  no engine serves the model {model!r}{hint(model, served)}" for model in missing]
+    lines = [f"  {_why_not(model, specs, served)}" for model in missing]
     silent = [f"  {line}" for engine in engines if not engine.spec.models for line in [await _told(engine)]]
     lines += silent or [f"  the engines serve: {_listed(served)}"]
     if served and not silent:
         stand_in = closest(missing[0], served) or served[0]
         lines.append(f"to have one of these answer instead: --model {missing[0]}={stand_in}")
     raise EnginesUnfit("\n".join([f"these engines cannot run {plan.name!r}:", *lines]))
+
+
+def _why_not(model: str, specs: Sequence[EngineSpec], served: Sequence[str]) -> str:
+    if keeping := [spec.id for spec in specs if model in spec.served]:
+        kept = f"is served by {', '.join(keeping)}, kept for tenants in the fleet file"
+        return f"the model {model!r} {kept}: name {DEFAULT_TENANT!r} among them"
+    return f"no engine serves the model {model!r}{hint(model, served)}"
 
 
 async def _told(engine: Engine) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from executor.slo import SloClass
 from executor.store.jobs import NewJob
 from halo.service.catalog import Catalog
+from halo.service.fleet import Served
 from halo.service.problems import NotServed, RequestInvalid
 from halo.service.schemas.plans import PlanSource
 from halo.service.schemas.runs import PRIORITIES, RunRequest
@@ -71,16 +72,18 @@ def request_hash(request: RunRequest) -> str:
     return hashlib.sha256(canonical_json(request.model_dump(exclude=silent)).encode()).hexdigest()
 
 
-def plan_of(source: PlanSource, catalog: Catalog, models: Sequence[str]) -> Plan:
-    """The plan a request names or brings. `models` are those the engines serve; empty when that is not known.
+def plan_of(source: PlanSource, catalog: Catalog, served: Served) -> Plan:
+    """The plan a request names or brings, to be run by the tenant to whom that is `served`.
 
     Raises `NotServed`, `PlanUnreadable` or `PlanInvalid`.
     """
     if source.plan is None:
-        return _registered(source.workflow or "", catalog)
-    plan = decode(json.dumps(source.plan, ensure_ascii=False))
-    require_valid(plan)
-    problems = [*_tool_problems(plan, catalog), *_pattern_problems(plan), *_model_problems(plan, models)]
+        plan = _registered(source.workflow or "", catalog)
+        problems = list(_kept_problems(plan, served))
+    else:
+        plan = decode(json.dumps(source.plan, ensure_ascii=False))
+        require_valid(plan)
+        problems = [*_tool_problems(plan, catalog), *_pattern_problems(plan), *_model_problems(plan, served)]
     if problems:
         raise NotServed("the plan asks for what is not here", problems)
     return plan
@@ -127,12 +130,20 @@ def _tool_problems(plan: Plan, catalog: Catalog) -> Iterator[Problem]:
                 yield Problem(f"{where}.{name}", f"is {getattr(asked, name)}", f"at most {most} is allowed")
 
 
-def _model_problems(plan: Plan, models: Sequence[str]) -> Iterator[Problem]:
-    if not models:
+def _model_problems(plan: Plan, served: Served) -> Iterator[Problem]:
+    yield from _kept_problems(plan, served)
+    if not served.models:
         return
     for model in sorted(models_of(plan)):
-        if model not in models:
-            yield Problem(f"model {model!r}", "is served by no engine", advice(model, models))
+        if model not in served.models and model not in served.kept:
+            yield Problem(f"model {model!r}", "is served by no engine", advice(model, served.models))
+
+
+def _kept_problems(plan: Plan, served: Served) -> Iterator[Problem]:
+    for model in sorted(models_of(plan)):
+        if engines := served.kept.get(model):
+            fix = f"use another model, or have the tenant named in `tenants` of {', '.join(engines)} in the fleet file"
+            yield Problem(f"model {model!r}", "is served by engines that are kept for other tenants", fix)
 
 
 def _pattern_problems(plan: Plan) -> Iterator[Problem]:

@@ -1,13 +1,24 @@
 """What the engines say of themselves, asked at most every few seconds however many people look."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from executor.clock import Clock
 from executor.engines.port import Engine, EngineHealth, EngineSpec
+from planner.ir.ids import EngineId
 
 FRESH_S = 2.0
 PROBE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The models that some engine serves to a tenant, none where an engine has not told which it serves; and those that
+    only engines serve that are `kept` for other tenants."""
+
+    models: Sequence[str]
+    kept: Mapping[str, Sequence[EngineId]] = field(default_factory=dict)
 
 
 class FleetView:
@@ -21,11 +32,12 @@ class FleetView:
     def specs(self) -> list[EngineSpec]:
         return [engine.spec for engine in self._engines]
 
-    @property
-    def models(self) -> list[str]:
-        """Every model that some engine serves; empty when an engine has not told which it serves."""
-        served = [engine.spec.models for engine in self._engines]
-        return sorted({model for models in served for model in models}) if all(served) else []
+    def served_to(self, tenant: str) -> "Served":
+        specs = self.specs
+        own = sorted({model for spec in specs for model in spec.served if spec.serves(model, tenant)})
+        others = {model for spec in specs for model in spec.served} - set(own)
+        kept = {model: [spec.id for spec in specs if model in spec.served] for model in sorted(others)}
+        return Served(own if all(spec.models for spec in specs) else [], kept)
 
     async def look(self) -> Sequence[tuple[EngineSpec, EngineHealth]]:
         """Every engine and its health, at most `FRESH_S` old."""
@@ -41,4 +53,4 @@ async def _ask(engine: Engine) -> tuple[EngineSpec, EngineHealth]:
         async with asyncio.timeout(PROBE_S):
             return engine.spec, await engine.probe()
     except TimeoutError:
-        return engine.spec, EngineHealth(False, engine.spec.models, detail=f"no answer within {PROBE_S:g} s")
+        return engine.spec, EngineHealth(False, engine.spec.served, detail=f"no answer within {PROBE_S:g} s")

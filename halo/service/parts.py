@@ -13,6 +13,7 @@ from executor.core.waiting import Doing
 from executor.drivers.call_metrics import CallMetrics
 from executor.drivers.door import Door
 from executor.drivers.progress import Progress
+from executor.store.jobs import DEFAULT_TENANT
 from executor.store.port import Store
 from halo.prices import read_prices
 from halo.service.catalog import Catalog
@@ -25,8 +26,6 @@ from halo.settings import Bounds, is_loopback
 from halo.tuning import TuningState
 from kvstore.program_state import ProgramStates
 from planner.ir.ids import JobId
-
-DEFAULT_TENANT = "default"
 
 
 @dataclass(frozen=True, slots=True)

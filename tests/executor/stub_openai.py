@@ -24,6 +24,7 @@ class StubOpenAI:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[Mapping[str, str]] = []
         self.dropped: list[str] = []
+        self.adapters: list[str] = []
         self.healthy = True
         self.metrics = ""
         self.hints: list[dict[str, Any]] = []
@@ -80,7 +81,9 @@ class StubOpenAI:
             raise
 
     async def _models(self, _: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": self.model, "max_model_len": self.context_tokens}]})
+        base = {"id": self.model, "max_model_len": self.context_tokens}
+        adapters = [{"id": name, "parent": self.model} for name in self.adapters]
+        return web.json_response({"object": "list", "data": [base, *adapters]})
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response(status=200 if self.healthy else 503)

@@ -157,7 +157,7 @@ def test_what_failed_and_what_no_engine_serves_say_so():
 
     assert whys(core) == [
         (0, True, "tried again later: engine_lost: engine 'a' was lost: gone"),
-        (1, True, "no engine that serves small answers"),
+        (1, True, "no engine that serves small answers and takes calls"),
     ]
 
 

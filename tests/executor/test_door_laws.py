@@ -169,7 +169,7 @@ class DoorLaws(RuleBasedStateMachine):
     def nobody_is_held_longer_than_the_bound_while_an_engine_answers(self) -> None:
         """The clock of this world goes on by 30 seconds at most between two events."""
         sets = self.core.admission.sets
-        for model in sets.models_held:
+        for model in sets.pools_held:
             held = sets.held(model)
             if self.core.fleet.serves(model):
                 longest = max(self.now - one.since_s for one in held)

@@ -237,3 +237,16 @@ def test_everything_wrong_with_a_profile_is_told_with_its_engine(tmp_path):
     assert all(problem.startswith("engine 'a': ") for problem in problems)
     missing = told(fleet(tmp_path, engine.replace("bad.toml", "none.toml")))
     assert "cannot be read" in missing[0]
+
+
+def test_an_engine_may_have_adapters_and_be_kept_for_tenants(tmp_path: Path) -> None:
+    engine = '[[engine]]\nid = "a"\nkind = "vllm"\nurl = "http://h:1"\n'
+    (spec,) = read_fleet(fleet(tmp_path, engine + 'model = "base"\nadapters = ["sql=lora-7"]\ntenants = ["ann"]\n'))
+    assert (spec.served, spec.served_names) == (("base", "sql"), {"sql": "lora-7"})
+    assert spec.serves("sql", "ann")
+    assert not spec.serves("sql", "bob")
+    assert told(fleet(tmp_path, engine + 'adapters = ["sql", "sql"]\ntenants = [""]\n')) == [
+        "engine 'a': it names adapters and no model that they are of",
+        "engine 'a': 'sql' is named more than once among its models and adapters",
+        "engine 'a': a tenant in `tenants` has no name",
+    ]

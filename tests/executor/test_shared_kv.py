@@ -58,7 +58,9 @@ class Agents:
         self.blocks[name] = blocks
         self.tools.discard(name)
         prefix = tuple(hash((self._kind.value, name, block)) for block in range(blocks))
-        call = DoorCall(self._numbers, "", "small", Program(ProgramId(name), 0), prefix, blocks * BLOCK_TOKENS, 1)
+        call = DoorCall(
+            self._numbers, "", "small", Program(ProgramId(name), 0), prefix, blocks * BLOCK_TOKENS, 1, "small"
+        )
         call.conversation = name
         if self.sets.asks(call, name, (self._numbers,), self.now_s):
             self._send(call)
@@ -165,7 +167,7 @@ def test_together_they_promise_no_more_than_there_is_and_all_end(case: Case) -> 
 
     play = asyncio.run(played())
     assert [agents.promised for agents in play.both] == [0.0, 0.0]
-    assert not any(agents.sets.models_held for agents in play.both)
+    assert not any(agents.sets.pools_held for agents in play.both)
 
 
 async def test_jobs_that_have_all_give_half_to_the_door_as_their_programs_end() -> None:
@@ -214,7 +216,7 @@ async def test_an_engine_that_others_keep_busy_does_not_stand_idle_for_a_program
 
 def test_calls_that_would_wait_inside_the_engine_do_not_go_before_what_others_ask_for() -> None:
     cache = EngineCache(SPEC)
-    one = DoorCall(1, "", "small", Program(ProgramId("one"), 0), (), 30 * BLOCK_TOKENS, 0)
+    one = DoorCall(1, "", "small", Program(ProgramId("one"), 0), (), 30 * BLOCK_TOKENS, 0, "small")
     cache.enter(replace(one))
 
     def most() -> int:

@@ -430,3 +430,12 @@ async def test_the_priority_goes_to_servers_that_keep_it(
     await engine.generate(replace(REQUEST, priority=7))
     assert stub_openai.bodies[-1].get("priority") == sent
     await engine.close()
+
+
+async def test_adapters_are_told_from_the_model_that_they_are_of(stub_openai: StubOpenAI) -> None:
+    stub_openai.adapters = ["sql-lora"]
+    engine = VllmHttp(replace(spec_of(stub_openai.url), models=(stub_openai.model,), adapters=("sql-lora", "gone")))
+    health = await engine.probe()
+    await engine.close()
+    assert (health.bases, health.adapters) == ((stub_openai.model,), ("sql-lora",))
+    assert (health.ready, "does not serve gone" in health.detail) == (False, True)

@@ -98,7 +98,7 @@ def test_every_agent_ends_and_every_turn_is_sent_once(case: Case) -> None:
     assert len(sent) == case.rows * case.turns
     state = play.line.core._state
     assert not any(one.members for one in state.sets.sets.values())
-    assert not state.sets.models_held
+    assert not state.sets.pools_held
 
 
 @given(CASES)
@@ -125,7 +125,7 @@ def test_nobody_is_held_longer_than_the_bound(case: Case) -> None:
     sets = play.line.core._state.sets
     while not play.over:
         play.step()
-        waiting = [held for model in sets.models_held for held in sets.held(model)]
+        waiting = [held for model in sets.pools_held for held in sets.held(model)]
         for held in waiting:
             assert play.line.now - held.since_s <= PATIENCE_S + (case.rows + 1) * SPACING_S + 1.0
 
@@ -144,7 +144,7 @@ def test_a_lost_engine_costs_no_turn(case: Case, after: int) -> None:
             assert not line.core._state.sets.sets[lost].members
         if play.steps == after + 10:
             play.line.tell(EngineBack(play.line.now, lost))
-    assert not play.line.core._state.sets.models_held
+    assert not play.line.core._state.sets.pools_held
 
 
 def _unsent_forced(play: Play) -> bool:

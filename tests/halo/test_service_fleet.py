@@ -80,3 +80,23 @@ async def test_of_several_tenants_only_operators_take_engines_out() -> None:
     assert (asked["ann"].status_code, asked["ann"].json()["type"]) == (403, "urn:halo:problem:operators-only")
     assert "HALO_OPERATORS" in asked["ann"].json()["detail"]
     assert asked["ops"].status_code == 200
+
+
+async def test_engines_kept_for_a_tenant_are_nobody_elses_and_the_door_says_so() -> None:
+    kept = replace(SPEC, tenants=("ann",), adapters=("sql",))
+    keys = {sha256(name.encode()).hexdigest(): name for name in ("ann", "bob")}
+    hello = {"model": "sql", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
+    async with service(engines=[Scripted(kept, Synthetic(7))], tenants=keys) as stand:
+        ann, bob = ({"Authorization": f"Bearer {name}"} for name in ("ann", "bob"))
+        taken = await stand.api.post("/v1/runs", json={"workflow": "greet", "input": {"name": "ada"}}, headers=ann)
+        refused = await stand.api.post("/v1/runs", json={"workflow": "greet", "input": {"name": "ada"}}, headers=bob)
+        called = [await stand.api.post("/v1/chat/completions", json=hello, headers=who) for who in (ann, bob)]
+        listed = [(await stand.api.get("/v1/models", headers=who)).json()["data"] for who in (ann, bob)]
+    assert taken.status_code == 202
+    assert refused.status_code == 422
+    (problem,) = refused.json()["problems"]
+    assert problem["what"] == "is served by engines that are kept for other tenants"
+    assert "`tenants` of small-0" in problem["fix"]
+    assert [answer.status_code for answer in called] == [200, 404]
+    assert "name the tenant in `tenants` of small-0" in called[1].json()["error"]["message"]
+    assert [[model["id"] for model in models] for models in listed] == [["small", "sql"], []]

@@ -46,14 +46,14 @@ async def create_completion(request: Request, parts: TheParts, tenant: TheTenant
 
 @router.get("/v1/models")
 async def list_models(parts: TheParts, tenant: TheTenant) -> ModelList:
-    """The models that the engines of this service have."""
-    return ModelList(data=list(_models(parts).values()))
+    """The models that the engines of this service have for whoever asks."""
+    return ModelList(data=list(_models(parts, tenant).values()))
 
 
 @router.get("/v1/models/{model:path}")
 async def get_model(model: Annotated[str, Path(max_length=512)], parts: TheParts, tenant: TheTenant) -> ModelCard:
     """One of them."""
-    models = _models(parts)
+    models = _models(parts, tenant)
     if model not in models:
         raise ModelUnknown(f"no engine serves the model {model[:200]!r}; {advice(model, models)}")
     return models[model]
@@ -66,11 +66,11 @@ async def _through_the_door(request: Request, path: str, parts: Parts, tenant: s
     return DoorResponse(parts.door, asked, partial(problem_response, path=path))
 
 
-def _models(parts: Parts) -> dict[str, ModelCard]:
+def _models(parts: Parts, tenant: str) -> dict[str, ModelCard]:
     """By name; a model has the least context of the engines that serve it."""
     found: dict[str, ModelCard] = {}
     for spec in parts.fleet.specs:
-        for name in spec.models:
+        for name in spec.served if spec.serves_tenant(tenant) else ():
             context = min(spec.context_tokens, found[name].max_model_len) if name in found else spec.context_tokens
             found[name] = ModelCard(id=name, max_model_len=context)
     return {name: found[name] for name in sorted(found)}

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/plans", tags=["plans"], route_class=JsonRoute)
 @router.post("")
 async def explain_plan(request: PlanRequest, parts: TheParts, tenant: TheTenant) -> PlanExplained:
     """The plan, and what it asks for on given rows, before and after merging. Nothing is queued, no model is called."""
-    plan = plan_of(request, parts.catalog, parts.fleet.models)
+    plan = plan_of(request, parts.catalog, parts.fleet.served_to(tenant))
     if request.rows is None:
         return views.explained(plan)
     table = await asyncio.to_thread(read_table, request.rows, plan, parts.bounds, "rows")
