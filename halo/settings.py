@@ -17,7 +17,8 @@ from pydantic_settings import (
 )
 
 from executor.policy.fairness import TenantShare
-from planner.advice import closest
+from executor.policy.rules import HALO, LIVE_RULES
+from planner.advice import advice, closest
 from planner.errors import Problem, problem_lines
 
 PREFIX = "HALO_"
@@ -104,8 +105,8 @@ class Settings(BaseSettings):
     `workflows` are references: `module:name`, `path/file.py:name`, or the name of an entry point. `api_keys` are
     `tenant:sha256-of-the-key` in hex, given here or one a line in `api_keys_file`; without any, only this machine is
     listened to. `tenants` says what each may have; `*` stands for all that are not named; `operators` may take engines
-    out. With `result_cache`, greedy and seeded calls, and pure tools with a version, are not done again for the same
-    tenant.
+    out. Calls of runs get engines by the `rule` of that name. With `result_cache`, greedy and seeded calls, and pure
+    tools with a version, are not done again for the same tenant.
     """
 
     model_config = SettingsConfigDict(
@@ -115,6 +116,7 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///halo.db"
     redis_url: str | None = None
     fleet: Path | None = None
+    rule: str = HALO.name
     workflows: Annotated[tuple[str, ...], NoDecode] = ()
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
@@ -189,6 +191,8 @@ def _misfits(settings: Settings) -> Iterator[Problem]:
     for name, path in (("fleet", settings.fleet), ("api_keys_file", settings.api_keys_file)):
         if path is not None and not path.is_file():
             yield Problem(name, f"{str(path)!r} is no file", "name a file that is there")
+    if settings.rule not in LIVE_RULES:
+        yield Problem("rule", f"there is no rule {settings.rule!r}", advice(settings.rule, LIVE_RULES))
     yield from _key_problems(settings)
     yield from _operator_problems(settings)
 

@@ -18,6 +18,7 @@ from executor.drivers.reasons import MOST_PROGRAMS, Reasons
 from executor.engines.open import open_engine, open_upstream
 from executor.engines.port import Engine, EngineSpec
 from executor.journal import Journal, RecentEvents
+from executor.policy.rules import HALO
 from executor.store.failures import StoreRefused, StoreUnavailable
 from executor.store.memory import MemoryStore
 from executor.store.port import Store
@@ -71,13 +72,15 @@ async def open_runtime(
     cache: CacheChoice | None = None,
     decisions: int = MOST_PROGRAMS,
     window: int = 0,
+    rule: str = HALO.name,
 ) -> AsyncIterator[Runtime]:
     """Open everything, run the driver while the block lasts, close everything in the reverse order.
 
     Engines that name no models are asked which they serve; one that does not answer then serves none until it does.
     Where calls are `salted`, tenants share no prefix cache.
     With a `cache`, results are kept for later jobs; one that cannot be opened is done without. Of so many programs of a
-    job the scheduler's `decisions` are kept. The newest `window` events are kept in memory.
+    job the scheduler's `decisions` are kept. The newest `window` events are kept in memory. Calls of jobs get engines
+    by the `rule` of that name in `executor.policy.rules`.
     Raises `NotTokenized` where a tokenizer that an engine's options name cannot be opened.
     """
     clock = clock or WallClock()
@@ -117,6 +120,7 @@ async def open_runtime(
             salted=salted,
             places=places,
             metrics=metrics,
+            rule=rule,
         )
         await stack.enter_async_context(driver)
         yield Runtime(store, states, tuple(opened), runner, driver, places, metrics, recent)
@@ -186,4 +190,4 @@ async def _open(spec: EngineSpec) -> Engine:
     health = await engine.probe()
     await engine.close()
     context = health.context_tokens or spec.context_tokens
-    return open_engine(replace(spec, models=health.models, context_tokens=context))
+    return open_engine(replace(spec, models=health.bases, adapters=health.adapters, context_tokens=context))

@@ -67,6 +67,7 @@ from executor.events import Cancelled, EngineBack, EngineDraining, EngineResumed
 from executor.journal import EventLog
 from executor.policy.entrance import Outlook
 from executor.policy.places import Kind
+from executor.policy.rules import HALO
 from executor.policy.tuning import Setting
 from executor.store.failures import StoreUnavailable
 from executor.store.jobs import Claim
@@ -92,7 +93,7 @@ class LiveDriver:
     Start it with `async with`. `journal` gets every event, in order. With a `cache`, fixed work that an earlier job did
     is not done again. `reasons` says which decisions are kept. Through `upstreams`, which stay open, engines are told
     what agents do between their calls. Where calls are `salted`, tenants share no prefix cache. In `places` it shares
-    engines with other drivers; `metrics` counts its calls.
+    engines with other drivers; `metrics` counts its calls. Calls get engines by the `rule` of that name.
     """
 
     def __init__(
@@ -113,11 +114,12 @@ class LiveDriver:
         salted: bool = False,
         places: SharedPlaces | None = None,
         metrics: CallMetrics | None = None,
+        rule: str = HALO.name,
     ) -> None:
         self._engines: Mapping[EngineId, Engine] = {engine.spec.id: engine for engine in engines}
         self._tools, self._store, self._clock, self._journal = tools, store, clock, journal
         self._fleet = [engine.spec for engine in engines]
-        self._core = Scheduler(self._fleet, limits)
+        self._core = Scheduler(self._fleet, limits, rule)
         self._values = Values()
         self._states = LiveState(states, clock)
         self._beliefs = JobBeliefs(store, clock)

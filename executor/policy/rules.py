@@ -70,6 +70,10 @@ RULES: Mapping[str, Rule] = {
 }
 
 
+#: Rules that can be worked by where answers come from engines: their lengths are not known before.
+LIVE_RULES = tuple(name for name, rule in RULES.items() if not rule.knows_lengths)
+
+
 def rule_of(rule: str | Rule) -> Rule:
     """A rule by its name in `RULES`; one of one's own stays what it is."""
     return rule if isinstance(rule, Rule) else RULES[rule]

@@ -13,6 +13,7 @@ from typing import Any, overload
 from executor.core.limits import Limits
 from executor.drivers.reasons import MOST_PROGRAMS
 from executor.engines.port import EngineSpec
+from executor.policy.rules import HALO
 from executor.slo import SloClass
 from executor.store.jobs import Claim, JobRecord, NewJob
 from executor.store.port import Store
@@ -45,7 +46,8 @@ class Batch:
 
     With `analyze`, what was predicted and what became of it is written beside the summary. `cache` is where results are
     kept for later batches, and taken from; None is nowhere. Every row should be done `deadline_s` seconds after the
-    batch was accepted; `slo` is how urgent that is. Of so many rows the scheduler's `decisions` are kept.
+    batch was accepted; `slo` is how urgent that is. Of so many rows the scheduler's `decisions` are kept. Calls get
+    engines by the `rule` of that name.
     """
 
     workflow: Workflow[..., Any]
@@ -61,6 +63,7 @@ class Batch:
     deadline_s: float | None = None
     slo: SloClass = SloClass.BATCH
     decisions: int = MOST_PROGRAMS
+    rule: str = HALO.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class _Run:
             journal=batch.journal,
             cache=batch.cache,
             decisions=batch.decisions,
+            rule=batch.rule,
         ) as runtime:
             record = await _known_job(runtime.store, batch, identity)
             await check_models(batch.workflow.plan, runtime.engines)

@@ -17,10 +17,12 @@ from halo.cli.options import (
     EngineUrls,
     Fleet,
     Models,
+    Rule,
     Slo,
     WorkflowName,
     deadline_s,
     engines_for,
+    rule_name,
     slo_class,
 )
 
@@ -90,6 +92,7 @@ def run(
     cache: _Cache = True,
     deadline: Deadline = None,
     slo: Slo = None,
+    rule: Rule = None,
     decisions: _Decisions = 256,
     as_json: AsJson = False,
 ) -> None:
@@ -108,6 +111,7 @@ def run(
     from halo.event_loop import run_process
     from halo.sdk.find import find_workflow
 
+    by = rule_name(rule)
     limits = Limits() if max_active is None else Limits(active_programs=max_active)
     results = users_cache(os.environ) if cache else None
     try:
@@ -116,7 +120,8 @@ def run(
             engines = engines_for(found, engine, model, fleet)
             wanted = Batch(found, rows, out, engines, resume, limit, limits, journal, explain, results)
             urgency = slo_class(slo, "batch")
-            batch = replace(wanted, deadline_s=deadline_s(deadline), slo=urgency, decisions=decisions)
+            timed = replace(wanted, deadline_s=deadline_s(deadline), slo=urgency)
+            batch = replace(timed, decisions=decisions, rule=by or wanted.rule)
             summary = run_process(_run(batch))
     except BatchStopped as stopped:
         say(f"{stopped}; to go on:\n  {resume_command(sys.argv)}")

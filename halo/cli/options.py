@@ -77,6 +77,39 @@ Slo = Annotated[
 ]
 
 
+def complete_rule(incomplete: str) -> Iterator[str]:
+    from executor.policy.rules import LIVE_RULES
+
+    yield from (name for name in map(_as_option, LIVE_RULES) if name.startswith(incomplete))
+
+
+Rule = Annotated[
+    str | None,
+    typer.Option(
+        "--rule",
+        metavar="NAME",
+        help="How calls get engines: halo (unless told otherwise), or a rule to compare it with: round-robin,"
+        " least-loaded, session-affinity, hexgen, hexgen-as-written, balance, late-binding.",
+        autocompletion=complete_rule,
+        show_default=False,
+    ),
+]
+
+
+def rule_name(given: str | None) -> str | None:
+    """As the scheduler knows it."""
+    from executor.policy.rules import LIVE_RULES
+
+    names = {_as_option(name): name for name in LIVE_RULES}
+    if given is not None and _as_option(given) not in names:
+        raise typer.BadParameter(f"{given!r} is no rule: write one of {', '.join(names)}", param_hint="--rule")
+    return None if given is None else names[_as_option(given)]
+
+
+def _as_option(rule: str) -> str:
+    return rule.replace(" ", "-")
+
+
 def deadline_s(given: str | None) -> float | None:
     """Seconds from now."""
     from halo.sdk.durations import seconds

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from halo.cli.options import EngineUrls, Fleet, Models, complete_workflow
+from halo.cli.options import EngineUrls, Fleet, Models, Rule, complete_workflow, rule_name
 
 _EXAMPLES = """Examples:
 
@@ -49,6 +49,7 @@ def serve(
     port: _Port = None,
     database: _Database = None,
     redis: _Redis = None,
+    rule: Rule = None,
     settings: _Settings = None,
 ) -> None:
     """Serve workflows over HTTP, until Ctrl-C; unfinished runs are gone on with at the next start."""
@@ -57,7 +58,7 @@ def serve(
     from halo.settings import read_settings
 
     given: dict[str, Any] = {"host": host, "port": port, "database_url": database, "redis_url": redis}
-    given |= {"workflows": tuple(workflow) if workflow else None}
+    given |= {"workflows": tuple(workflow) if workflow else None, "rule": rule_name(rule)}
     chosen = read_settings(settings, **{name: value for name, value in given.items() if value is not None})
     if engine or model or fleet or chosen.fleet is None:
         engines = named_engines(engine or (), model or (), fleet, os.environ)

@@ -107,6 +107,7 @@ async def _serve(
         cache=_cache(settings),
         salted=bool(tenants_by_hash(settings)),
         decisions=settings.limits.decisions,
+        rule=settings.rule,
         window=settings.tuning.events if settings.tuning.every_s else 0,
     ) as runtime:
         owner, endings = owner_name(), Endings()

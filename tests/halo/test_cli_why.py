@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from halo.cli.main import make_app
+from halo.cli.options import complete_rule
 
 TRIAGE = str(Path(__file__).parent / "workflows" / "triage.py")
 FLEET = """
@@ -87,3 +88,22 @@ def test_what_is_not_there_is_said(halo: Halo, arguments: tuple[str, ...], said:
     result = halo("why", *arguments)
     assert result.exit_code == 2
     assert said in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_batch_may_go_by_another_rule_which_its_decisions_name(halo: Halo) -> None:
+    arguments = ("batch", "run", TRIAGE, "--rows", "rows.jsonl", "--fleet", "fleet.toml", "--out", "out")
+    assert halo(*arguments, "--rule", "round-robin").exit_code == 0
+    decisions = json.loads(halo("why", "out", "--json").stdout)["decisions"]
+    assert decisions
+    assert all(one["reason"].startswith("round robin: ") for one in decisions)
+
+
+def test_a_rule_that_there_is_not_is_told_with_those_there_are(halo: Halo) -> None:
+    result = halo("batch", "run", TRIAGE, "--rows", "rows.jsonl", "--out", "out", "--rule", "oracle")
+    assert result.exit_code == 2
+    told = " ".join(result.stderr.replace("│", " ").split())
+    assert "'oracle' is no rule: write one of halo, round-robin, least-loaded" in told
+
+
+def test_a_shell_completes_rules() -> None:
+    assert list(complete_rule("hex")) == ["hexgen", "hexgen-as-written"]

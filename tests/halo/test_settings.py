@@ -82,6 +82,12 @@ def test_keys_come_from_a_file_too(tmp_path: Path):
         read_settings(api_keys_file=file)
 
 
+def test_a_rule_is_one_of_those_there_are():
+    assert read_settings(rule="least loaded").rule == "least loaded"
+    with pytest.raises(SettingsInvalid, match="did you mean 'least loaded'"):
+        read_settings(rule="least loade")
+
+
 def test_operators_are_tenants_with_keys():
     assert read_settings(api_keys=[KEY], operators=["ada"]).operators == ("ada",)
     with pytest.raises(SettingsInvalid, match="'bob' is no tenant with a key"):
