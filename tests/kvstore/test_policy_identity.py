@@ -32,7 +32,8 @@ def context(text: str) -> Context:
 
 def finish(conversations: Conversations, call: str, program: str, prompt: str, answer: str) -> None:
     found = conversations.continued(context(prompt))
-    conversations.finished(call, program, context(prompt), context(prompt + answer), found.call if found else None)
+    whole = context(prompt + answer)
+    conversations.finished(call, program, context(prompt).ending, whole.ending, found.call if found else None)
 
 
 def whose(conversations: Conversations, prompt: str) -> str | None:
@@ -96,7 +97,7 @@ def test_what_is_remembered_is_bounded() -> None:
 def test_only_ever_a_beginning_is_gone_on_from(calls: list[tuple[str, str]], prompt: str) -> None:
     known = Conversations()
     for number, (asked, answer) in enumerate(calls):
-        known.finished(f"c{number}", f"p{number}", context(asked), context(asked + answer))
+        known.finished(f"c{number}", f"p{number}", context(asked).ending, context(asked + answer).ending)
     found = known.continued(context(prompt))
     ends = [(n, end) for n, (asked, answer) in enumerate(calls) for end in (asked, asked + answer)]
     fitting = [(len(end), n) for n, end in ends if BLOCK <= len(end) < len(prompt) and prompt.startswith(end)]

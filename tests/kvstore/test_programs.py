@@ -1,5 +1,6 @@
 """What `halo_vllm` decides about programs, without vLLM: these events, these answers."""
 
+from halo_vllm.alone import Alone
 from halo_vllm.counters import Counters
 from halo_vllm.policy.admission import Limits
 from halo_vllm.policy.hints import Hints
@@ -104,7 +105,7 @@ def test_what_a_program_left_is_told_when_it_runs_again() -> None:
 
 
 def test_programs_long_gone_are_forgotten_and_those_at_work_are_not() -> None:
-    roster = Roster(Counters(), BLOCK_TOKENS, infer=False, most_programs=8)
+    roster = Roster(Counters(), BLOCK_TOKENS, Alone(), infer=False, most_programs=8)
     works, _ = roster.program_of(Asked("0", (), ()), Hints(program="works"))
     works.active = True
     for number in range(20):

@@ -35,7 +35,7 @@ class Pool:
         self.pool = BlockPool(BLOCKS, enable_caching=True, hash_block_size=16)
         self.lost: list[tuple[str, int]] = []
         self.queue = RankedFreeQueue(
-            self.pool.free_block_queue, lambda: PROGRAMS, lambda program, blocks: self.lost.append((program, blocks))
+            self.pool.free_block_queue, BLOCKS, lambda: PROGRAMS, lambda name, blocks: self.lost.append((name, blocks))
         )
         self.pool.free_block_queue = self.queue
         self.used: dict[str, list[KVCacheBlock]] = {program: [] for program in PROGRAMS}
@@ -97,9 +97,7 @@ def test_ordinary_blocks_go_first_then_the_first_in_the_order_from_its_end() -> 
     for program in ("b", "a"):
         pool.use(program, 8)
         pool.end(program, keep=True)
-    of_a = [
-        block.block_id for block in pool.queue.get_all_free_blocks() if pool.queue._chain_of.get(block.block_id) == "a"
-    ]
+    of_a = [block.block_id for block in pool.queue._chains["a"].get_all_free_blocks()]
     ordinary = BLOCKS - 1 - 16
     taken = pool.pool.get_new_blocks(ordinary + 3)
     assert [block.block_id for block in taken[ordinary:]] == of_a[:3] == sorted(of_a)[-1:-4:-1]

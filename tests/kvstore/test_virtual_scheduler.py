@@ -88,6 +88,19 @@ def test_calls_that_are_no_programs_get_stock_vllm_exactly() -> None:
     assert replay(programs, ours(), Silent()).programs == replay(programs, EngineShape(), Silent()).programs
 
 
+def test_a_program_that_tells_nothing_is_known_though_its_client_writes_the_answers_otherwise() -> None:
+    """Calls that stood alone before it are no part of it; it has ended among them."""
+    engine = VirtualEngine(ours())
+    for name, text in (("chat/0", 10_000), ("a/0", 0), ("chat/1", 20_000)):
+        ask(engine, name, 650, {}, text=text)
+        until_idle(engine)
+    assert engine.scheduler._programs.asleep
+    engine.ask(Call("a/1", (*range(650), *range(700, 720)), 4))
+    until_idle(engine)
+    stats = engine.scheduler.halo_stats()
+    assert (stats["programs"], stats["warm_resumes"]) == (1, 1)
+
+
 def test_kept_blocks_are_free_to_whoever_needs_them() -> None:
     engine = VirtualEngine(ours(kv_blocks=64))
     empty = free_blocks(engine)

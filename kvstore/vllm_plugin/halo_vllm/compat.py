@@ -12,6 +12,8 @@ from vllm.v1.core.sched.request_queue import RequestQueue
 from vllm.v1.request import Request, RequestStatus
 from vllm.version import __version__
 
+from halo_vllm.policy.identity import Ending, ending_of
+
 OLDEST, NEWEST = (0, 24), (0, 33)
 
 #: What is called or overridden, and the arguments it is called with by vLLM or by us.
@@ -19,6 +21,7 @@ SIGNATURES: tuple[tuple[type, str, tuple[str, ...]], ...] = (
     (AsyncScheduler, "schedule", ("self",)),
     (AsyncScheduler, "update_from_output", ("self", "scheduler_output")),
     (AsyncScheduler, "add_request", ("self", "request")),
+    (AsyncScheduler, "_free_request", ("self", "request")),
     (AsyncScheduler, "_free_blocks", ("self", "request")),
     (AsyncScheduler, "_preempt_request", ("self", "request", "timestamp")),
     (AsyncScheduler, "reset_prefix_cache", ("self",)),
@@ -85,6 +88,21 @@ def hashed_blocks(scheduler: AsyncScheduler, request: Request) -> list[KVCacheBl
 def hash_block_tokens(scheduler: AsyncScheduler) -> int:
     """Tokens that one hash of `chain_of` stands for. 0.24 tells it to the block pool alone."""
     return int(scheduler.kv_cache_manager.block_pool.hash_block_size)
+
+
+def prompt_of(request: Request, block_tokens: int) -> tuple[Sequence[Hashable], Sequence[int]]:
+    """The chained hashes of the prompt's full blocks, and its tokens."""
+    tokens = request.num_prompt_tokens
+    return request.block_hashes[: tokens // block_tokens], request._all_token_ids[:tokens]
+
+
+def endings_of(request: Request, block_tokens: int) -> tuple[Ending, Ending]:
+    """What the prompt ends with, and what the answer."""
+    chain, tokens = request.block_hashes, request._all_token_ids
+    ends = request.num_prompt_tokens
+    full = ends // block_tokens
+    prompt = Ending(chain[full - 1] if full else None, tuple(tokens[full * block_tokens : ends]))
+    return prompt, ending_of(chain, tokens[len(chain) * block_tokens :])
 
 
 def chain_of(request: Request) -> Sequence[Hashable]:

@@ -11,35 +11,40 @@ from vllm.v1.core.kv_cache_utils import FreeKVCacheBlockQueue, KVCacheBlock
 Order = Callable[[], Iterable[str]]
 Taken = Callable[[str, int], None]
 
+#: Whoever gives way gives so many blocks at once, or this share of the pool if that is less: blocks are wanted one by
+#: one, and to ask who is first costs more than a few blocks are worth. They can be found again until they are used.
+MOST_AT_ONCE, POOL_SHARE_AT_ONCE = 16, 1 / 1024
+
 
 class RankedFreeQueue(FreeKVCacheBlockQueue):
     """Takes the place of `queue`, with its blocks. `order` tells who gives way, the first first; `taken` is told how
     many blocks a program lost to somebody who needed the room.
     """
 
-    def __init__(self, queue: FreeKVCacheBlockQueue, order: Order, taken: Taken) -> None:
+    def __init__(self, queue: FreeKVCacheBlockQueue, pool_blocks: int, order: Order, taken: Taken) -> None:
         self.num_free_blocks = queue.num_free_blocks
         self.fake_free_list_head = queue.fake_free_list_head
         self.fake_free_list_tail = queue.fake_free_list_tail
-        self.kept_blocks = 0
         self._order, self._taken = order, taken
+        self._at_once = min(MOST_AT_ONCE, int(pool_blocks * POOL_SHARE_AT_ONCE))
         self._chains: dict[str, FreeKVCacheBlockQueue] = {}
         self._claimed: dict[str, list[int]] = {}
         self._claims: dict[int, str] = {}
-        self._more_claims: dict[int, list[str]] = {}
-        self._chain_of: dict[int, str] = {}
+        self._more_claims: dict[int, dict[str, None]] = {}
+        self._chain_of: dict[int, FreeKVCacheBlockQueue] = {}
+
+    @property
+    def kept_blocks(self) -> int:
+        """Blocks that are kept and used by nobody."""
+        return len(self._chain_of)
 
     def keep(self, program: str, blocks: Iterable[KVCacheBlock]) -> None:
-        """From now on these blocks, when nobody uses them, are kept for `program`. Replaces what was kept for it."""
+        """From now on these blocks, used and hashed, are kept for `program` when nobody uses them. Replaces what was
+        kept for it."""
         self.let_go(program)
-        kept = [block for block in blocks if block.block_hash is not None and not block.is_null]
-        self._claimed[program] = claimed = [block.block_id for block in kept]
+        self._claimed[program] = claimed = [block.block_id for block in blocks]
         self._chains[program] = FreeKVCacheBlockQueue([])
         self._claim(program, claimed)
-        free = [block for block in kept if not block.ref_cnt and block.block_id not in self._chain_of]
-        for block in reversed(free):
-            super().remove(block)
-            self._into_chain(program, [block])
 
     def let_go(self, program: str) -> int:
         """Nothing is kept for `program` any more; the number of its blocks that are now as free as any other."""
@@ -82,22 +87,19 @@ class RankedFreeQueue(FreeKVCacheBlockQueue):
         return chain.num_free_blocks if chain is not None else 0
 
     def popleft(self) -> KVCacheBlock:
-        if self.num_free_blocks > self.kept_blocks:
-            return super().popleft()
-        return self._from_chains(1)[0]
+        return self.popleft_n(1)[0]
 
     def popleft_n(self, n: int) -> list[KVCacheBlock]:
-        ordinary = self.num_free_blocks - self.kept_blocks
+        ordinary = self.num_free_blocks - len(self._chain_of)
         if n <= ordinary:
             return super().popleft_n(n)
         return super().popleft_n(ordinary) + self._from_chains(n - ordinary)
 
     def remove(self, block: KVCacheBlock) -> None:
         super().remove(block)
-        program = self._chain_of.pop(block.block_id, None) if self.kept_blocks else None
-        if program is not None:
-            self._chains[program].num_free_blocks -= 1
-            self.kept_blocks -= 1
+        chain = self._chain_of.pop(block.block_id, None)
+        if chain is not None:
+            chain.num_free_blocks -= 1
 
     def append(self, block: KVCacheBlock) -> None:
         self.append_n([block])
@@ -128,9 +130,9 @@ class RankedFreeQueue(FreeKVCacheBlockQueue):
             self._into_chain(owner, blocks)
 
     def _into_chain(self, program: str, blocks: list[KVCacheBlock]) -> None:
-        self._chains[program].append_n(blocks)
-        self._chain_of.update((block.block_id, program) for block in blocks)
-        self.kept_blocks += len(blocks)
+        chain = self._chains[program]
+        chain.append_n(blocks)
+        self._chain_of.update(dict.fromkeys([block.block_id for block in blocks], chain))
         self.num_free_blocks += len(blocks)
 
     def _demote(self, blocks: list[KVCacheBlock]) -> int:
@@ -143,29 +145,30 @@ class RankedFreeQueue(FreeKVCacheBlockQueue):
     def _out_of_chain(self, blocks: list[KVCacheBlock]) -> None:
         for block in blocks:
             del self._chain_of[block.block_id]
-        self.kept_blocks -= len(blocks)
         self.num_free_blocks -= len(blocks)
 
     def _from_chains(self, blocks: int) -> list[KVCacheBlock]:
         assert blocks <= self.kept_blocks
         taken: list[KVCacheBlock] = []
+        most = max(blocks, self._at_once)
         for program in self._in_order():
             chain = self._chains.get(program)
             if chain is None or not chain.num_free_blocks:
                 continue
-            given = self._from_chain(program, chain, blocks - len(taken))
+            given = self._from_chain(program, chain, most - len(taken))
             taken += given
             if not chain.num_free_blocks:
                 self.let_go(program)
             self._taken(program, len(given))
-            if len(taken) == blocks:
+            if len(taken) >= blocks:
                 break
-        return taken
+        super().append_n(taken[blocks:])
+        return taken[:blocks]
 
     def _in_order(self) -> Iterator[str]:
         """After the order, whoever has blocks: they may have gone over to one whose turn had been."""
         yield from self._order()
-        while self.kept_blocks:
+        while self._chain_of:
             yield from list(self._chains)
 
     def _from_chain(self, program: str, chain: FreeKVCacheBlockQueue, most: int) -> list[KVCacheBlock]:
@@ -188,19 +191,22 @@ class RankedFreeQueue(FreeKVCacheBlockQueue):
             return
         for block_id in block_ids:
             if self._claims.setdefault(block_id, program) != program:
-                self._more_claims.setdefault(block_id, []).append(program)
+                self._more_claims.setdefault(block_id, {})[program] = None
 
     def _disclaim(self, program: str, block_ids: Iterable[int]) -> None:
+        claims, more_claims = self._claims, self._more_claims
         for block_id in block_ids:
-            if self._claims.get(block_id) == program:
-                self._pass_on(block_id)
-            elif program in (others := self._more_claims.get(block_id, [])):
-                others.remove(program)
+            others = more_claims.get(block_id) if more_claims else None
+            if others:
+                self._disclaim_shared(program, block_id, others)
+            elif claims.get(block_id) == program:
+                del claims[block_id]
 
-    def _pass_on(self, block_id: int) -> None:
-        others = self._more_claims.get(block_id) if self._more_claims else None
-        if others:
-            self._claims[block_id] = others.pop(0)
-            return
-        del self._claims[block_id]
-        self._more_claims.pop(block_id, None)
+    def _disclaim_shared(self, program: str, block_id: int, others: dict[str, None]) -> None:
+        if self._claims.get(block_id) == program:
+            self._claims[block_id] = next(iter(others))
+            del others[self._claims[block_id]]
+        else:
+            others.pop(program, None)
+        if not others:
+            del self._more_claims[block_id]

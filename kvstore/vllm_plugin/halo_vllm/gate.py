@@ -33,7 +33,7 @@ class Gate:
         """The call may run, and its program is active."""
         call.ready_s = now_s
         self.waits(call, now_s)
-        self._ledger.own(call.asked.id, call.asked.chain)
+        self._ledger.own(call.owner, call.asked.chain)
         self._active += not call.program.active
         call.program.active = True
 
@@ -89,7 +89,6 @@ class Gate:
         """The call is over, whether it ran or not."""
         self._held.pop(call.asked.id, None)
         self.started(call)
-        self._ledger.release(call.asked.id)
         self._ask_s = now_s
 
     def left(self, program: Program, now_s: float) -> None:

@@ -16,6 +16,7 @@ class GivingWay:
         self._order = order
         self._heap: list[tuple[tuple[float, ...], int, Program]] = []
         self._passed: list[tuple[tuple[float, ...], int, Program]] = []
+        self._moved: dict[str, Program] = {}
         self._number = self._here = 0
 
     def entered(self) -> None:
@@ -23,13 +24,13 @@ class GivingWay:
         self._here += 1
 
     def changed(self, program: Program) -> None:
-        self._number += 1
-        program.place = self._number
-        heapq.heappush(self._heap, (self._order(holding_of(program)), self._number, program))
-        if len(self._heap) > 4 * self._here + 64:
-            self._clear_away()
+        """Its rank is another, or it is new. It gets its place when somebody asks who is first: most often nobody
+        does before it is changed again, or has left."""
+        self._moved[program.key] = program
+        program.place = 0
 
     def left(self, program: Program) -> None:
+        self._moved.pop(program.key, None)
         self._here -= 1
         program.place = 0
 
@@ -39,6 +40,7 @@ class GivingWay:
         for entry in self._passed:
             heapq.heappush(self._heap, entry)
         self._passed = []
+        self._place_moved()
         pending = []
         while self._heap:
             entry = heapq.heappop(self._heap)
@@ -46,7 +48,7 @@ class GivingWay:
             if program.place != entry[1]:
                 continue
             if look_again(program):
-                self.changed(program)
+                self._place(program)
                 continue
             self._passed.append(entry)
             if program.pending:
@@ -54,6 +56,18 @@ class GivingWay:
             else:
                 yield program
         yield from pending
+
+    def _place_moved(self) -> None:
+        if len(self._heap) > 4 * self._here + 64:
+            self._clear_away()
+        for program in self._moved.values():
+            self._place(program)
+        self._moved.clear()
+
+    def _place(self, program: Program) -> None:
+        self._number += 1
+        program.place = self._number
+        heapq.heappush(self._heap, (self._order(holding_of(program)), self._number, program))
 
     def _clear_away(self) -> None:
         self._heap = [entry for entry in self._heap if entry[2].place == entry[1]]

@@ -19,9 +19,10 @@ from halo_vllm.program import Kept, Program
 from halo_vllm.settings import Settings
 
 RANK_AGAIN_S = 0.1
-#: Each time somebody has to give way, or is let in, so many programs are looked at again, those looked at longest ago
-#: first: with a thousand that wait, to look at all of them takes longer than a step.
-LOOKED_AT = 8
+#: So often, when somebody has to give way or is let in, so many programs are looked at again, those looked at longest
+#: ago first: with a thousand that wait, to look at all of them takes longer than a step. Who is first to give way is
+#: looked at again each time.
+LOOK_AROUND_S, LOOKED_AT = 0.05, 8
 ORDERS = {"rank": least_rank_first, "youngest": youngest_first}
 
 
@@ -43,6 +44,7 @@ class Keeping:
         self._gone = 0.0
         self._uncounted, self._slack = 0, 0
         self._number = 0
+        self._looked_s = float("-inf")
 
     def is_kept(self, key: str) -> bool:
         return key in self._kept
@@ -63,16 +65,14 @@ class Keeping:
     def reconsider(self, program: Program, event: str, hints: Hints, now_s: float) -> str | None:
         """More is known of what the program waits for; its key if it is kept for no longer."""
         assert program.waiting is not None
-        waiting = program.waiting
-        if event == TOOL_FINISHED:
-            waiting = replace(waiting, eta_s=now_s - waiting.since_s)
+        was = program.waiting
         if hints.tools:
             self.learnt.durations.named(program.key, hints.tools)
-            waiting = replace(waiting, tools=hints.tools)
-        eta_s = hints.eta_s if hints.eta_s is not None else waiting.eta_s
-        ttl_s = hints.ttl_s if hints.ttl_s is not None else waiting.ttl_s
+        eta_s = now_s - was.since_s if event == TOOL_FINISHED else was.eta_s
+        eta_s = hints.eta_s if hints.eta_s is not None else eta_s
+        ttl_s = hints.ttl_s if hints.ttl_s is not None else was.ttl_s
         gap_s = eta_s if self._settings.rule == "oracle" else None
-        program.waiting = replace(waiting, eta_s=eta_s, ttl_s=ttl_s, gap_s=gap_s)
+        program.waiting = Waiting(was.since_s, was.own_blocks, hints.tools or was.tools, eta_s, ttl_s, was.last, gap_s)
         return self._rerank(program, now_s) if program.key in self._kept else None
 
     def expired(self, now_s: float) -> list[str]:
@@ -179,7 +179,8 @@ class Keeping:
         self._tenants[program.tenant] -= 1
         if not self._tenants[program.tenant]:
             del self._tenants[program.tenant]
-        self._ledger.release(program.key)
+        if not program.pending:
+            self._ledger.release(program.key)
         spent = waiting.own_blocks * max(now_s - waiting.since_s, 0.0)
         if used:
             self._counters.used_block_seconds += spent
@@ -237,6 +238,9 @@ class Keeping:
             heapq.heappush(self._expiries, (until_s, self._number, program.key))
 
     def _look_around(self, now_s: float) -> None:
+        if now_s - self._looked_s < LOOK_AROUND_S:
+            return
+        self._looked_s = now_s
         for program in list(islice(self._kept.values(), LOOKED_AT)):
             if self._look_again(program, now_s):
                 self._order.changed(program)

@@ -2,10 +2,13 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 
 from halo_vllm.policy.hints import Hints
+from halo_vllm.policy.identity import Ending
 from halo_vllm.policy.retention import Retention, Waiting
+from halo_vllm.policy.tools import ToolKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +71,27 @@ class Program:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """`after`: the call it goes on from, if its prompt told that. `ready_s`: when it might run. `aged`: it was let in
-    because it had waited long enough."""
+    """`owner`: under what name its blocks are owned. `prompt`: what its prompt ends with. `after`: the call it goes on
+    from, if its prompt told that. `ready_s`: when it might run. `aged`: it was let in for its age."""
 
     asked: Asked
     program: Program
     hints: Hints
     asked_s: float
+    owner: str
+    prompt: Ending
     after: str | None = None
     ready_s: float | None = None
     bypassed: int = 0
     aged: bool = False
+
+
+def key_of(call_id: str) -> str:
+    """The key of the program that a call without a name begins."""
+    return f"call:{call_id}"
+
+
+@cache
+def after_calls(number: int) -> tuple[ToolKey, ...]:
+    """What a program waits for that tells nothing, by the number of its calls."""
+    return (ToolKey("", str(number)),)

@@ -4,20 +4,24 @@ Decides only: no vLLM types, no clock. The scheduler tells what happened and whe
 knows whose call a call is, `gate` who may run, `keeping` what is kept.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
+from halo_vllm.alone import Alone, Begun, Ended
 from halo_vllm.counters import Counters
 from halo_vllm.gate import Gate
 from halo_vllm.keeping import Keeping
 from halo_vllm.measured import Measured
-from halo_vllm.policy.hints import LAST_STEP, LET_GO, Hints
+from halo_vllm.policy.durations import EVERY_COHORT
+from halo_vllm.policy.hints import LAST_STEP, LET_GO, Hints, says_something
+from halo_vllm.policy.identity import Ending
 from halo_vllm.policy.ledger import Ledger
 from halo_vllm.policy.retention import Waiting
 from halo_vllm.policy.tools import ToolKey
 from halo_vllm.policy.worth import Worth
-from halo_vllm.program import Asked, Call, Kept, Outcome, Program, Resumed
+from halo_vllm.program import Asked, Call, Kept, Outcome, Program, Resumed, after_calls, key_of
 from halo_vllm.roster import Roster
 from halo_vllm.settings import Settings
+from halo_vllm.trust import MOST_OPEN
 
 WARM = 0.9
 #: Calls of a program that are told apart by their number, where it tells nothing; later ones by its order of magnitude.
@@ -25,14 +29,18 @@ EACH_CALL = 16
 
 
 class Programs:
-    """The state of the decider: the same events give the same answers. Times never go back."""
+    """The state of the decider: the same events give the same answers. Times never go back.
+
+    `asleep`: every call so far stood alone, by what `stands_alone` was told. Who never asks that decides about each."""
 
     def __init__(self, settings: Settings, capacity_blocks: int, block_tokens: int) -> None:
+        self.asleep = True
         self.counters = Counters()
         self.settings = settings
         self.measured = Measured(capacity_blocks, block_tokens)
+        self._alone = Alone()
         self._ledger = ledger = Ledger()
-        self._roster = Roster(self.counters, block_tokens, infer=settings.infer)
+        self._roster = Roster(self.counters, block_tokens, self._alone, infer=settings.infer)
         self._gate = Gate(self.counters, settings, capacity_blocks, ledger)
         self._keeping = Keeping(self.counters, settings, self.measured, ledger, self._gate)
         self._calls: dict[str, Call] = {}
@@ -42,14 +50,45 @@ class Programs:
         """Whether there is anything to decide about: a program by name, or one known by its prompts."""
         return bool(self.counters.programs)
 
+    def stands_alone(
+        self, call_id: str, chain: Sequence[Hashable], said: Mapping[str, object], session: str | None, now_s: float
+    ) -> bool:
+        """A call arrived: does it stand alone, as all before it did? Then it may run, and nothing is decided about it.
+        Else `catch_up` has to be told of those before it, and then `asked` of this one."""
+        assert self.asleep
+        if session is not None or says_something(said) or self._roster.may_go_on(chain):
+            return False
+        self._alone.begins(call_id, self._roster.next_sequence(), now_s)
+        return True
+
+    def catch_up(self, in_flight: Iterable[Asked]) -> None:
+        """The first call came that may not stand alone. `in_flight`: those before it that are not over yet. All is then
+        as if it had been decided about each call from the first."""
+        self.asleep = False
+        for ended in self._alone.last_ended(MOST_OPEN):
+            self._roster.waits(key_of(ended.call), ended.ended_s)
+        for ended in self._alone.last_ended(EVERY_COHORT):
+            self._keeping.learnt.durations.began(key_of(ended.call), after_calls(1), ended.ended_s)
+        for asked in in_flight:
+            if begun := self._alone.leaves(asked.id):
+                self._go_on_with(asked, begun)
+
+    def ended_alone(
+        self, call_id: str, prompt: Ending, whole: Ending, tenant: str, blocks: int, now_s: float, *, aborted: bool
+    ) -> None:
+        """A call that stood alone is over; `finished` is not told of it."""
+        begun = self._alone.leaves(call_id)
+        if begun is None or aborted or not self.settings.infer:
+            return
+        self._roster.ended_alone(Ended(call_id, begun.sequence, tenant, blocks, now_s), prompt, whole)
+
     def asked(self, asked: Asked, now_s: float) -> bool:
         """A call arrived: may it run, as far as admission goes?"""
         hints = self._roster.hints(asked)
         program, after = self._roster.program_of(asked, hints)
-        call = Call(asked, program, hints, now_s, after)
+        call = self._enter(asked, program, hints, now_s, after)
         if program.waiting is not None:
             self._keeping.learnt.durations.returned(program.key, now_s)
-        self._calls[asked.id] = program.pending[asked.id] = call
         self._keeping.comes(program)
         if program.active or not (self.settings.admission and self._roster.is_program(program)):
             self._gate.let_in(call, now_s)
@@ -65,6 +104,7 @@ class Programs:
         """The call's prompt has its blocks; None if nothing was kept for its program, or had to be."""
         call = self._calls.get(call_id)
         if call is None or call.ready_s is None:
+            self._started_alone(call_id, now_s)
             return None
         program = call.program
         self._gate.started(call)
@@ -82,6 +122,8 @@ class Programs:
         self.counters.preemptions += 1
         if call := self._calls.get(call_id):
             self._gate.waits(call, now_s)
+        else:
+            self._alone.waits(call_id, now_s)
 
     def aged(self, now_s: float) -> str | None:
         """A call that might run but has waited for its turn too long: its place is before all others now."""
@@ -94,19 +136,16 @@ class Programs:
         call = self._calls.pop(call_id, None)
         if call is None:
             return None
-        self._gate.ended(call, now_s)
-        self._keeping.freed(len(chain))
         program = call.program
         del program.pending[call_id]
+        self._gate.ended(call, now_s)
+        self._keeping.freed(len(chain))
         if not aborted:
             self._count_turn(call, chain, tokens, now_s)
-        if program.pending:
-            return Outcome(program.key, keep=False)
-        if call.hints.last:
-            self._end(program, now_s)
-        elif aborted:
-            self._keeping.let_go(program, now_s)
-        return Outcome(program.key, keep=not (aborted or call.hints.last) and self._wait(call, chain, now_s))
+        kept = self._goes_on(call, chain, now_s, aborted=aborted)
+        if not (kept and call.owner == program.key):
+            self._ledger.release(call.owner)
+        return Outcome(program.key, keep=kept)
 
     def hinted(self, tenant: str, name: str, event: str, said: Mapping[str, object], now_s: float) -> str | None:
         """What a client tells between calls; the program for which nothing is to be kept any more, if it is one."""
@@ -166,6 +205,42 @@ class Programs:
         """Of so many blocks at the end of a context."""
         return self.measured.worth(context_blocks, own_blocks)
 
+    def _enter(self, asked: Asked, program: Program, hints: Hints, now_s: float, after: str | None) -> Call:
+        """What a program's only call has is the program's: so a turn changes what is owned by no more than it adds."""
+        owner = asked.id if program.pending else program.key
+        call = Call(asked, program, hints, now_s, owner, self._roster.prompt_of(asked), after)
+        self._calls[asked.id] = program.pending[asked.id] = call
+        return call
+
+    def _go_on_with(self, asked: Asked, begun: Begun) -> None:
+        """A call that stood alone so far."""
+        program = self._roster.enter_alone(asked, begun.sequence)
+        call = self._enter(asked, program, Hints(), begun.asked_s, None)
+        self._gate.let_in(call, begun.asked_s if begun.ready_s is None else begun.ready_s)
+        call.ready_s = begun.asked_s
+        if begun.ready_s is None:
+            self._gate.started(call)
+
+    def _started_alone(self, call_id: str, now_s: float) -> None:
+        waited_s = self._alone.starts(call_id, now_s)
+        if waited_s is not None:
+            self.measured.queueing.admitted(waited_s, warm=False)
+
+    def _goes_on(self, call: Call, chain: Sequence[Hashable], now_s: float, *, aborted: bool) -> bool:
+        """What becomes of the program now that the call is over; whether it is kept."""
+        program = call.program
+        if program.pending:
+            return False
+        if call.hints.last:
+            self._end(program, now_s)
+        elif aborted:
+            self._keeping.let_go(program, now_s)
+        if aborted or call.hints.last:
+            return False
+        if call.owner != program.key:
+            self._ledger.release(call.owner)
+        return self._wait(call, chain, now_s)
+
     def _count_turn(self, call: Call, chain: Sequence[Hashable], tokens: Sequence[int], now_s: float) -> None:
         program = call.program
         program.calls += 1
@@ -197,4 +272,4 @@ def _tools(program: Program, hints: Hints) -> tuple[ToolKey, ...]:
     if program.named or hints.tools:
         return hints.tools
     calls = program.calls
-    return (ToolKey("", str(calls if calls <= EACH_CALL else 1 << calls.bit_length())),)
+    return after_calls(calls if calls <= EACH_CALL else 1 << calls.bit_length())

@@ -3,10 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 
+from halo_vllm.alone import Alone, Ended
 from halo_vllm.counters import Counters
 from halo_vllm.policy.hints import Clamps, Hints, read_hints, scoped
-from halo_vllm.policy.identity import Context, Conversations
-from halo_vllm.program import Asked, Call, Program
+from halo_vllm.policy.identity import Context, Conversations, Ending
+from halo_vllm.policy.retention import Waiting
+from halo_vllm.program import Asked, Call, Program, after_calls, key_of
 from halo_vllm.trust import Trust
 
 MOST_PROGRAMS = 65_536
@@ -15,12 +17,13 @@ CLAMPS = Clamps()
 
 
 class Roster:
-    """The programs known, bounded. `infer`: whether calls without a name are matched by their prompts."""
+    """The programs known, bounded. `infer`: whether calls without a name are matched by their prompts. Of calls that
+    stood alone no program is known before another goes on from them."""
 
     def __init__(
-        self, counters: Counters, block_tokens: int, *, infer: bool, most_programs: int = MOST_PROGRAMS
+        self, counters: Counters, block_tokens: int, alone: Alone, *, infer: bool, most_programs: int = MOST_PROGRAMS
     ) -> None:
-        self._counters, self._block_tokens, self._infer = counters, block_tokens, infer
+        self._counters, self._block_tokens, self._infer, self._alone = counters, block_tokens, infer, alone
         self._conversations, self._trust = Conversations(), Trust()
         self._most = most_programs
         self._programs: OrderedDict[str, Program] = OrderedDict()
@@ -41,14 +44,38 @@ class Roster:
             return self._enter(scoped(asked.tenant, hints.program), asked, named=True), None
         found = self._conversations.continued(self._context(asked.chain, asked.tokens)) if self._infer else None
         if found is None:
-            return self._enter(f"call:{asked.id}", asked, named=False), None
-        program = self._programs.get(found.program)
+            return self._enter(key_of(asked.id), asked, named=False), None
+        program = self._programs.get(found.program) or self._recalled(found.call)
         if program is None or program.pending:
-            return self._enter(f"call:{asked.id}", asked, named=False), found.call
+            return self._enter(key_of(asked.id), asked, named=False), found.call
         if program.calls == 1 and not program.named:
             self._trust.returned(program.key)
             self._counters.programs += 1
         return program, found.call
+
+    def prompt_of(self, asked: Asked) -> Ending:
+        return self._context(asked.chain, asked.tokens).ending
+
+    def may_go_on(self, chain: Sequence[Hashable]) -> bool:
+        """Whether a prompt of this chain may go on from an earlier call at all."""
+        return self._infer and self._conversations.may_go_on(chain)
+
+    def next_sequence(self) -> int:
+        self._number += 1
+        return self._number
+
+    def ended_alone(self, ended: Ended, prompt: Ending, whole: Ending) -> None:
+        """A call that stood alone ended; a prompt may go on from it."""
+        self._alone.ends(ended)
+        self._conversations.finished(ended.call, key_of(ended.call), prompt, whole)
+
+    def enter_alone(self, asked: Asked, sequence: int) -> Program:
+        """The program of a call that stood alone and is not over."""
+        return self._known(Program(key_of(asked.id), sequence, asked.tenant, named=False))
+
+    def waits(self, program: str, now_s: float) -> None:
+        """The first call of a program without a name ended then."""
+        self._trust.wait(program, now_s)
 
     def named(self, tenant: str, name: str) -> Program | None:
         """The tenant's program of that name."""
@@ -66,8 +93,8 @@ class Roster:
         """A call of a program ended; its prompt and answer are these."""
         program = call.program
         if self._infer:
-            prompt = self._context(call.asked.chain, call.asked.tokens)
-            self._conversations.finished(call.asked.id, program.key, prompt, self._context(chain, tokens), call.after)
+            whole = self._context(chain, tokens).ending
+            self._conversations.finished(call.asked.id, program.key, call.prompt, whole, call.after)
         if program.calls == 1 and not program.named:
             self._trust.wait(program.key, now_s)
 
@@ -80,11 +107,23 @@ class Roster:
     def _enter(self, key: str, asked: Asked, *, named: bool) -> Program:
         program = self._programs.get(key)
         if program is None:
-            self._number += 1
-            program = self._programs[key] = Program(key, self._number, asked.tenant, named)
+            program = self._known(Program(key, self.next_sequence(), asked.tenant, named))
             self._counters.programs += named
-            self._forget_oldest()
         self._programs.move_to_end(key)
+        return program
+
+    def _recalled(self, call_id: str) -> Program | None:
+        """The program of a call that stood alone until now."""
+        ended = self._alone.returns(call_id)
+        if ended is None:
+            return None
+        program = Program(key_of(call_id), ended.sequence, ended.tenant, named=False, calls=1, blocks=ended.blocks)
+        program.waiting = Waiting(ended.ended_s, 0, after_calls(1))
+        return self._known(program)
+
+    def _known(self, program: Program) -> Program:
+        self._programs[program.key] = program
+        self._forget_oldest()
         return program
 
     def _forget_oldest(self) -> None:

@@ -48,7 +48,7 @@ class Scheduler(AsyncScheduler):
             logger.warning("halo_vllm leaves vLLM's scheduler as it is: %s", "; ".join(problems))
             return
         settings = read_settings(_settings_of(self.vllm_config.additional_config))
-        block_tokens = compat.hash_block_tokens(self)
+        self._block_tokens = block_tokens = compat.hash_block_tokens(self)
         capacity = self.cache_config.num_gpu_blocks * self.block_size // block_tokens
         self._programs = Programs(settings, capacity // len(self.kv_cache_config.kv_cache_groups), block_tokens)
         for lack in compat.lacks():
@@ -75,7 +75,7 @@ class Scheduler(AsyncScheduler):
             planned = super().schedule(*args, **kwargs)
         if planned.num_scheduled_tokens:
             self._steps.append((now_s, planned))
-        self._note_starts(programs, planned, now_s)
+            self._note_starts(programs, planned, now_s)
         return planned
 
     def update_from_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
@@ -120,6 +120,13 @@ class Scheduler(AsyncScheduler):
         if self._programs is not None:
             self._programs.preempted(request.request_id, self._clock())
 
+    def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        """Where a KV connector still sends the request's blocks, they are freed later; its call is over now."""
+        answer = super()._free_request(request, *args, **kwargs)
+        if self._programs is not None and request.request_id in self.requests:
+            self._finish(self._programs, request)
+        return answer
+
     def _free_blocks(self, request: Request) -> None:
         if self._programs is not None:
             self._finish(self._programs, request)
@@ -128,17 +135,26 @@ class Scheduler(AsyncScheduler):
             self._give_back(self._programs, self._kept)
 
     def _ask(self, programs: Programs, request: Request) -> None:
-        asked = Asked(
+        now_s = self._clock()
+        if programs.asleep:
+            said, session = compat.said_of(request), compat.session_of(request)
+            if programs.stands_alone(request.request_id, request.block_hashes, said, session, now_s):
+                return
+            programs.catch_up(self._asked(other) for other in self.requests.values())
+        programs.asked(self._asked(request), now_s)
+        if programs.awake and self._kept is None:
+            self._wake(programs)
+
+    def _asked(self, request: Request) -> Asked:
+        chain, tokens = compat.prompt_of(request, self._block_tokens)
+        return Asked(
             id=request.request_id,
-            chain=compat.chain_of(request),
-            tokens=compat.tokens_of(request),
+            chain=chain,
+            tokens=tokens,
             tenant=request.cache_salt or "",
             session=compat.session_of(request),
             said=compat.said_of(request),
         )
-        programs.asked(asked, self._clock())
-        if programs.awake and self._kept is None:
-            self._wake(programs)
 
     def _wake(self, programs: Programs) -> None:
         """The first program is here: from now on queues are in program order."""
@@ -159,10 +175,11 @@ class Scheduler(AsyncScheduler):
         def rank() -> Iterator[str]:
             return programs.order(self._clock())
 
-        def taken(program: str, blocks: int) -> None:
-            programs.lost(program, blocks, self._clock(), all_gone=not queue.kept_of(program))
+        def taken(program: str, number: int) -> None:
+            programs.lost(program, number, self._clock(), all_gone=not queue.kept_of(program))
 
-        queue = pool.free_block_queue = RankedFreeQueue(pool.free_block_queue, rank, taken)
+        blocks = self.cache_config.num_gpu_blocks
+        queue = pool.free_block_queue = RankedFreeQueue(pool.free_block_queue, blocks, rank, taken)
         return queue
 
     def _relieve(self, programs: Programs, now_s: float) -> bool:
@@ -197,8 +214,8 @@ class Scheduler(AsyncScheduler):
             resumed = programs.started(request_id, cached_tokens, now_s)
             if resumed is not None and self._kept is not None:
                 self._resume(programs, self._kept, resumed)
-        if self._kept is not None:
-            self._order_running(compat.started(planned))
+        if self._kept is not None and (started := compat.started(planned)):
+            self._order_running(started)
 
     def _resume(self, programs: Programs, kept: RankedFreeQueue | PinnedBlocks, resumed: Resumed) -> None:
         if resumed.left:
@@ -225,7 +242,11 @@ class Scheduler(AsyncScheduler):
         self._ended_s = now_s
 
     def _finish(self, programs: Programs, request: Request) -> None:
+        """Told twice of a request whose blocks were freed late, it does nothing the second time."""
         now_s = self._clock()
+        if programs.asleep:
+            self._end_alone(programs, request, now_s)
+            return
         chain, tokens = compat.chain_of(request), compat.tokens_of(request)
         outcome = programs.finished(request.request_id, chain, tokens, now_s, aborted=compat.is_aborted(request))
         if outcome is None or self._kept is None:
@@ -234,6 +255,12 @@ class Scheduler(AsyncScheduler):
             self._kept.let_go(outcome.program)
             return
         self._kept.keep(outcome.program, compat.hashed_blocks(self, request))
+
+    def _end_alone(self, programs: Programs, request: Request, now_s: float) -> None:
+        prompt, whole = compat.endings_of(request, self._block_tokens)
+        tenant, blocks = request.cache_salt or "", len(request.block_hashes)
+        aborted = compat.is_aborted(request)
+        programs.ended_alone(request.request_id, prompt, whole, tenant, blocks, now_s, aborted=aborted)
 
     def _give_back(self, programs: Programs, kept: RankedFreeQueue | PinnedBlocks) -> None:
         """What is over the caps, now that the blocks are nobody's. One given by its program may be kept for another."""

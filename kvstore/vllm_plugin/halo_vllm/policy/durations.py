@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import islice
 
 from halo_vllm.policy.forecast import Forecast, Unknown
@@ -45,7 +46,7 @@ class Durations:
     def began(self, program: str, tools: Sequence[ToolKey], now_s: float) -> None:
         """`program` waits for all of `tools`, none if it is not known for what."""
         self.lost(program, now_s)
-        self._open[program] = tuple(self._cohort(key).began(now_s) for key in _names(tools))
+        self._open[program] = tuple([self._cohort(key).began(now_s) for key in _names(tuple(tools))])
         if len(self._open) > MOST_OPEN:
             self.lost(next(iter(self._open)), now_s)
 
@@ -54,7 +55,7 @@ class Durations:
         pauses = self._open.get(program, ())
         if len(pauses) != 1:
             return  # not waiting, or named already
-        others = (self._cohort(key).began(pauses[0].begin_s) for key in _names(tools) if key != _EVERY)
+        others = (self._cohort(key).began(pauses[0].begin_s) for key in _names(tuple(tools)) if key != _EVERY)
         self._open[program] = (*pauses, *others)
 
     def returned(self, program: str, now_s: float) -> None:
@@ -96,20 +97,22 @@ class Durations:
         return cohort.law(now_s, prior) if cohort else prior()
 
     def _cohort(self, key: ToolKey) -> "_Cohort":
-        if key not in self._cohorts:
-            self._cohorts[key] = _Cohort(COHORT)
+        cohort = self._cohorts.get(key)
+        if cohort is None:
+            cohort = self._cohorts[key] = _Cohort(COHORT)
         if key != _EVERY:
             self._cohorts.move_to_end(key)
         if len(self._cohorts) > MOST_COHORTS:
             del self._cohorts[next(islice(self._cohorts, 1, None))]  # the first is that of all pauses
-        return self._cohorts[key]
+        return cohort
 
 
-def _names(tools: Sequence[ToolKey]) -> list[ToolKey]:
+@lru_cache(maxsize=MOST_COHORTS)
+def _names(tools: tuple[ToolKey, ...]) -> tuple[ToolKey, ...]:
     """The cohorts a pause belongs to, that of all pauses first. Which of several tools took long is not known, so they
     are a tool of their own."""
     key = _together(tools) if len(set(tools)) > 1 else next(iter(tools), _EVERY)
-    return list(dict.fromkeys((_EVERY, ToolKey(key.tool), key)))
+    return tuple(dict.fromkeys((_EVERY, ToolKey(key.tool), key)))
 
 
 def _together(tools: Sequence[ToolKey]) -> ToolKey:

@@ -1,9 +1,10 @@
 """What a client says about its program, and how far it is believed."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from types import MappingProxyType
+from typing import Any
 
 from halo_vllm.policy.tools import LONGEST_NAME, ToolKey, tool_key
 
@@ -70,18 +71,24 @@ def read_hints(said: Mapping[str, object], clamps: Clamps) -> Hints:
 
     Names that are no hints are other people's and passed over. A bad value costs that hint and no more. Never fails.
     """
-    told = {OTHER_NAMES.get(name, name): value for name, value in said.items() if name in OTHER_NAMES}
-    told |= {name: value for name, value in said.items() if name in _READERS or name in (ARGUMENTS, CLASSES)}
-    hints = Hints()
+    told = {name: value for name, value in said.items() if name in OWN_NAMES}
+    if not OTHER_NAMES.keys().isdisjoint(said):
+        told = {OTHER_NAMES[name]: value for name, value in said.items() if name in OTHER_NAMES} | told
+    found: dict[str, Any] = {}
     ignored: list[str] = []
     for name, reader in _READERS.items():
         if told.get(name) is None:
             continue
         try:
-            hints = reader(hints, told, clamps)
+            reader(found, told, clamps)
         except Unread as unread:
             ignored.append(f"{name}: {unread}")
-    return replace(hints, ignored=tuple(ignored))
+    return Hints(**found, ignored=tuple(ignored))
+
+
+def says_something(said: Mapping[str, object]) -> bool:
+    """Whether a request's extra arguments have hints among them."""
+    return bool(said) and not NAMES.isdisjoint(said)
 
 
 def scoped(tenant: str, program: str) -> str:
@@ -93,23 +100,23 @@ class Unread(ValueError):
     """A hint that is not understood; its text is the reason."""
 
 
-def _program(hints: Hints, told: Mapping[str, object], clamps: Clamps) -> Hints:
+def _program(found: dict[str, Any], told: Mapping[str, object], clamps: Clamps) -> None:
     name = told[PROGRAM]
     if not isinstance(name, str | int) or not str(name):
         raise Unread("not a text")
     if len(str(name)) > clamps.longest_program:
         raise Unread("too long")  # cut short, it could be taken for another program
-    return replace(hints, program=str(name))
+    found["program"] = str(name)
 
 
-def _tools(hints: Hints, told: Mapping[str, object], clamps: Clamps) -> Hints:
+def _tools(found: dict[str, Any], told: Mapping[str, object], clamps: Clamps) -> None:
     names = _list(told[TOOL])[: clamps.most_tools]
     if not all(isinstance(name, str) for name in names):
         raise Unread("not a text or a list of texts")
     missing = [None] * len(names)
     arguments, classes = ([*_list(told.get(field)), *missing] for field in (ARGUMENTS, CLASSES))
     calls = zip(map(str, names), arguments, classes, strict=False)
-    return replace(hints, tools=tuple(dict.fromkeys(_key(*call) for call in calls if call[0].strip())))
+    found["tools"] = tuple(dict.fromkeys(_key(*call) for call in calls if call[0].strip()))
 
 
 def _key(name: str, arguments: object, of_class: object) -> ToolKey:
@@ -118,28 +125,32 @@ def _key(name: str, arguments: object, of_class: object) -> ToolKey:
     return ToolKey(key.tool, of_class[:LONGEST_NAME]) if isinstance(of_class, str) else key
 
 
-def _eta(hints: Hints, told: Mapping[str, object], clamps: Clamps) -> Hints:
-    return replace(hints, eta_s=_seconds(told[ETA_S], clamps))
+def _eta(found: dict[str, Any], told: Mapping[str, object], clamps: Clamps) -> None:
+    found["eta_s"] = _seconds(told[ETA_S], clamps)
 
 
-def _ttl(hints: Hints, told: Mapping[str, object], clamps: Clamps) -> Hints:
-    return replace(hints, ttl_s=_seconds(told[TTL_S], clamps))
+def _ttl(found: dict[str, Any], told: Mapping[str, object], clamps: Clamps) -> None:
+    found["ttl_s"] = _seconds(told[TTL_S], clamps)
 
 
-def _last(hints: Hints, told: Mapping[str, object], _clamps: Clamps) -> Hints:
+def _last(found: dict[str, Any], told: Mapping[str, object], _clamps: Clamps) -> None:
     if told[LAST] not in (0, 1):
         raise Unread("neither 0 nor 1")
-    return replace(hints, last=bool(told[LAST]))
+    found["last"] = bool(told[LAST])
 
 
-def _turns_left(hints: Hints, told: Mapping[str, object], clamps: Clamps) -> Hints:
+def _turns_left(found: dict[str, Any], told: Mapping[str, object], clamps: Clamps) -> None:
     left = int(min(_number(told[TURNS_LEFT]), clamps.most_turns_left))
-    return replace(hints, turns_left=left, last=hints.last or left == 0)
+    found["turns_left"] = left
+    found["last"] = found.get("last", False) or left == 0
 
 
-_READERS: Mapping[str, Callable[[Hints, Mapping[str, object], Clamps], Hints]] = MappingProxyType(
+_READERS: Mapping[str, Callable[[dict[str, Any], Mapping[str, object], Clamps], None]] = MappingProxyType(
     {PROGRAM: _program, TOOL: _tools, ETA_S: _eta, TTL_S: _ttl, LAST: _last, TURNS_LEFT: _turns_left}
 )
+
+OWN_NAMES = frozenset((*_READERS, ARGUMENTS, CLASSES))
+NAMES = OWN_NAMES | OTHER_NAMES.keys()
 
 
 def _seconds(value: object, clamps: Clamps) -> float:

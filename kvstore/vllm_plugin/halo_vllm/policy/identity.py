@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MOST_CALLS = 65_536
 MOST_ALIKE = 64
@@ -21,9 +22,19 @@ class Context:
     block_tokens: int
 
     @property
-    def tail(self) -> tuple[int, ...]:
-        """The tokens after the last full block."""
-        return tuple(self.tokens[len(self.chain) * self.block_tokens :])
+    def ending(self) -> "Ending":
+        return ending_of(self.chain, self.tokens[len(self.chain) * self.block_tokens :])
+
+
+class Ending(NamedTuple):
+    """What is remembered of a context: the hash of its last full block, and the tokens after that."""
+
+    last: Hashable | None
+    tail: tuple[int, ...]
+
+
+def ending_of(chain: Sequence[Hashable], tail: Sequence[int]) -> Ending:
+    return Ending(chain[-1] if chain else None, tuple(tail))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +59,32 @@ class Conversations:
         self._calls: OrderedDict[str, _Call] = OrderedDict()
         self._ends: dict[Hashable, list[_End]] = {}
 
-    def finished(self, call: str, program: str, prompt: Context, whole: Context, after: str | None = None) -> None:
+    def finished(self, call: str, program: str, prompt: Ending, whole: Ending, after: str | None = None) -> None:
         """`call` of `program` ended. `whole` is prompt and answer; `after` the call it went on from, if found."""
-        known = _Call(call, program, _last(whole.chain), _last(prompt.chain))
+        known = _Call(call, program, whole.last, prompt.last)
         self._calls[call] = known
-        if (parent := self._calls.get(after or "")) and after != call:
+        if after is not None and after != call and (parent := self._calls.get(after)):
             parent.went_on = True
-        self._enter(known.whole, _End(known, whole.tail, answered=True))
-        self._enter(known.prompt, _End(known, prompt.tail, answered=False))
+        self._enter(whole.last, _End(known, whole.tail, True))
+        self._enter(prompt.last, _End(known, prompt.tail, False))
         if len(self._calls) > self._most:
             self._forget(next(iter(self._calls)))
 
     def continued(self, prompt: Context) -> Continuation | None:
         """The call that `prompt` goes on from: of all it could be, the longest. Of alike ones one that nobody went on
         from yet, the first that finished."""
+        if not self.may_go_on(prompt.chain):
+            return None
         for blocks in range(len(prompt.chain), 0, -1):
-            alike = self._ends.get(prompt.chain[blocks - 1], ())
-            if fitting := [end for end in alike if _goes_on(prompt, blocks, end.tail)]:
+            alike = self._ends.get(prompt.chain[blocks - 1])
+            if alike and (fitting := [end for end in alike if _goes_on(prompt, blocks, end.tail)]):
                 call = max(fitting, key=_closeness).call
                 return Continuation(call.program, call.name)
         return None
+
+    def may_go_on(self, chain: Sequence[Hashable]) -> bool:
+        """Whether a prompt of this chain may go on from a call at all."""
+        return not self._ends.keys().isdisjoint(chain)
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -97,15 +114,10 @@ class _Call:
     went_on: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
+class _End(NamedTuple):
     call: _Call
     tail: tuple[int, ...]
     answered: bool
-
-
-def _last(chain: Sequence[Hashable]) -> Hashable | None:
-    return chain[-1] if chain else None
 
 
 def _goes_on(prompt: Context, blocks: int, tail: tuple[int, ...]) -> bool:

@@ -1,7 +1,6 @@
 """Who owns which blocks, each counted once however many programs share it."""
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Hashable, Sequence
 
 
@@ -11,7 +10,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._chains: dict[str, list[Hashable]] = {}
-        self._owners: Counter[Hashable] = Counter()
+        self._owners: dict[Hashable, int] = {}
 
     @property
     def owned_blocks(self) -> int:
@@ -22,9 +21,14 @@ class Ledger:
         """`program` owns these blocks now, and none of those it owned before that are not among them."""
         held = self._chains.setdefault(program, [])
         same = common(held, chain)
-        self._drop(held, same)
-        self._owners.update(chain[same:])
-        held.extend(chain[same:])
+        if same < len(held):
+            self._drop(held, same)
+        new = chain[same:]
+        shared = len(new) - self.missing_blocks(new)
+        for block in new[:shared]:
+            self._owners[block] += 1
+        self._owners.update(dict.fromkeys(new[shared:], 1))
+        held += new
 
     def give(self, program: str, blocks: int) -> None:
         """`program` lost this many blocks at the end of its chain."""
@@ -33,25 +37,38 @@ class Ledger:
 
     def release(self, program: str) -> None:
         """`program` owns nothing any more; it need not have owned anything."""
-        self._drop(self._chains.pop(program, []), 0)
+        if held := self._chains.pop(program, None):
+            self._drop(held, 0)
 
     def own_blocks(self, program: str) -> int:
         """Blocks at the end of its chain that nobody else owns: what it can give."""
-        held = self._chains.get(program, [])
-        return len(held) - bisect_left(held, True, key=lambda block: self._owners[block] == 1)
+        return self._alone(self._chains.get(program, ()))
 
     def missing_blocks(self, chain: Sequence[Hashable]) -> int:
         """Blocks of `chain` that nobody owns."""
+        if not chain or chain[0] not in self._owners:
+            return len(chain)
         return len(chain) - bisect_left(chain, True, key=lambda block: block not in self._owners)
 
+    def _alone(self, held: Sequence[Hashable]) -> int:
+        if not held or self._owners[held[0]] == 1:
+            return len(held)
+        return len(held) - bisect_left(held, True, key=lambda block: self._owners[block] == 1)
+
     def _drop(self, held: list[Hashable], keep: int) -> None:
-        for block in held[keep:]:
+        """What others own too stands before what they do not."""
+        gone = held[keep:]
+        shared = len(gone) - self._alone(gone)
+        for block in gone[:shared]:
             self._owners[block] -= 1
-            if not self._owners[block]:
-                del self._owners[block]
+        for block in gone[shared:]:
+            del self._owners[block]
         del held[keep:]
 
 
 def common(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
     """How many blocks two chains have in common, from their beginning."""
-    return bisect_left(range(min(len(one), len(other))), True, key=lambda at: one[at] != other[at])
+    most = min(len(one), len(other))
+    if most and one[most - 1] == other[most - 1]:
+        return most
+    return bisect_left(range(most), True, key=lambda at: one[at] != other[at])

@@ -31,24 +31,27 @@ class PrefillMeter:
     def __init__(self, quadratic_s: float = 0.0, keep: float = 0.998) -> None:
         self._quadratic_s, self._keep = quadratic_s, keep
         self._prefills = 0
+        self._cost: PrefillCost | None = None
         self._weight = self._tokens = self._seconds = self._spread = self._together = 0.0
 
     def step(self, prefill_tokens: int, step_s: float) -> None:
         """One step of the engine, without the time it had nothing to do."""
         self._prefills += prefill_tokens > 0
-        self._weight = self._weight * self._keep + 1.0
+        self._cost = None
+        keep = self._keep
+        self._weight = weight = self._weight * keep + 1.0
         off = prefill_tokens - self._tokens
-        self._tokens += off / self._weight
-        self._seconds += (step_s - self._seconds) / self._weight
-        self._spread = self._spread * self._keep + off * (prefill_tokens - self._tokens)
-        self._together = self._together * self._keep + off * (step_s - self._seconds)
+        self._tokens = tokens = self._tokens + off / weight
+        self._seconds = seconds = self._seconds + (step_s - self._seconds) / weight
+        self._spread = self._spread * keep + off * (prefill_tokens - tokens)
+        self._together = self._together * keep + off * (step_s - seconds)
 
     def cost(self) -> PrefillCost | None:
         """None until eight steps with prefill were seen."""
-        if self._prefills < ENOUGH or self._tokens <= 0.0:
-            return None
-        slope = self._together / self._spread if self._spread > 0.0 else 0.0
-        return PrefillCost(slope if slope > 0.0 else self._seconds / self._tokens, self._quadratic_s)
+        if self._cost is None and self._prefills >= ENOUGH and self._tokens > 0.0:
+            slope = self._together / self._spread if self._spread > 0.0 else 0.0
+            self._cost = PrefillCost(slope if slope > 0.0 else self._seconds / self._tokens, self._quadratic_s)
+        return self._cost
 
 
 class QueueingMeter:
