@@ -18,7 +18,8 @@ from kvstore.kv_wire import decode_batch
 
 #: Batches that wait here while the event loop is busy; vLLM's own default.
 HIGH_WATER_MARK = 100_000
-REPLAY_TIMEOUT_S = 5.0
+#: A busy engine answers between two of its steps; what comes meanwhile waits.
+REPLAY_TIMEOUT_S = 30.0
 _END = (-1).to_bytes(8, "big", signed=True)
 
 

@@ -19,8 +19,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-START_S = 30.0
-STOP_S = 10.0
+START_S = 200.0
+STOP_S = 60.0
 
 
 class CannotStart(Exception):

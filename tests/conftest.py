@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, settings
 from executor.engines.local_recipe import EngineNotRunning, recipe_in
 from executor.engines.local_vllm import LocalVllm
 
+#: The first start compiles, and the machine may have other things to do.
+START_S = 900.0
 ROOT = Path(__file__).resolve().parent.parent
 
 # The machines that run this are shared: slow drawing says nothing about what is drawn.
@@ -62,7 +64,9 @@ class RealEngines:
     def _make(self, changes: Mapping[str, Any], max_restarts: int) -> LocalVllm:
         recipe = recipe_in(ROOT)
         log = self._logs / f"vllm-{recipe.port}.log"
-        return LocalVllm(replace(recipe, **{"log": log, **changes}), max_restarts=max_restarts)
+        return LocalVllm(
+            replace(recipe, **{"log": log, "start_timeout_s": START_S, **changes}), max_restarts=max_restarts
+        )
 
     def _run(self, work: Any) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result()

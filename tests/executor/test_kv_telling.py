@@ -46,7 +46,7 @@ async def following(spec: EngineSpec, post: Callable[[Told], None]) -> AsyncIter
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def until(done: Callable[[], bool], seconds: float = 60) -> None:
+async def until(done: Callable[[], bool], seconds: float = 300) -> None:
     async with asyncio.timeout(seconds):
         while not done():
             await asyncio.sleep(0.01)

@@ -19,7 +19,7 @@ from planner.ir.ids import JobId
 from planner.ir.plan import Input, Plan, Sampling
 from tests.conftest import RealEngines
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 BATCH_ROWS = 8
 ASK = generate("ask", Column("question"), sampling=Sampling(max_tokens=100), model="tiny-llama")

@@ -17,7 +17,7 @@ from executor.engines.port import EngineFailed, Failure, FailureClass, GenerateR
 from executor.engines.vllm_http import VllmHttp
 from planner.ir.plan import Sampling
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 TALK = (
     {"role": "system", "content": "You write SQL."},
@@ -35,7 +35,7 @@ async def engine(real_engine: LocalVllm) -> AsyncIterator[VllmHttp]:
 
 
 def call(call_id: str, messages: tuple[Any, ...] = TALK, **changes: Any) -> GenerateRequest:
-    request = GenerateRequest(call_id, "job/0", "tiny-llama", messages, Sampling(max_tokens=24), timeout_s=60)
+    request = GenerateRequest(call_id, "job/0", "tiny-llama", messages, Sampling(max_tokens=24), timeout_s=600)
     return replace(request, **changes)
 
 
@@ -59,7 +59,7 @@ async def generated(engine: VllmHttp) -> float:
     return await metric(engine, "vllm:generation_tokens_total")
 
 
-async def until_running(engine: VllmHttp, calls: int, seconds: float = 120) -> None:
+async def until_running(engine: VllmHttp, calls: int, seconds: float = 600) -> None:
     async with asyncio.timeout(seconds):
         while await running(engine) != calls:
             await asyncio.sleep(0.05)
@@ -166,9 +166,12 @@ async def test_a_cancelled_call_stops_inside_the_engine(engine: VllmHttp) -> Non
     with pytest.raises(asyncio.CancelledError):
         await task
     await until_running(engine, 0)
-    made = await generated(engine) - before
-    await asyncio.sleep(0.5)
-    assert await generated(engine) - before == made < 15_000
+    made, last = await generated(engine), -1.0
+    async with asyncio.timeout(600):
+        while made != last:  # the last tokens are counted after their call has left
+            await asyncio.sleep(0.5)
+            made, last = await generated(engine), made
+    assert made - before < 15_000
 
 
 async def test_a_call_that_timed_out_stops_inside_the_engine(engine: VllmHttp) -> None:
@@ -212,10 +215,8 @@ async def test_an_engine_killed_in_mid_call_has_died_and_comes_back(engine: Vllm
     with pytest.raises(EngineFailed) as caught:
         await task
     assert caught.value.failure.failure_class == FailureClass.ENGINE_DIED
-    while (await failure_of(engine, call("down"))).code != "unreachable":
-        await asyncio.sleep(0.1)  # vLLM's other processes hold its port for a moment longer
-    async with asyncio.timeout(300):
-        while not (await engine.probe()).ready:
+    async with asyncio.timeout(900):
+        while real_engine.restarts == restarts or not (await engine.probe()).ready:
             await asyncio.sleep(0.5)
     assert real_engine.restarts == restarts + 1
     assert (await engine.generate(call("back"))).usage.output_tokens > 0

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from patience import at_some_pace
 
 from executor.engines.port import (
     Completion,
@@ -41,7 +42,7 @@ REQUEST = GenerateRequest(
     model="stub-model",
     messages=({"role": "user", "content": "How many singers?"},),
     sampling=Sampling(max_tokens=16),
-    timeout_s=10,
+    timeout_s=120,
 )
 #: The words of vLLM 0.32.
 TOO_LONG = (
@@ -235,18 +236,26 @@ async def test_a_used_connection_broken_in_mid_call_is_not_tried_again(
 
 
 async def test_a_connection_closed_while_idle_is_replaced_in_silence(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
-    await engine.generate(REQUEST)
-    stub_openai.next(hang_up(), good("again"))
-    assert (await engine.generate(REQUEST)).text == "again"
+    async def story(pace: float) -> None:
+        """A connection that breaks later than at once was no idle one."""
+        await engine.generate(REQUEST)
+        stub_openai.next(hang_up(), good("again"))
+        assert (await engine.generate(REQUEST)).text == "again"
+
+    await at_some_pace(story)
 
 
 async def test_a_server_that_closes_idle_connections_is_not_noticed() -> None:
     stub = StubOpenAI(keepalive_s=0.05)
     await stub.start()
     engine = VllmHttp(spec_of(stub.url))
-    for _ in range(3):
-        assert (await engine.generate(REQUEST)).text == "hello"
-        await asyncio.sleep(0.15)
+
+    async def story(pace: float) -> None:
+        for _ in range(3):
+            assert (await engine.generate(REQUEST)).text == "hello"
+            await asyncio.sleep(0.15)
+
+    await at_some_pace(story)
     await engine.close()
     await stub.stop()
 
@@ -263,10 +272,14 @@ async def test_an_engine_that_died_and_stays_away_has_died(engine: VllmHttp, stu
 
 
 async def test_silence_ends_at_the_time_out_and_drops_the_call(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
-    stub_openai.next(silence())
-    failure = await failure_of(engine, replace(REQUEST, timeout_s=0.2))
-    assert (failure.failure_class, failure.code) == (FailureClass.ENGINE, "timeout")
-    await dropped(stub_openai)
+    async def story(pace: float) -> None:
+        """The call has reached the server by then."""
+        stub_openai.next(silence())
+        failure = await failure_of(engine, replace(REQUEST, timeout_s=0.2 * pace))
+        assert (failure.failure_class, failure.code) == (FailureClass.ENGINE, "timeout")
+        await dropped(stub_openai)
+
+    await at_some_pace(story)
 
 
 async def test_cancelling_drops_the_connection(engine: VllmHttp, stub_openai: StubOpenAI) -> None:
@@ -284,18 +297,20 @@ async def test_cancelling_drops_the_connection(engine: VllmHttp, stub_openai: St
 async def dropped(stub: StubOpenAI) -> None:
     """Waits until the server has noticed that its caller is gone."""
     async with asyncio.timeout(60):
-        while stub.dropped != [REQUEST.call_id]:
+        while REQUEST.call_id not in stub.dropped:
             await asyncio.sleep(0.01)
 
 
 async def test_a_refused_connection_is_an_engine_failure() -> None:
-    engine = VllmHttp(spec_of(unused_url()))
-    failure = await failure_of(engine)
-    assert (failure.failure_class, failure.code) == (FailureClass.ENGINE, "unreachable")
-    health = await engine.probe()
-    assert not health.ready
-    assert "cannot connect" in health.detail
-    await engine.close()
+    with socket.socket() as taken:  # bound, so that nobody else listens there, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        engine = VllmHttp(spec_of(f"http://127.0.0.1:{taken.getsockname()[1]}"))
+        failure = await failure_of(engine)
+        assert (failure.failure_class, failure.code) == (FailureClass.ENGINE, "unreachable")
+        health = await engine.probe()
+        assert not health.ready
+        assert "cannot connect" in health.detail
+        await engine.close()
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "ftp://127.0.0.1/", "http://no.such.host.invalid:1"])
@@ -369,12 +384,6 @@ async def test_a_closed_engine_says_so_and_closes_twice(engine: VllmHttp) -> Non
     await engine.close()
     assert (await failure_of(engine)).code == "closed"
     assert not (await engine.probe()).ready
-
-
-def unused_url() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
 async def test_a_model_may_have_another_name_on_the_server(stub_openai: StubOpenAI) -> None:

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 import halo
 from executor.engines.local_vllm import LocalVllm
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 
 class Draft(BaseModel):

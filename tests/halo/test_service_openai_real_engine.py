@@ -15,7 +15,7 @@ from service_stand import listening, service
 from executor.engines.local_vllm import LocalVllm
 from executor.engines.vllm_http import VllmHttp
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CLIENTS = ROOT / ".venv-clients" / "bin" / "python"
@@ -28,7 +28,7 @@ async def _door(engine: LocalVllm) -> AsyncIterator[tuple[str, httpx.AsyncClient
     async with (
         service(engines=[body]) as stand,
         listening(stand.app) as url,
-        httpx.AsyncClient(base_url=url, timeout=120) as client,
+        httpx.AsyncClient(base_url=url, timeout=600) as client,
     ):
         yield url, client
     await body.close()
@@ -74,9 +74,9 @@ async def test_a_program_of_token_ids_is_known_by_what_the_engine_generated(real
 async def test_a_client_that_goes_away_leaves_nothing_running(real_engine: LocalVllm) -> None:
     asked: dict[str, Any] = {"model": "tiny-llama", "messages": [{"role": "user", "content": "go on"}]}
     async with _door(real_engine) as (_, client):
-        with pytest.raises(httpx.ReadTimeout):
+        with pytest.raises(httpx.TimeoutException):
             await client.post(CHAT, json={**asked, "max_tokens": 8000, "ignore_eos": True}, timeout=1.0)
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(600):
             while await _running(real_engine):
                 await asyncio.sleep(0.2)
         assert (await client.post(CHAT, json={**asked, "max_tokens": 2})).status_code == 200
@@ -91,6 +91,6 @@ async def test_the_engines_own_refusal_comes_through(real_engine: LocalVllm) -> 
 
 
 async def _running(engine: LocalVllm) -> float:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=120) as client:
         lines = (await client.get(f"{engine.spec.url}/metrics")).text.splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:num_requests_running{"))

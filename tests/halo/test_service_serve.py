@@ -114,7 +114,7 @@ async def test_two_replicas_share_postgresql_and_redis(tmp_path: Path, redis_url
         await upgrade(url)
         with_redis = {**SHORT_LEASE, "HALO_REDIS_URL": redis_url}
         with served(tmp_path, url, with_redis) as ada, served(tmp_path, url, with_redis) as bob:
-            assert ada.api.get("/readyz").json()["state"] == {"ready": True, "detail": "Redis"}
+            _until(lambda: ada.api.get("/readyz").json()["state"] == {"ready": True, "detail": "Redis"})
             _one_dies(tmp_path, ada, bob)
 
 

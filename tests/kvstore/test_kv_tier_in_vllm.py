@@ -11,7 +11,7 @@ PYTHON = ROOT / ".venv-engine" / "bin" / "python"
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not PYTHON.exists(), reason="no real engine: run `make engine` first")
 def test_the_parts_that_need_vllm() -> None:
     script = ROOT / "tests" / "kvstore" / "kv_tier_checks.py"

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from random import Random
@@ -24,11 +25,13 @@ ANSWER_TOKENS = 8
 CAPACITY_GIB = 0.03
 
 
+FOLDER = Path(f"/dev/shm/halo-kv-test-{os.getpid()}")
+
+
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    path = Path(f"/dev/shm/halo-kv-test-{os.getpid()}")
-    yield path
-    shutil.rmtree(path, ignore_errors=True)  # the engines still write there
+    yield FOLDER
+    shutil.rmtree(FOLDER, ignore_errors=True)  # the engines still write there
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +60,24 @@ def words(seed: str, count: int) -> list[int]:
 
 async def talk(engine: TierEngine, seed: str, tokens: int = 1_000, salt: str = "us") -> list[int]:
     """The prompt of the next turn after one that the engine answered."""
-    prompt = words(seed, tokens)
+    prompt, before = words(seed, tokens), set(FOLDER.rglob("*.0"))
     answer = await engine.ask(prompt, salt, ANSWER_TOKENS)
-    await asyncio.sleep(1)  # the last step of a request and the writer follow its answer
+    await _written(before, tokens // BLOCK_TOKENS)
     return [*prompt, *answer.tokens, *words(f"{seed} next", 50)]
+
+
+async def _written(before: set[Path], blocks: int) -> None:
+    """The last step of a request and the writer follow its answer."""
+    with suppress(TimeoutError):  # what is not there by then the tests tell better
+        async with asyncio.timeout(120):
+            await _until_still(before, blocks)
+
+
+async def _until_still(before: set[Path], blocks: int) -> None:
+    last: set[Path] = set()
+    while len(now := set(FOLDER.rglob("*.0")) - before) < blocks or now != last:
+        last = now
+        await asyncio.sleep(1)
 
 
 async def cold_answer(engine: TierEngine, prompt: Sequence[int], seed: str) -> tuple[int, ...]:
@@ -146,11 +163,10 @@ async def test_blocks_outlive_the_engine_that_kept_them(engines: list[TierEngine
 
 async def _kill_and_wait(engine: LocalVllm) -> None:
     assert engine.pid is not None
+    restarts = engine.restarts
     os.kill(engine.pid, signal.SIGKILL)
     client = VllmHttp(engine.spec)
     async with asyncio.timeout(900):
-        while (await client.probe()).ready:
-            await asyncio.sleep(0.1)
-        while not (await client.probe()).ready:
+        while engine.restarts == restarts or not (await client.probe()).ready:
             await asyncio.sleep(0.5)
     await client.close()

@@ -28,7 +28,7 @@ from workloads.rows.draw_rows import draw_rows
 from workloads.rows.sources import SOURCES
 from workloads.text2sql.databases import FOLDER_VARIABLE
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 MODELS = ("small", "medium", "large", "general")
 ROWS, ANSWER_TOKENS = 6, 24

@@ -19,7 +19,7 @@ from executor.store.told import ResultRow
 from workloads.programs.text2sql import make_text2sql
 from workloads.text2sql.datasets import DATA_FOLDER, read_questions
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 #: Short answers: a random model never ends one by itself, so guided decoding must.
 SHORT = make_text2sql(model="tiny-llama", candidates=2, repairs=1, max_tokens=64, max_sql_characters=40)
