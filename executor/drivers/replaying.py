@@ -16,6 +16,7 @@ from executor.commands import (
     Dispatch,
     FinishProgram,
     HandOver,
+    Hint,
     PlanBatch,
     Prepare,
     RunTool,
@@ -44,6 +45,7 @@ from executor.policy.rules import Rule
 from executor.policy.urgency import priority_of
 from executor.prompt_blocks import BLOCK_TOKENS
 from executor.recording import RecordedJob, Recording
+from halo_vllm.policy.hints import PROGRAM
 from planner.ir.ids import EngineId, JobId, NodeRef
 
 _NOT_RECORDED = Failure(FailureClass.ROW, "not_recorded", "the window has no record of this")
@@ -108,6 +110,8 @@ class _Replay:
         self._jobs = {job.id: job for job in recording.jobs}
 
     def run(self) -> Sequence[ReplayedProgram]:
+        for found in self._engines.rungs():
+            self._agenda.put(found.at, found)
         for job in self._recording.jobs:
             self._agenda.put(job.submitted.at, job)
         for due in self._agenda.until_empty(self._instant_ends):
@@ -150,6 +154,8 @@ class _Replay:
                 self._run_tool(node, attempt)
             case Abort(node=node, attempt=attempt):
                 self._abort(node, attempt)
+            case Hint():
+                self._engines.hint(command, self._now)
             case HandOver():
                 self._underway.hand_over(command)
             case FinishProgram():
@@ -186,7 +192,8 @@ class _Replay:
         prompt_tokens = max(1, answer.usage.prompt_tokens)
         names = _names(prepared, prompt_tokens, engine.profile.block_tokens)
         priority, output_tokens = priority_of(command.due_s or 0.0), max(1, answer.usage.output_tokens)
-        engine.model.submit(running, prompt_tokens, output_tokens, self._now, names, priority)
+        said = {PROGRAM: node.program}
+        engine.model.submit(running, prompt_tokens, output_tokens, self._now, names, priority, said)
         self._engines.touch(engine)
 
     def _run_tool(self, node: NodeRef, attempt: int) -> None:

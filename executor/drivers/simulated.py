@@ -19,6 +19,7 @@ from executor.commands import (
     FinishProgram,
     ForgetShared,
     HandOver,
+    Hint,
     KeepShared,
     OpenFrame,
     PlanBatch,
@@ -49,6 +50,7 @@ from executor.slo import SloClass
 from executor.tool_pools import ToolPool, ToolQueue
 from executor.tools import ToolRunner
 from executor.values import Values
+from halo_vllm.policy.hints import PROGRAM
 from planner.cost.quantiles import Quantiles
 from planner.ir.ids import EngineId, JobId, NodeRef, ProgramId, job_of
 from planner.ir.plan import Plan, ToolSpec
@@ -188,6 +190,8 @@ class Simulation:
         return self._engines.steps
 
     async def run(self, arrivals: Sequence[Arrival]) -> Mapping[JobId, SimulatedJob]:
+        for found in self._engines.rungs():
+            self._agenda.put(found.at, found)
         for arrival in arrivals:
             self._agenda.put(arrival.at, arrival)
         for due in self._agenda.until_empty(self._instant_ends):
@@ -254,6 +258,8 @@ class Simulation:
                 await self._run_tool(command)
             case Abort(node=node, attempt=attempt):
                 self._abort(node, attempt)
+            case Hint():
+                self._engines.hint(command, self.now)
             case HandOver():
                 self._values.hand_over(command.node, command.heir)
                 self._underway.hand_over(command)
@@ -284,8 +290,8 @@ class Simulation:
             return
         running = _Call(command.node, command.attempt, engine, call.completion)
         self._underway.begin(running)
-        priority = priority_of(command.due_s or 0.0)
-        engine.model.submit(running, call.prompt_tokens, call.output_tokens, self.now, call.names, priority)
+        priority, said = priority_of(command.due_s or 0.0), {PROGRAM: command.node.program}
+        engine.model.submit(running, call.prompt_tokens, call.output_tokens, self.now, call.names, priority, said)
         self._engines.touch(engine)
 
     def _ring(self, engine: VirtualEngine[_Call]) -> None:

@@ -4,11 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
+from executor.commands import Hint
 from executor.engines.model.batches import model_of
 from executor.engines.model.call import Id
 from executor.engines.model.engine import EngineModel, Finished
 from executor.engines.model.profiles import profile_of
 from executor.engines.port import EngineSpec
+from executor.engines.rungs import Rung
+from executor.events import RungFound
+from halo_vllm.policy.hints import CLASSES, TOOL
 from planner.cost.profile import Profile
 from planner.ir.ids import EngineId
 
@@ -42,6 +46,17 @@ class VirtualEngines(Generic[Id]):
 
     def __getitem__(self, engine: EngineId) -> VirtualEngine[Id]:
         return self._by_id[engine]
+
+    def rungs(self) -> list[RungFound]:
+        """What probes of the engines would tell of how they keep programs' KV, where it is the plugin."""
+        return [RungFound(0.0, spec.id, Rung.PLUGIN) for spec in self.specs if spec.models_plugin]
+
+    def hint(self, told: Hint, now: float) -> None:
+        """What an engine is told of a program between its calls."""
+        engine, tools = self._by_id[told.engine], told.tools
+        said = {TOOL: [key.tool for key in tools], CLASSES: [key.arguments for key in tools]} if tools else {}
+        engine.model.hint(told.program, told.event, said, now)
+        self.touch(engine)
 
     def touch(self, engine: VirtualEngine[Id]) -> None:
         self._touched[engine.spec.id] = engine

@@ -32,6 +32,7 @@ api_key_env = "GPU_HOST_KEY"
 tokenizer = "llama-3.1-8b"         # the folder with the model's tokenizer.json and chat template; needs the extra
                                    # `tokenizers`. Plans are then made in the engine's own tokens
 priority_scheduling = true         # for a vLLM started with --scheduling-policy priority
+retention = "plugin"               # of a modelled engine: it keeps programs' KV as a vLLM with the plugin does
 """
 
 import tomllib

@@ -14,6 +14,7 @@ from executor.engines.model.prepared import PreparedCall, prepare_call
 from executor.engines.model.profiles import profile_of
 from executor.engines.port import Completion, EngineFailed, EngineHealth, EngineSpec, GenerateRequest
 from executor.engines.rungs import Rung
+from halo_vllm.policy.hints import PROGRAM
 from planner.cost.profile import Profile
 
 
@@ -59,7 +60,7 @@ class Modelled:
             version,
             detail,
             kv_tokens,
-            rung=Rung.PREFIX_CACHE,
+            rung=Rung.PLUGIN if self._spec.models_plugin else Rung.PREFIX_CACHE,
         )
 
     async def close(self) -> None:
@@ -70,7 +71,8 @@ class Modelled:
 
     async def _finish(self, call: PreparedCall, request: GenerateRequest) -> Finished[int]:
         number, now, timeout_s = next(self._numbers), self._clock.now(), request.timeout_s
-        self._model.submit(number, call.prompt_tokens, call.output_tokens, now, call.names, request.priority or 0)
+        priority, said = request.priority or 0, {PROGRAM: request.program}
+        self._model.submit(number, call.prompt_tokens, call.output_tokens, now, call.names, priority, said)
         inside = _Inside(asyncio.get_running_loop().create_future(), timeout_s, now + timeout_s)
         self._inside[number] = inside
         self._set_alarm()

@@ -6,7 +6,7 @@ only where all of the prompt fits. Where blocks run out, the call admitted last,
 gives its own back and starts again later (Kwon et al., SOSP 2023, section 4.5: recompute).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Generic
 
@@ -54,6 +54,9 @@ class Batch(Generic[Id]):
             del self.running[call]
             self._stop(call)
         self._leave(call, at, aborted=True)
+
+    def hint(self, program: str, event: str, said: Mapping[str, object], at: float) -> None:
+        """vLLM itself has no use for hints."""
 
     def form(self, at: float) -> None:
         """Give each call that takes part in the next step its chunk of tokens, and the blocks for them."""

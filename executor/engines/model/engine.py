@@ -83,6 +83,11 @@ class EngineModel(Generic[Id]):
         self._batch.drop(call, at)
         return True
 
+    def hint(self, program: str, event: str, said: Mapping[str, object], at: float) -> None:
+        """What a client tells the plugin of a program between its calls."""
+        self._catch_up(at)
+        self._batch.hint(program, event, said, at)
+
     def next_at(self) -> float | None:
         """When `advance` will next have something to tell or to change; `None` while the engine is empty."""
         if self._ended:

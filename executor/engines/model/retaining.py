@@ -3,7 +3,7 @@
 What is done with its decisions is what `halo_vllm.Scheduler` does with them, step for step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 
 from executor.engines.model.batch import Batch
@@ -56,6 +56,11 @@ class RetainingBatch(Batch[Id]):
             self._leave(call, at, aborted=True)
         else:
             super().drop(call, at)
+
+    def hint(self, program: str, event: str, said: Mapping[str, object], at: float) -> None:
+        gone = self._programs.hinted("", program, event, said, at)
+        if gone is not None:
+            self._kept.let_go(gone)
 
     def form(self, at: float) -> None:
         self._now_s = self._formed_s = at
