@@ -1,9 +1,10 @@
 """Programs that misbehave: does everybody get on, within what is promised?
 
-    python -m benchmarks.kv.robustness [--programs 100000] [--engine light] [--cases all] [--seed 1] [--out FILE.json]
+    python -m benchmarks.kv.robustness [--programs 100000] [--at-once 16] [--engine light] [--cases all] [--seed 1]
+                                       [--out FILE.json]
 
-A closed loop of agents on one engine with room for about half of them. Under a virtual clock, `light`: the plugin's
-deciders over counted blocks, which is how 10^5 programs are done; `vllm`: vLLM's own scheduler and block pool (with
+A closed loop of agents on one engine with room for about eight. Under a virtual clock, `light`: the plugin's deciders
+over counted blocks, which is how 10^5 programs are done; `vllm`: vLLM's own scheduler and block pool (with
 `.venv-engine`'s Python). `real`: the CPU vLLM that `make engine` built, with the plugin, in real time.
 Each case runs beside one that asks for exactly the same, but tells the truth. `throughput` is the ratio of what both
 finished in a second. `held` is the longest that admission held a call (on a real engine: all that a call took), `of
@@ -78,7 +79,7 @@ def main() -> None:
     engine = ENGINES[arguments.engine]
     print(HEAD)
     results = []
-    traffic = Traffic(arguments.programs or engine.programs, seed=arguments.seed)
+    traffic = Traffic(arguments.programs or engine.programs, arguments.at_once, arguments.seed)
     for result in measure(arguments.cases, traffic, engine.run):
         results.append(result)
         print(_line(result), flush=True)
@@ -142,6 +143,7 @@ def _figures(result: Result) -> dict[str, object]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=int, help="programs of each case: 10^5, 10^4, 10^3 by engine")
+    parser.add_argument("--at-once", type=int, default=16, help="of them, each followed by another")
     parser.add_argument("--engine", choices=tuple(ENGINES), default="light")
     parser.add_argument("--cases", type=some_of(tuple(CASES)), default=list(CASES), help="some of them, with commas")
     parser.add_argument("--seed", type=int, default=1)
