@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from patience import at_some_pace
 
 import halo
 from executor.clock import WallClock
@@ -191,26 +192,35 @@ async def test_an_agent_of_a_job_is_told_of_and_comes_back_warm(
     pair: list[LocalVllm], session: aiohttp.ClientSession
 ) -> None:
     _, plugged = pair
-    spec, before = plugged.spec, await stats(session, plugged)
-    stage = Agent(
-        StageId("solve"), spec.models[0], PROMPT, (ToolSpec("look", Effect.IDEMPOTENT),), 5, Sampling(max_tokens=16)
-    )
-    plan = Plan("look", (Input("q"),), (stage,), Output(StageId("solve"), ("text",)))
-    store, engine, upstream = MemoryStore(), Asking(VllmHttp(spec), 2), HttpUpstream(spec)
-    tools = ToolRunner({"look": look})
-    await store.create_job(NewJob(JobId("job"), plan.name, encode(plan), [{"q": "why? " * 400}]))
-    ears: dict[EngineId, Upstream] = {spec.id: upstream}
-    async with LiveDriver([engine], tools, store, MemoryStates(), WallClock(), upstreams=ears, salted=True) as driver:
-        claim = await store.claim("test", 60.0)
-        assert claim is not None
-        assert await driver.run(claim) is Status.SUCCEEDED
-        async with asyncio.timeout(60):
-            while driver.hints()[spec.id].taken < 3 or (await stats(session, plugged))["retained_share"] > 0:
-                await asyncio.sleep(0.05)
-    after = await stats(session, plugged)
-    for body in (engine, upstream, tools):
-        await body.close()
-    assert after["warm_resumes"] == before["warm_resumes"] + 2
-    assert after["programs"] == before["programs"] + 1
-    assert after["hints"] >= before["hints"] + 3
-    assert after["ignored_hints"] == before["ignored_hints"]
+
+    async def story(pace: float) -> None:
+        """Who comes back too late, because the machine stalled, comes back cold."""
+        spec, before = plugged.spec, await stats(session, plugged)
+        stage = Agent(
+            StageId("solve"), spec.models[0], PROMPT, (ToolSpec("look", Effect.IDEMPOTENT),), 5, Sampling(max_tokens=16)
+        )
+        plan = Plan("look", (Input("q"),), (stage,), Output(StageId("solve"), ("text",)))
+        store, engine, upstream = MemoryStore(), Asking(VllmHttp(spec), 2), HttpUpstream(spec)
+        tools = ToolRunner({"look": look})
+        await store.create_job(
+            NewJob(JobId(f"job {pace:g}"), plan.name, encode(plan), [{"q": f"{pace:g}: " + "why? " * 400}])
+        )
+        ears: dict[EngineId, Upstream] = {spec.id: upstream}
+        async with LiveDriver(
+            [engine], tools, store, MemoryStates(), WallClock(), upstreams=ears, salted=True
+        ) as driver:
+            claim = await store.claim("test", 60.0)
+            assert claim is not None
+            assert await driver.run(claim) is Status.SUCCEEDED
+            async with asyncio.timeout(100):
+                while driver.hints()[spec.id].taken < 3 or (await stats(session, plugged))["retained_share"] > 0:
+                    await asyncio.sleep(0.05)
+        after = await stats(session, plugged)
+        for body in (engine, upstream, tools):
+            await body.close()
+        assert after["warm_resumes"] == before["warm_resumes"] + 2
+        assert after["programs"] == before["programs"] + 1
+        assert after["hints"] >= before["hints"] + 3
+        assert after["ignored_hints"] == before["ignored_hints"]
+
+    await at_some_pace(story)

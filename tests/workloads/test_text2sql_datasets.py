@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -121,10 +120,8 @@ def test_every_gold_query_of_ours_passes_the_guard_and_returns_something(own: Da
         assert len(result.rows) < 100
 
 
-def test_the_databases_are_the_same_each_time_and_quickly_made(tmp_path: Path, sample_databases: Path) -> None:
-    before = time.process_time()
+def test_the_databases_are_the_same_each_time(tmp_path: Path, sample_databases: Path) -> None:
     again = make_databases(tmp_path)
-    assert time.process_time() - before < 3
     assert {name: dump(path) for name, path in again.items()} == {
         name: dump(sample_databases / f"{name}.sqlite") for name in again
     }
