@@ -21,8 +21,8 @@ _Url = Annotated[
 
 def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Look after results that are kept for later jobs.")
-    group.command("show")(show)
-    group.command("clear")(clear)
+    group.command("show", epilog="Example:\n\n  halo cache show --json")(show)
+    group.command("clear", epilog="Example:\n\n  halo cache clear --database sqlite:///halo.db")(clear)
     app.add_typer(group, name="cache")
 
 

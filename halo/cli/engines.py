@@ -35,13 +35,17 @@ PROBE_S = 10.0
 
 def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="List, probe, measure, start and drain engines.", epilog=_EXAMPLES)
-    group.command("list")(list_engines)
-    group.command("probe")(probe)
-    group.command("start")(start)
-    group.command("profile")(profile)
-    group.command("drain")(drain)
-    group.command("resume")(resume)
+    group.command("list", epilog=_example("list --fleet fleet.toml --json"))(list_engines)
+    group.command("probe", epilog=_example("probe --engine http://localhost:8000"))(probe)
+    group.command("start", epilog=_example("start --cpu --port 8100"))(start)
+    group.command("profile", epilog=_example("profile --engine http://localhost:8100 --out cpu.toml"))(profile)
+    group.command("drain", epilog=_example("drain a100-0 --server http://localhost:8080"))(drain)
+    group.command("resume", epilog=_example("resume a100-0 --server http://localhost:8080"))(resume)
     app.add_typer(group, name="engines")
+
+
+def _example(command: str) -> str:
+    return f"Example:\n\n  halo engines {command}"
 
 
 def list_engines(engine: EngineUrls = None, model: Models = None, fleet: Fleet = None, as_json: AsJson = False) -> None:

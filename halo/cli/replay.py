@@ -49,11 +49,15 @@ _Seed = Annotated[int, typer.Option(help="Draws the samples.")]
 
 def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Run recorded traffic again, and tune by it.", epilog=_EXAMPLES)
-    group.command("record")(record)
-    group.command("run")(run)
-    group.command("tune")(tune)
-    group.command("door")(door)
+    group.command("record", epilog=_example("record journal.txt --last 3600 --out window.txt"))(record)
+    group.command("run", epilog=_example("run window.txt --fleet fleet.toml --set active_programs=64"))(run)
+    group.command("tune", epilog=_example("tune window.txt --fleet fleet.toml"))(tune)
+    group.command("door", epilog=_example("door journal.door.txt --program fix-issue-7"))(door)
     app.add_typer(group, name="replay")
+
+
+def _example(command: str) -> str:
+    return f"Example:\n\n  halo replay {command}"
 
 
 def record(

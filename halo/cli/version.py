@@ -10,7 +10,7 @@ from halo.distribution import installed_version
 
 
 def register(app: typer.Typer) -> None:
-    app.command("version")(version)
+    app.command("version", epilog="Example:\n\n  halo version --json")(version)
 
 
 def version(as_json: AsJson = False) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from executor.commands import Status
@@ -325,12 +326,21 @@ def test_version_is_for_people_and_for_programs(halo: Halo) -> None:
 # -- the command itself
 
 
-def test_every_command_helps_with_examples(halo: Halo) -> None:
-    for command in ("run", "explain", "batch run", "doctor", "serve", "db upgrade", "db sweep"):
-        result = halo(*command.split(), "--help")
-        assert result.exit_code == 0
-        assert "Example" in result.stdout
-        assert f"halo {command}" in re.sub(r"\s+", " ", result.stdout)
+def _commands(group: Any, before: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}"
+
+
+@pytest.mark.parametrize("command", [*_commands(get_command(make_app()))])
+def test_every_command_helps_with_an_example_and_has_json(halo: Halo, command: str) -> None:
+    result = halo(*command.split(), "--help")
+    shown = re.sub(r"\s+", " ", result.stdout)
+    assert result.exit_code == 0
+    assert f"halo {command}" in shown.partition("Example")[2]
+    assert "--json" in shown or command in ("serve", "engines start"), "these run until they are stopped"
 
 
 def test_an_unknown_command_is_told_with_a_close_one(halo: Halo) -> None:

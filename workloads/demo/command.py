@@ -27,7 +27,7 @@ _Model = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog="Example:\n\n  halo demo --quick --json")
 def demo(
     out: _Out = Path("halo-demo"),
     quick: _Quick = False,

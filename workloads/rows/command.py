@@ -21,7 +21,7 @@ _Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the d
 _Scale = Annotated[int, typer.Option(min=1, max=1000, help="How many times as many rows as the smallest.")]
 
 
-@app.command()
+@app.command(epilog="Example:\n\n  halo workflows rows diamond --n 64 --out diamond.jsonl")
 def rows(name: _Name, out: _RowsOut, n: _Count = 64, duplicates: _Duplicates = "natural", seed: _Seed = 1) -> None:
     """Write rows for a workflow, for halo explain or halo batch run.
 
@@ -35,7 +35,7 @@ def rows(name: _Name, out: _RowsOut, n: _Count = 64, duplicates: _Duplicates = "
     say(f"{out}: {len(lines):,} rows, {len(set(lines)):,} of them different")
 
 
-@app.command()
+@app.command(epilog="Example:\n\n  halo workflows databases --out databases --scale 10")
 def databases(out: _Folder, scale: _Scale = 1) -> None:
     """Make the databases the workflows read, of the size wanted. The smallest are made by themselves when first read.
 

@@ -39,7 +39,7 @@ _Results = Annotated[Path, typer.Option(metavar="FILE", help="The results.jsonl 
 _Rows = Annotated[Path, typer.Option(metavar="FILE", help="The rows it was run on.", show_default=False)]
 
 
-@app.command()
+@app.command(epilog="Example:\n\n  halo text2sql rows --from own --out questions.jsonl")
 def rows(source: _From, out: _RowsOut, folder: _Folder = None, repeat_to: _RepeatTo = None) -> None:
     """Write one row for each question of a data set, for halo batch run text2sql.
 
@@ -56,7 +56,7 @@ def rows(source: _From, out: _RowsOut, folder: _Folder = None, repeat_to: _Repea
         say(f"run them with HALO_TOOL_DATABASES={folder.resolve()}")
 
 
-@app.command()
+@app.command(epilog="Example:\n\n  halo text2sql score --results out/results.jsonl --rows questions.jsonl")
 def score(results: _Results, rows: _Rows, folder: _Folder = None, as_json: AsJson = False) -> None:
     """Tell how many rows were answered rightly: the query returns what the gold query returns."""
     from workloads.text2sql.accuracy import accuracy_of, read_answers, read_gold_rows, verdicts
