@@ -19,8 +19,9 @@ LEAD_S = 5.0
 #: How far a tenant that always has something in engines, and asks for less than its share, may fall behind others: so
 #: much it may have at once when it asks for more.
 CREDIT_S = 15.0
-#: More tenants than this are not told apart once they have no more than others.
-_MOST_KEPT = 4096
+#: Of more tenants than this, some are forgotten: those that are no further than the queues, then the half that had
+#: least. Whoever is unknown begins where the last of these was, so that to be forgotten gains nobody anything.
+MOST_KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,12 @@ class FairShares:
     quantum_s: float = QUANTUM_S
     lead_s: float = LEAD_S
     credit_s: float = CREDIT_S
+    most_kept: int = MOST_KEPT
     _turn: dict[_Queue, str] = field(default_factory=dict)
     _virtual_s: dict[_Key, float] = field(default_factory=dict)  # with guesses; those not settled yet are open
     _open_s: dict[_Key, float] = field(default_factory=dict)
     _level_s: dict[_Queue, float] = field(default_factory=dict)  # where who comes begins
+    _forgotten_s: dict[bool, float] = field(default_factory=dict)  # nobody that was forgotten had more
 
     def share(self, tenant: str) -> TenantShare:
         return self.shares.get(tenant, self.others)
@@ -90,16 +93,25 @@ class FairShares:
         rest = [account for account in waiting if account.slo is SloClass.BACKGROUND]
         return [*self._by_turn(front, (queue, False)), *self._by_turn(rest, (queue, True))]
 
+    def had_s(self, account: Account) -> float:
+        """What the account was given over its weight, with guesses: its virtual time."""
+        return self._known_s(_key(account))
+
+    @property
+    def known(self) -> int:
+        """How many accounts are told apart."""
+        return len(self._virtual_s)
+
     def charge(self, account: Account, guess_s: float) -> None:
         """The tenant is given about so many seconds of an engine's time."""
         key, weight = _key(account), self.share(account.tenant).weight
-        self._virtual_s[key] = self._virtual_s.get(key, 0.0) + guess_s / weight
+        self._virtual_s[key] = self._known_s(key) + guess_s / weight
         self._open_s[key] = self._open_s.get(key, 0.0) + guess_s / weight
 
     def settle(self, account: Account, guess_s: float, took_s: float) -> None:
         """What was charged by a guess is over."""
         key, weight = _key(account), self.share(account.tenant).weight
-        self._virtual_s[key] = self._virtual_s.get(key, 0.0) + (took_s - guess_s) / weight
+        self._virtual_s[key] = self._known_s(key) + (took_s - guess_s) / weight
         open_s = self._open_s.get(key, 0.0) - guess_s / weight
         self._open_s[key] = open_s if open_s > _ROUNDING_S else 0.0
 
@@ -134,23 +146,39 @@ class FairShares:
     def _catch_up(self, waiting: list[Account], queue: _Queue) -> None:
         """Who has nothing in engines goes on from where the others are. Only what is settled counts in this: what
         guesses are too high by is nobody's."""
+        if len(self._virtual_s) > self.most_kept:
+            self._forget()
         keys, level_s = [_key(account) for account in waiting], self._level_s.get(queue, 0.0)
-        settled_s = {key: self._virtual_s.get(key, level_s) - self._open_s.get(key, 0.0) for key in keys}
+        settled_s = {key: self._known_s(key, level_s) - self._open_s.get(key, 0.0) for key in keys}
         most_s = max(settled_s.values())
         for key in keys:
             open_s = self._open_s.get(key, 0.0)
             settled_s[key] = max(settled_s[key], most_s - self.credit_s if open_s else level_s)
             self._virtual_s[key] = settled_s[key] + open_s
         self._level_s[queue] = max(level_s, min(settled_s.values()) - self.quantum_s)
-        if len(self._virtual_s) > _MOST_KEPT:
-            self._forget_those_behind()
 
-    def _forget_those_behind(self) -> None:
-        """To be where the queues are says no more than to be new."""
-        least_s = min(self._level_s.values())
+    def _forget(self) -> None:
+        """To be where the queues are says no more than to be new; of the others, those that had least are forgotten.
+        Those with calls in engines stay known, however many they are."""
         self._open_s = {key: open_s for key, open_s in self._open_s.items() if open_s}
-        virtual_s = self._virtual_s.items()
-        self._virtual_s = {key: at_s for key, at_s in virtual_s if at_s > least_s or key in self._open_s}
+        for rest in (False, True):
+            self._drop_up_to(min((at_s for (_, of), at_s in self._level_s.items() if of is rest), default=0.0), rest)
+        for rest in (False, True) if len(self._virtual_s) > self.most_kept else ():
+            idle_s = sorted(at_s for key, at_s in self._virtual_s.items() if key[1] is rest and key not in self._open_s)
+            if idle_s:
+                last_s = idle_s[(len(idle_s) - 1) // 2]
+                self._drop_up_to(last_s, rest)
+                self._forgotten_s[rest] = max(self._forgotten_s.get(rest, 0.0), last_s)
+
+    def _drop_up_to(self, last_s: float, rest: bool) -> None:
+        kept = (
+            key for key, at_s in self._virtual_s.items() if at_s > last_s or key[1] is not rest or key in self._open_s
+        )
+        self._virtual_s = {key: self._virtual_s[key] for key in kept}
+
+    def _known_s(self, key: _Key, level_s: float = 0.0) -> float:
+        """Whoever is unknown may have been forgotten."""
+        return self._virtual_s.get(key, max(level_s, self._forgotten_s.get(key[1], 0.0)))
 
     def _allowed_s(self, account: Account) -> float:
         return self.lead_s if account.slo is SloClass.INTERACTIVE else self.quantum_s

@@ -141,3 +141,41 @@ def test_those_that_wait_all_the_time_never_grow_further_apart_than_promised(
         given_s[account] += call_s / weights[int(account.tenant)]
         spread_s = max(given_s.values()) - min(given_s.values())
         assert spread_s <= shares.quantum_s + max(longest_s.values()) + 1e-6
+
+
+_ACCOUNTS = [Account(f"{number}", slo) for number in range(24) for slo in (SloClass.STANDARD, SloClass.BACKGROUND)]
+_steps = st.tuples(
+    st.lists(st.sampled_from(_ACCOUNTS), min_size=1, max_size=4, unique=True),
+    st.sampled_from(["small", "large"]),
+    st.floats(0.1, 30.0),
+    st.booleans(),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(_steps, max_size=120))
+def test_to_be_forgotten_gains_nobody_anything(
+    steps: list[tuple[list[Account], str, float, bool]],
+) -> None:
+    """Beside shares that forget nobody, the same calls of the same tenants leave nobody with less to its name."""
+    forgetful, exact = FairShares(most_kept=6), FairShares()
+    inside: list[tuple[Account, float]] = []
+    for waiting, queue, call_s, answered in steps:
+        for shares in (forgetful, exact):
+            shares.order(waiting, queue)
+            shares.charge(waiting[0], call_s)
+        inside.append((waiting[0], call_s))
+        if answered:
+            account, guess_s = inside.pop(0)
+            for shares in (forgetful, exact):
+                shares.settle(account, guess_s, guess_s / 2)
+        assert all(forgetful.had_s(one) >= exact.had_s(one) - 1e-6 for one in waiting)
+
+
+@given(st.integers(1, 8))
+def test_of_many_tenants_a_bounded_number_is_known(kept: int) -> None:
+    shares = FairShares(most_kept=kept)
+    for number in range(200):
+        shares.order([Account(f"{number}", SloClass.STANDARD), ANN])
+        _give(shares, Account(f"{number}", SloClass.STANDARD), 100.0)
+        assert shares.known <= kept + 2
