@@ -10,7 +10,7 @@ from benchmarks.kv.misuse_run import Traffic
 from benchmarks.kv.plugin_site import install_plugin
 from executor.engines.local_recipe import EngineRecipe
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 #: Of each kind some, though there are few.
 MISUSE = Misuse(0.1, 0.3, 0.3, 0.1, random_tools=True, flood=10, reset_every_s=2.0)
