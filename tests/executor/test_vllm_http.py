@@ -411,14 +411,19 @@ KEEPS = 'vllm:cache_config_info{block_size="16",enable_prefix_caching="True",num
 async def test_the_rung_an_engine_stands_on_is_told(
     engine: VllmHttp, stub_openai: StubOpenAI, metrics: str, stats: dict[str, float] | None, rung: Rung
 ) -> None:
-    stub_openai.metrics, stub_openai.stats = metrics, stats
-    assert (await engine.probe()).rung is rung
-    stub_openai.metrics, stub_openai.stats = "", None
-    assert (await engine.probe()).rung is rung
-    stub_openai.healthy = False
-    await engine.probe()
-    stub_openai.healthy = True
-    assert (await engine.probe()).rung is Rung.UNKNOWN
+
+    async def story(pace: float) -> None:
+        """Its statistics an engine must give within a second."""
+        stub_openai.metrics, stub_openai.stats = metrics, stats
+        assert (await engine.probe()).rung is rung
+        stub_openai.metrics, stub_openai.stats = "", None
+        assert (await engine.probe()).rung is rung
+        stub_openai.healthy = False
+        await engine.probe()
+        stub_openai.healthy = True
+        assert (await engine.probe()).rung is Rung.UNKNOWN
+
+    await at_some_pace(story)
 
 
 @pytest.mark.parametrize(("kind", "sent"), [("vllm", "pepper"), ("openai", None)])
