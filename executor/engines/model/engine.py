@@ -110,11 +110,6 @@ class EngineModel(Generic[Id]):
     def waiting(self) -> int:
         return len(self._batch.waiting)
 
-    @property
-    def kv_used_blocks(self) -> int:
-        """Blocks of calls inside; those kept for a later hit do not count."""
-        return self._batch.pool.used
-
     def check(self) -> None:
         """Assert what must hold between any two calls of the methods above."""
         batch, pool = self._batch, self._batch.pool
