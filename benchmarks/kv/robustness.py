@@ -7,18 +7,22 @@ A closed loop of agents on one engine with room for about eight. Under a virtual
 over counted blocks, which is how 10^5 programs are done; `vllm`: vLLM's own scheduler and block pool (with
 `.venv-engine`'s Python). `real`: the CPU vLLM that `make engine` built, with the plugin, in real time.
 Each case runs beside one that asks for exactly the same, but tells the truth. `throughput` is the ratio of what both
-finished in a second. `held` is the longest that admission held a call (on a real engine: all that a call took), `of
-bound` its share of what is promised (`policy.admission.Limits`); `kept` the largest share of the KV kept for programs
-that wait, after any step (on a real engine: whenever it was looked at, four times a second).
+finished in a second: what is not told, or told wrong, is KV kept in vain, and work done twice for those who lie or give
+up. What is promised is `gain`: the same misuse finishes no slower than where nothing is kept and nobody is held, only
+program order (not taken on a real engine). `held` is the longest that admission held a call (on a real engine: all that
+a call took), `of bound` its share of what is promised (`policy.admission.Limits`); `kept` the largest share of the KV
+kept for programs that wait, after any step (on a real engine: whenever it was looked at, four times a second).
 """
 
 import argparse
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from benchmarks.arguments import some_of
 from benchmarks.kv.light_engine import LightEngine
@@ -28,7 +32,10 @@ from halo_vllm.programs import Programs
 from halo_vllm.settings import Settings
 
 KV_BLOCKS, BLOCK_TOKENS = 1536, 16
-LEAST_THROUGHPUT = 0.97
+LEAST_GAIN = 1.0
+#: What the gain is held against.
+PLAIN: Mapping[str, Any] = MappingProxyType({"rule": "stock", "admission": False})
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
 CASES = {
     "tools never return": Misuse(never_return=0.1),
@@ -48,10 +55,11 @@ Run = Callable[[Traffic, Misuse], Seen]
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """`programs` of a case, unless told."""
+    """`programs` of a case, unless told. `plain`: without retention and admission."""
 
     run: Run
     programs: int
+    plain: Run | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,7 @@ class Result:
     case: str
     seen: Seen
     honest: Seen
+    plain: Seen | None
     wall_s: float
     resident_mib: float
 
@@ -67,10 +76,14 @@ class Result:
         return self.seen.calls_per_s / self.honest.calls_per_s
 
     @property
+    def gain(self) -> float | None:
+        return self.seen.calls_per_s / self.plain.calls_per_s if self.plain is not None else None
+
+    @property
     def problems(self) -> list[str]:
         found = [f"{told} ({times} times)" for told, times in self.seen.problems.values()]
-        if self.throughput < LEAST_THROUGHPUT:
-            found.append(f"throughput {self.throughput:.3f}x")
+        if self.gain is not None and self.gain < LEAST_GAIN:
+            found.append(f"slower than with nothing kept: {self.gain:.3f}x")
         return found
 
 
@@ -80,7 +93,7 @@ def main() -> None:
     print(HEAD)
     results = []
     traffic = Traffic(arguments.programs or engine.programs, arguments.at_once, arguments.seed)
-    for result in measure(arguments.cases, traffic, engine.run):
+    for result in measure(arguments.cases, traffic, engine):
         results.append(result)
         print(_line(result), flush=True)
     report = {"engine": arguments.engine, "programs": traffic.programs, "cases": [_figures(r) for r in results]}
@@ -89,23 +102,24 @@ def main() -> None:
         arguments.out.write_text(json.dumps(report, indent=1))
 
 
-def measure(cases: Sequence[str], traffic: Traffic, run: Run) -> Iterator[Result]:
+def measure(cases: Sequence[str], traffic: Traffic, engine: Engine) -> Iterator[Result]:
     for case in cases:
         began_s = time.perf_counter()
-        seen = run(traffic, CASES[case])
-        honest = run(replace(traffic, honest=True), CASES[case])
+        seen = engine.run(traffic, CASES[case])
+        honest = engine.run(replace(traffic, honest=True), CASES[case])
+        plain = engine.plain(traffic, CASES[case]) if engine.plain is not None else None
         resident_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        yield Result(case, seen, honest, time.perf_counter() - began_s, resident_mib)
+        yield Result(case, seen, honest, plain, time.perf_counter() - began_s, resident_mib)
 
 
-def light() -> LightEngine:
-    return LightEngine(Programs(Settings(), KV_BLOCKS, BLOCK_TOKENS), KV_BLOCKS, BLOCK_TOKENS)
+def light(settings: Mapping[str, Any] = NO_SETTINGS) -> LightEngine:
+    return LightEngine(Programs(Settings(**settings), KV_BLOCKS, BLOCK_TOKENS), KV_BLOCKS, BLOCK_TOKENS)
 
 
-def on_vllm() -> Served:
+def on_vllm(settings: Mapping[str, Any] = NO_SETTINGS) -> Served:
     from benchmarks.kv.vllm_served import VllmServed
 
-    return VllmServed(KV_BLOCKS, BLOCK_TOKENS)
+    return VllmServed(KV_BLOCKS, BLOCK_TOKENS, settings)
 
 
 def on_real(traffic: Traffic, misuse: Misuse) -> Seen:
@@ -114,14 +128,18 @@ def on_real(traffic: Traffic, misuse: Misuse) -> Seen:
     return run_real(traffic, misuse)
 
 
+def _on(engine: Callable[[Mapping[str, Any]], Served], settings: Mapping[str, Any] = NO_SETTINGS) -> Run:
+    return lambda traffic, misuse: run(traffic, misuse, engine(settings))
+
+
 ENGINES = {
-    "light": Engine(lambda traffic, misuse: run(traffic, misuse, light()), 100_000),
-    "vllm": Engine(lambda traffic, misuse: run(traffic, misuse, on_vllm()), 10_000),
+    "light": Engine(_on(light), 100_000, _on(light, PLAIN)),
+    "vllm": Engine(_on(on_vllm), 10_000, _on(on_vllm, PLAIN)),
     "real": Engine(on_real, 1_000),
 }
 
 HEAD = (
-    f"{'case':<20} {'programs':>8} {'calls':>8} {'throughput':>10} {'held':>8} {'of bound':>8} {'kept':>6} "
+    f"{'case':<20} {'programs':>8} {'calls':>8} {'throughput':>10} {'gain':>7} {'held':>8} {'of bound':>8} {'kept':>6} "
     f"{'largest table':>26} {'wall':>7} problems"
 )
 
@@ -130,14 +148,19 @@ def _line(result: Result) -> str:
     seen = result.seen
     table, entries = max(seen.tables.items(), key=lambda table: table[1], default=("not seen", 0))
     return (
-        f"{result.case:<20} {seen.programs:>8} {seen.calls:>8} {result.throughput:>9.3f}x {seen.held_s:>6.1f} s "
+        f"{result.case:<20} {seen.programs:>8} {seen.calls:>8} {result.throughput:>9.3f}x {_ratio(result.gain):>7} "
+        f"{seen.held_s:>6.1f} s "
         f"{seen.of_bound:>8.2f} {seen.kept_share:>6.2f} {f'{table} {entries}':>26} {result.wall_s:>5.0f} s "
         f"{'; '.join(result.problems) or 'none'}"
     )
 
 
+def _ratio(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.3f}x"
+
+
 def _figures(result: Result) -> dict[str, object]:
-    return asdict(result) | {"throughput": result.throughput, "problems": result.problems}
+    return asdict(result) | {"throughput": result.throughput, "gain": result.gain, "problems": result.problems}
 
 
 def _arguments() -> argparse.Namespace:

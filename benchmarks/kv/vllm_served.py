@@ -11,8 +11,8 @@ from halo_vllm.virtual_time.engine import HALO_SCHEDULER, VOCABULARY, Call, Engi
 class VllmServed:
     """A text's next prompt goes on from what this engine answered before."""
 
-    def __init__(self, capacity_blocks: int, block_tokens: int) -> None:
-        shape = EngineShape(HALO_SCHEDULER, kv_blocks=capacity_blocks, block_tokens=block_tokens)
+    def __init__(self, capacity_blocks: int, block_tokens: int, settings: Mapping[str, object]) -> None:
+        shape = EngineShape(HALO_SCHEDULER, kv_blocks=capacity_blocks, block_tokens=block_tokens, halo=settings)
         self.capacity_blocks = capacity_blocks
         self.engine = VirtualEngine(shape)
         self._texts: dict[int, list[int]] = {}

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.kv.misuse import Misuse
 from benchmarks.kv.misuse_run import Traffic, run, tables_of
-from benchmarks.kv.robustness import CASES, light
+from benchmarks.kv.robustness import CASES, PLAIN, light
 from halo_vllm.policy.admission import Limits
 from halo_vllm.program import Asked
 from halo_vllm.programs import Programs
@@ -18,6 +18,11 @@ def test_whatever_programs_do_all_get_to_their_end(case: str) -> None:
     seen = run(TRAFFIC, CASES[case], light())
     assert seen.problems == {}
     assert (seen.programs, seen.held_s > 0) == (32, True)
+
+
+def test_misuse_takes_no_more_than_the_plugin_gives() -> None:
+    traffic, misuse = Traffic(programs=96), CASES["all of it"]
+    assert run(traffic, misuse, light()).calls_per_s > run(traffic, misuse, light(PLAIN)).calls_per_s
 
 
 def test_programs_that_never_end_hold_up_others_no_longer_than_is_promised() -> None:
