@@ -10,7 +10,7 @@ from executor.core.fleet import CallT, Fleet
 from executor.policy.routing import Offer
 
 #: What a second that others lose counts beside one of the call itself: less, as some end before it does. Between 0.7
-#: and 2 the P95 of ten cells of `benchmarks.scheduling.hexgen` differs by half a percent on average.
+#: and 1.5 the P95 of ten cells of `benchmarks.scheduling.hexgen` differs by half a percent on average.
 OTHERS = 0.7
 #: Engines serve calls beside each other, and what was begun is partly done: a call ends after so much of all the work
 #: inside, its own with it. That counts where others are many and their prompts are in its way.

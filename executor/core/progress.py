@@ -119,7 +119,9 @@ def line_up(state: State, work: Work) -> None:
         specs = [view.spec for view in state.fleet.views.values()]
         state.broken.append((work, nobody_serves(specs, work.model, work.program.tenant)))
         return
-    state.stages.asks(work.stage, work.prompt_tokens)
+    if not work.asked:
+        work.asked = True
+        state.stages.asks(work.stage, work.prompt_tokens)
     if goes_by_rule(state, work):
         wait_by_rule(state, work)
     else:

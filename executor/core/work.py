@@ -108,6 +108,7 @@ class Work:
     beside: int = 0  # calls that the engine had when it was sent, itself included
     shares: StageShares | None = None  # of its stage, where the plan says how engines share it
     sent_back: int = 0  # how often it left an engine for another call, or since the engine was slow
+    asked: bool = False  # it was counted as a call that its stage asks for
     queued: int = 0  # how often it came out of the line without being sent
     tool: ToolSpec | None = None
     # containers and agents

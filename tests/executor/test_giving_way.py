@@ -134,3 +134,12 @@ def test_a_prompt_goes_where_the_context_is_long_enough_and_if_it_is_nowhere_an_
 def test_published_rules_never_send_a_call_back() -> None:
     house = House(rule="round robin").submit("batch", SloClass.BATCH, rows=6).submit("chat", SloClass.INTERACTIVE)
     assert not house.end_all().aborted
+
+
+def test_a_call_that_was_sent_back_is_one_call_that_its_stage_asked_for() -> None:
+    house = House().submit("batch", SloClass.BATCH, rows=5)
+    house.submit("chat", SloClass.INTERACTIVE)
+    assert house.aborted
+    house.end_all()
+    ((calls, _),) = house.core._state.stages.mix("small")
+    assert calls == 6
