@@ -30,10 +30,10 @@ async def hang(text: str) -> str:
     return text
 
 
-@halo.tool(effect="idempotent")
+@halo.tool(effect="idempotent", timeout=200)
 def flood(text: str) -> str:
-    """Gives back far too much."""
-    return text * 1_000_000
+    """Gives back too much."""
+    return text * 20_000
 
 
 @halo.tool(effect="idempotent")
