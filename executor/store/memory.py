@@ -79,7 +79,11 @@ class MemoryStore:
             return None
         running = Counter(one.new.tenant for one in self._jobs.values() if self._leased(one))
         had = {tenant: running[tenant] / weights.of(tenant) for tenant in {one.new.tenant for one in open_jobs}}
-        first = min(open_jobs, key=lambda one: (had[one.new.tenant], one.new.priority, one.number))
+        begun = sorted((one.started_at, one.new.tenant) for one in self._jobs.values() if one.started_at is not None)
+        last = dict.fromkeys(had, "") | {tenant: started_at for started_at, tenant in begun}
+        first = min(
+            open_jobs, key=lambda one: (had[one.new.tenant], last[one.new.tenant], one.new.priority, one.number)
+        )
         first.status, first.owner, first.attempt = JobStatus.RUNNING, owner, first.attempt + 1
         first.lease_until = self._clock.now() + lease_s
         first.started_at = first.started_at or self._now()

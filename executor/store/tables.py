@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeDecorator
 from executor.store.writes import MADE, RECALLED, SAVED
 
 #: The newest migration in `migrations/versions`.
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 
 #: Where the nodes keep each part of their work; `tools` are the names a turn asks for.
 WORK_COLUMNS = {name: "tool_runs" if name == "tools" else name for name in MADE}
@@ -159,8 +159,10 @@ Index("ix_jobs_tenant_number", jobs.c.tenant, jobs.c.number)
 # Written out in queries too: a database uses a partial index only where it sees the same words.
 OPEN = text("status IN ('queued', 'running')")
 RUNNING = text("status = 'running'")
+STARTED = text("started_at IS NOT NULL")
 Index("ix_jobs_turn", jobs.c.tenant, jobs.c.priority, jobs.c.number, sqlite_where=OPEN, postgresql_where=OPEN)
 Index("ix_jobs_running", jobs.c.tenant, sqlite_where=RUNNING, postgresql_where=RUNNING)
+Index("ix_jobs_started", jobs.c.tenant, jobs.c.started_at, sqlite_where=STARTED, postgresql_where=STARTED)
 Index("ix_jobs_owner", jobs.c.owner, sqlite_where=RUNNING, postgresql_where=RUNNING)
 
 programs = Table(

@@ -1,4 +1,5 @@
-"""Whose job is claimed next: tenants take turns by how many of their jobs run, whatever each of them has waiting.
+"""Whose job is claimed next: tenants take turns by how many of their jobs run, whatever each of them has waiting. Among
+those that have as many, whose last turn is longest ago is next: so they take turns where jobs run one at a time, too.
 
 Written so that a claim looks at few rows: tenants are found by hopping along the index, from one to the next, and of
 each only the first job is looked at.
@@ -6,7 +7,7 @@ each only the first job is looked at.
 
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, Select, case, func, literal, or_, select
+from sqlalchemy import CTE, ColumnElement, Select, case, func, literal, or_, select, text
 
 from executor.store.jobs import JobStatus, Weights
 from executor.store.tables import OPEN, RUNNING, database_now, jobs
@@ -35,7 +36,19 @@ def _tenants_by_turn(weights: Weights) -> Select[tuple[str]]:
         select(tenants.c.tenant)
         .join(first, first.c.number == of_tenant)
         .outerjoin(running, running.c.tenant == tenants.c.tenant)
-        .order_by(had, first.c.priority, first.c.number)
+        .order_by(had, func.coalesce(_last_turn(tenants.c.tenant), 0), first.c.priority, first.c.number)
+    )
+
+
+def _last_turn(tenant: ColumnElement[str]) -> ColumnElement[float]:
+    """When the tenant's newest began."""
+    given = jobs.alias("given")
+    return (
+        select(given.c.started_at)
+        .where(text("given.started_at IS NOT NULL"), given.c.tenant == tenant)
+        .order_by(given.c.started_at.desc())
+        .limit(1)
+        .scalar_subquery()
     )
 
 

@@ -15,6 +15,7 @@ from executor.slo import SloClass
 from executor.store.failures import Fenced, IdempotencyConflict, JobUnknown
 from executor.store.jobs import EQUAL_WEIGHTS, Claim, JobStatus, NewJob, Pending, SavedProgram, Weights
 from executor.store.port import Store
+from executor.store.records import unix_time
 from executor.store.told import ResultRow, Served
 from executor.store.writes import (
     RESULT_CACHE,
@@ -236,6 +237,28 @@ async def test_who_comes_with_nothing_running_is_next_and_a_job_that_ended_count
     await store.write(first, [JobEnded(Status.SUCCEEDED)])
     await store.release(second)
     assert await claimed(store, 2) == [second.job, "many2"]
+
+
+async def test_where_one_job_runs_at_a_time_tenants_take_turns_too(store: Store) -> None:
+    for tenant, jobs in (("ann", 5), ("eve", 2), ("zoe", 2)):
+        for number in range(jobs):
+            await store.create_job(new_job(f"{tenant}{number}", 1, tenant=tenant))
+    told = []
+    for _ in range(9):
+        claim = await store.claim("one", LEASE_S)
+        assert claim is not None
+        told.append(claim.job)
+        await store.write(claim, [JobEnded(Status.SUCCEEDED)])
+        await another_millisecond(store, claim.job)
+    assert told == ["ann0", "eve0", "zoe0", "ann1", "eve1", "zoe1", "ann2", "ann3", "ann4"]
+
+
+async def another_millisecond(store: Store, job: JobId) -> None:
+    """Until the clock shows another one than when the job began."""
+    began = (await store.job(job)).started_at
+    assert began is not None
+    while time.time() < unix_time(began) + 0.002:
+        await asyncio.sleep(0.001)
 
 
 async def test_by_its_weight_a_tenant_has_more_jobs_running(store: Store) -> None:
