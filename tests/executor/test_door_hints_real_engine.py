@@ -92,7 +92,7 @@ async def test_a_tool_that_is_told_of_counts_and_the_next_turn_is_warm(plugged: 
 
     async def story(pace: float) -> None:
         """Who comes back too late, because the machine stalled, is kept for no longer."""
-        name, before = f"ada {pace:g}", await stats(plugged)
+        name, before = f"ada-{pace:g}", await stats(plugged)
         called = Hint(plugged.spec.id, ProgramId(f"team/{name}"), TOOL_CALLED, (ToolKey("search", ""),), salted("team"))
         async with door(plugged) as one, post_to(plugged) as post:
             await one.answer(asked(plugged, name, 0), Read())

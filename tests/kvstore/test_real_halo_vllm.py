@@ -203,7 +203,7 @@ async def test_an_agent_of_a_job_is_told_of_and_comes_back_warm(
         store, engine, upstream = MemoryStore(), Asking(VllmHttp(spec), 2), HttpUpstream(spec)
         tools = ToolRunner({"look": look})
         await store.create_job(
-            NewJob(JobId(f"job {pace:g}"), plan.name, encode(plan), [{"q": f"{pace:g}: " + "why? " * 400}])
+            NewJob(JobId(f"job-{pace:g}"), plan.name, encode(plan), [{"q": f"{pace:g}: " + "why? " * 400}])
         )
         ears: dict[EngineId, Upstream] = {spec.id: upstream}
         async with LiveDriver(
