@@ -197,7 +197,7 @@ async def test_a_plan_may_not_ask_for_what_is_not_here_nor_for_more_than_is_allo
     assert _places(problem) == {
         "tool 'sohut'": "did you mean 'shout'?",
         "tool 'linger'.effect": "it is 'idempotent'",
-        "tool 'linger'.timeout_s": "at most 60.0 is allowed",
+        "tool 'linger'.timeout_s": "at most 600.0 is allowed",
         "tool 'linger'.concurrency": "at most 8 is allowed",
         "model 'large'": "there are: small",
     }

@@ -34,7 +34,7 @@ def count(folder: str, line: str) -> str:
     return line
 
 
-@halo.tool(effect="idempotent", timeout="60s")
+@halo.tool(effect="idempotent", timeout="600s")
 def linger(folder: str, line: str, after: str) -> str:
     """Works until it is told to end, by a file, and says before that it does."""
     with (Path(folder) / f"lingering-{os.getpid()}.txt").open("a") as file:
