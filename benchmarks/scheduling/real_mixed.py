@@ -141,9 +141,11 @@ async def rounds(asked: argparse.Namespace, fleet: Sequence[EngineSpec]) -> Asyn
             for name, arm in arms if number % 2 == 0 else reversed(arms):
                 put = replace(how, by_deadline=arm.by_deadline)
                 salt = f"{time.time_ns()}"
-                yield _run(load, number, name, await replay_live(arriving, fleet, _core(fleet, arm), put, salt))
-                yield _run(load, number, name, replay(arriving, fleet, _core(fleet, arm), put), simulated=True)
-                print(f"load {load:g}, round {number + 1} of {asked.rounds}: {name}", flush=True)
+                real = _run(load, number, name, await replay_live(arriving, fleet, _core(fleet, arm), put, salt))
+                told = _run(load, number, name, replay(arriving, fleet, _core(fleet, arm), put), simulated=True)
+                _print(real, told, asked.rounds)
+                yield real
+                yield told
 
 
 def arriving_in(
@@ -226,6 +228,12 @@ async def profile_of(spec: EngineSpec, budget_s: float) -> Profile:
     fit = fit_profile([start], runs, MOST_RUNNING, f"{len(runs)} trials of {spec.id}, beside the other engine")
     print(f"{spec.id}: {fit.error:.1%} off on its trials", flush=True)
     return replace(fit.profile, kv_tokens=spec.kv_tokens, block_tokens=BLOCK_TOKENS)
+
+
+def _print(real: Run, told: Run, rounds: int) -> None:
+    """At once, for whoever ends the benchmark early."""
+    figures = f"P95 {real.p95_s:.2f} s ({told.p95_s:.2f} simulated), {real.missed:.0%} missed ({told.missed:.0%})"
+    print(f"load {real.load:g}, round {real.round + 1} of {rounds}: {real.arm}, {figures}", flush=True)
 
 
 def report(runs: Sequence[Run]) -> Iterator[str]:
