@@ -2,12 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from multiprocessing import get_context
-from typing import Any, Protocol
+from multiprocessing.connection import Connection
+from typing import Protocol
 
 import structlog
 
@@ -23,10 +22,17 @@ from executor.recording import record
 #: A shadow run takes a core for so long as it takes, and leaves it to whoever else wants it.
 NICE = 15
 
+#: After looks that failed one after the other, the next one comes up to so many times twice as late.
+MOST_DOUBLINGS = 5
+
 #: What whoever began the process set as a bound, and not as a guess.
 _BOUNDS = ("active_programs",)
 
 log = structlog.get_logger(__name__)
+
+
+class LookFailed(Exception):
+    """A look at recent traffic came to nothing. Whatever was found before stays in force."""
 
 
 class Tunable(Protocol):
@@ -56,6 +62,7 @@ class TuningState:
     setting: Setting
     began: Setting
     looks: int = 0
+    failures: int = 0
     changes: int = 0
     rollbacks: int = 0
     why: str = "nothing was looked at yet"
@@ -93,6 +100,7 @@ class Tuner:
         self._driver, self._window, self._fleet, self._clock = driver, window, fleet, clock
         self._look_at, self._every_s, self._guard = look_at, every_s, guard or Guard()
         self._since = 0.0
+        self._failed_in_a_row = 0
         self._watched: _Change | None = None
         self._rejected: set[Setting] = set()
         began = setting_of(driver.tuned)
@@ -100,9 +108,19 @@ class Tuner:
         self.state = TuningState(began, began)
 
     async def run(self) -> None:
+        """For ever. After a look that failed the next one comes later, each time twice as late."""
         while True:
-            await self._clock.sleep(self._every_s)
-            await self.step()
+            await self._clock.sleep(self._every_s * 2 ** min(self._failed_in_a_row, MOST_DOUBLINGS))
+            try:
+                await self.step()
+                self._failed_in_a_row = 0
+            except LookFailed as error:
+                self._note_failed(error)
+
+    def _note_failed(self, error: LookFailed) -> None:
+        self._failed_in_a_row += 1
+        self.state = replace(self.state, failures=self.state.failures + 1, why=f"the last look failed: {error}")
+        log.warning("look at recent traffic failed", why=str(error), in_a_row=self._failed_in_a_row)
 
     async def step(self) -> None:
         """Look once, and do what that asks for."""
@@ -148,24 +166,34 @@ def look(events: Sequence[Event], fleet: Sequence[EngineSpec], tuned: Tuned, gua
     return Look(tuning, recording.programs, recorded_cost(recording) / simulated_cost(recording, fleet, tuned))
 
 
-@asynccontextmanager
-async def looks_aside(nice: int = NICE) -> AsyncIterator[LookAt]:
-    """Looks are taken in a process of their own, behind everybody else. It ends with the block, whatever it is at."""
-    loop = asyncio.get_running_loop()
-    with get_context("spawn").Pool(1, initializer=os.nice, initargs=(nice,)) as pool:
+async def look_aside(
+    events: Sequence[Event], fleet: Sequence[EngineSpec], tuned: Tuned, guard: Guard, nice: int = NICE
+) -> Look:
+    """A look in a process of its own, behind everybody else, which ends with it whatever it is at. Raises LookFailed
+    where the process ends without an answer, or the look fails."""
+    spawn = get_context("spawn")
+    answers, tells = spawn.Pipe(duplex=False)
+    child = spawn.Process(target=_tell, args=(tells, nice, (events, fleet, tuned, guard)), daemon=True)
+    await asyncio.to_thread(child.start)
+    tells.close()
+    try:
+        found: Look | str | None = await asyncio.to_thread(answers.recv)
+    except EOFError:
+        found = None
+    finally:
+        child.kill()
+    await asyncio.to_thread(child.join)
+    if isinstance(found, Look):
+        return found
+    raise LookFailed(found or f"the process that looked ended with {child.exitcode}")
 
-        async def look_at(events: Sequence[Event], fleet: Sequence[EngineSpec], tuned: Tuned, guard: Guard) -> Look:
-            found: asyncio.Future[Look] = loop.create_future()
-            told, failed = partial(_tell, loop, found.set_result), partial(_tell, loop, found.set_exception)
-            await asyncio.to_thread(pool.apply_async, look, (events, fleet, tuned, guard), {}, told, failed)
-            return await found
 
-        yield look_at
-
-
-def _tell(loop: asyncio.AbstractEventLoop, tell: Callable[[Any], None], found: object) -> None:
-    """From the thread that hears of it."""
-    loop.call_soon_threadsafe(tell, found)
+def _tell(tells: Connection, nice: int, asked: tuple[Sequence[Event], Sequence[EngineSpec], Tuned, Guard]) -> None:
+    os.nice(nice)
+    try:
+        tells.send(look(*asked))
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a look, the service it is for goes on
+        tells.send(f"{type(error).__name__}: {error}")
 
 
 def _steps(before: Setting, after: Setting) -> dict[str, str]:

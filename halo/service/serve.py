@@ -33,7 +33,8 @@ from halo.service.endings import Endings
 from halo.service.fleet import FleetView
 from halo.service.parts import Parts
 from halo.settings import Settings, SettingsInvalid, tenant_shares, tenants_by_hash
-from halo.tuning import Tuner, looks_aside
+from halo.tuning import Tuner, look_aside
+from halo.tuning_metrics import TuningMetrics
 from halo.wiring import MEMORY, CacheChoice, Runtime, open_any_store, open_door, open_runtime
 from halo.worker import Pace, Worker, owner_name
 from planner.errors import Problem
@@ -135,14 +136,15 @@ async def _tuning(settings: Settings, runtime: Runtime) -> AsyncIterator[Tuner |
         yield None
         return
     fleet = [engine.spec for engine in runtime.engines]
-    async with looks_aside() as look_at:
-        tuner = Tuner(runtime.driver, runtime.window, fleet, WallClock(), look_at, every_s)
-        tuning = asyncio.create_task(tuner.run())
-        tuning.add_done_callback(_say_why_tuning_ended)
-        try:
-            yield tuner
-        finally:
-            tuning.cancel()
+    tuner = Tuner(runtime.driver, runtime.window, fleet, WallClock(), look_aside, every_s)
+    runtime.metrics.registry.register(TuningMetrics(lambda: tuner.state))
+    tuning = asyncio.create_task(tuner.run())
+    tuning.add_done_callback(_say_why_tuning_ended)
+    try:
+        yield tuner
+    finally:
+        tuning.cancel()
+        await asyncio.wait([tuning])
 
 
 def _say_why_tuning_ended(tuning: "asyncio.Task[None]") -> None:

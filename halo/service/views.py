@@ -81,7 +81,7 @@ def tuning(state: TuningState | None) -> Tuning:
     if state is None:
         return Tuning(on=False)
     found = None if state.found is None else TuningFound(**asdict(state.found))
-    told = {name: getattr(state, name) for name in ("looks", "changes", "rollbacks", "why", "watching")}
+    told = {name: getattr(state, name) for name in ("looks", "failures", "changes", "rollbacks", "why", "watching")}
     return Tuning(on=True, setting=dict(state.setting), began=dict(state.began), found=found, **told)
 
 

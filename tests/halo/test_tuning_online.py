@@ -1,8 +1,13 @@
 """A service's knobs are turned by what came in lately, watched, and turned back where the promise is not kept."""
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import active_children
 
+import pytest
+from prometheus_client import CollectorRegistry
 from service_stand import service
 
 from executor.core.knobs import Tuned, setting_of, with_setting
@@ -15,7 +20,8 @@ from executor.journal import RecentEvents, decode_events, encode_event
 from executor.policy.rules import RULES
 from executor.policy.tuning import Comparison, Guard, Setting, changed
 from halo.service import views
-from halo.tuning import Look, Tuner, look, looks_aside
+from halo.tuning import Look, LookFailed, Tuner, look, look_aside
+from halo.tuning_metrics import TuningMetrics
 from planner.ir.ids import EngineId
 
 BETTER = Comparison(0.8, 0.7, 0.9, 6)
@@ -108,10 +114,62 @@ async def test_with_too_little_traffic_a_change_is_neither_made_nor_judged():
 
 async def test_a_look_is_taken_in_a_process_of_its_own():
     tuned = Tuned(Limits(), RULES["halo"])
-    async with looks_aside(nice=0) as look_at:
-        found = await look_at([WakeUp(1.0)], (), tuned, Guard())
+    found = await look_aside([WakeUp(1.0)], (), tuned, Guard(), nice=0)
     assert found == look([WakeUp(1.0)], (), tuned, Guard())
     assert (found.programs, found.reality) == (0, None)
+
+
+class Stuck:
+    """Nobody who is sent it gets to read it."""
+
+    def __reduce__(self) -> tuple[Callable[[float], None], tuple[float]]:
+        return time.sleep, (3600.0,)
+
+
+async def test_a_process_that_is_killed_while_it_looks_is_a_look_that_failed():
+    asked = look_aside([WakeUp(1.0)], (), Stuck(), Guard(), nice=0)  # type: ignore[arg-type]
+    looking = asyncio.create_task(asked)
+    before = active_children()
+    while not looking.done() and active_children() == before:
+        await asyncio.sleep(0.001)
+    for child in active_children():
+        child.kill()
+    with pytest.raises(LookFailed, match="ended with -9"):
+        await looking
+
+
+async def test_a_look_that_raises_says_what_it_raised():
+    with pytest.raises(LookFailed, match="AttributeError"):
+        await look_aside([WakeUp(1.0)], (), "no setting", Guard(), nice=0)  # type: ignore[arg-type]
+
+
+async def test_after_looks_that_fail_the_next_comes_later_and_it_is_told():
+    one, driver, looks, _, clock = tuner(*[({}, 1.0)] * 9)
+    slept: list[float] = []
+
+    class Ended(Exception):
+        pass
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) > 4:
+            raise Ended
+
+    async def look_at(*asked: object) -> Look:
+        if len(slept) in (1, 2):
+            raise LookFailed("the process that looked ended with -9")
+        return await looks(*asked)  # type: ignore[arg-type]
+
+    clock.sleep = sleep  # type: ignore[method-assign]
+    one = Tuner(driver, RecentEvents(10), (), clock, look_at, 60.0)
+    with pytest.raises(Ended):
+        await one.run()
+    assert slept == [60.0, 120.0, 240.0, 60.0, 60.0]
+    assert (one.state.looks, one.state.failures) == (2, 2)
+    assert not one.state.why.startswith("the last look failed")
+    registry = CollectorRegistry()
+    registry.register(TuningMetrics(lambda: one.state))
+    assert registry.get_sample_value("halo_tuning_failures_total") == 2.0
 
 
 def test_a_window_keeps_the_newest_and_passes_all_on():

@@ -21,6 +21,7 @@ class Tuning(Told):
     setting: dict[str, float] = Field(default_factory=dict)
     began: dict[str, float] = Field(default_factory=dict)
     looks: int = 0
+    failures: int = 0
     changes: int = 0
     rollbacks: int = 0
     why: str = ""
