@@ -46,6 +46,7 @@ GOALS = (
     Goal(WITHOUT_REUSE, "p95_s", 3.5, burst=None, reuse=True),
     Goal(HEXGEN, "p95_s", 1.15, burst=None, reuse=True),
     Goal(HEXGEN_GOOD, "good", 1.5, burst=False, reuse=False),
+    Goal(HEXGEN_GOOD, "good", 1.5, burst=False, reuse=True),
     Goal(ORACLE, "p95_s", 1 / 1.2, burst=None, reuse=False),
     Goal(ORACLE, "p95_s", 1 / 1.2, burst=None, reuse=True),
 )
