@@ -76,9 +76,10 @@ def _for_a_workflow_that_is_there(_: schemathesis.HookContext, body: Any) -> Any
 
 
 def _of_what_is_there(_: schemathesis.HookContext, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
+    # No engine: one that is taken out would keep all calls waiting.
     there = {"run_id": "run_1", "name": "greet", "model": "small"}
     for name, value in (parameters or {}).items():
-        if len(str(value)) % 2 == 0:
+        if name in there and len(str(value)) % 2 == 0:
             parameters = {**(parameters or {}), name: there[name]}
     return parameters
 
