@@ -174,7 +174,7 @@ def write_report(
 
 def _is_for(goal: Goal, cell: Cell) -> bool:
     burst, steady = cell.load >= BURST, cell.load == STEADY
-    regime = burst or steady if goal.burst is None else burst is goal.burst
+    regime = {None: burst or steady, True: burst, False: steady}[goal.burst]
     return regime and (cell.reuse is Reuse.REQUEST if goal.reuse else cell.reuse is Reuse.NONE)
 
 
