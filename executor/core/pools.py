@@ -7,6 +7,9 @@ from planner.ir.ids import EngineId
 
 _Place = tuple[tuple[EngineId, str], ...]
 
+#: No pool has this name: whoever asks for a model may name it as pools are named.
+_NONE = "\0"
+
 
 class Pools:
     """A pool: the engines that serve a model to a tenant. Calls to an adapter wait with those to the model that it is
@@ -29,7 +32,7 @@ class Pools:
     def of(self, model: str, tenant: str) -> str:
         """The name of the pool; that of none where no engine serves the model to the tenant."""
         known = tenant if tenant in self._tenants else ""
-        return self._of.get((model, known), _name(model, known))
+        return self._of.get((model, known), _NONE)
 
     def sharing(self) -> list[list[str]]:
         """The pools in groups: those of a group have engines in common, if only by way of others of it."""

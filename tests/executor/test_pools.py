@@ -111,6 +111,14 @@ def test_who_has_engines_of_its_own_may_use_the_others_too_and_nobody_else_those
     assert Pools([FOR_ANN]).of("base", "bob") not in Pools([FOR_ANN]).engines
 
 
+def test_a_model_that_is_named_as_a_pool_is_opens_none() -> None:
+    pools = Pools([BASE, FOR_ANN])
+    for named in (pools.of("base", "ann"), pools.of("no-such-model", "")):
+        assert pools.of(named, "bob") not in pools.engines
+    (refused,) = DoorCore([BASE, FOR_ANN]).handle(arrival(1, "bob", pools.of("base", "ann")))
+    assert isinstance(refused, Refuse)
+
+
 def test_two_models_of_the_same_engines_wait_apart() -> None:
     pools = Pools([replace(BASE, models=("small", "large"))])
     assert pools.of("small", "") != pools.of("large", "")
