@@ -70,6 +70,18 @@ async def test_it_is_told_which_models_nobody_else_serves_and_that_an_engine_is_
     assert "small-0" in unknown.json()["detail"]
 
 
+async def test_adapters_and_tenants_that_no_other_engine_takes_are_told_too() -> None:
+    own = replace(SPEC, adapters=("sql",))
+    for_ann = replace(OTHER, tenants=("ann",))
+    async with service(engines=[Scripted(own, Synthetic(7)), Scripted(OTHER, Synthetic(7))]) as stand:
+        adapter = (await stand.api.post("/v1/fleet/engines/small-0/drain")).json()
+    async with service(engines=[Scripted(SPEC, Synthetic(7)), Scripted(for_ann, Synthetic(7))]) as stand:
+        everybody = (await stand.api.post("/v1/fleet/engines/small-0/drain")).json()
+    async with service(engines=[Scripted(SPEC, Synthetic(7)), Scripted(for_ann, Synthetic(7))]) as stand:
+        ann = (await stand.api.post(f"/v1/fleet/engines/{OTHER.id}/drain")).json()
+    assert (adapter["unserved"], everybody["unserved"], ann["unserved"]) == (["sql"], ["small"], [])
+
+
 async def test_of_several_tenants_only_operators_take_engines_out() -> None:
     keys = {sha256(name.encode()).hexdigest(): name for name in ("ann", "ops")}
     async with service(tenants=keys, operators=("ops",)) as stand:

@@ -1,11 +1,13 @@
 """/v1/fleet: what an autoscaler goes by, and engines that an operator takes out."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Path, Query
 
+from executor.engines.port import EngineSpec
 from halo.fleet.seen import SeenModel, seen_models
 from halo.service.parts import Parts, TheOperator, TheParts, TheTenant
 from halo.service.problems import EngineUnknown
@@ -71,10 +73,15 @@ def _known(engine: str, parts: Parts) -> EngineId:
 
 def _drained(engine: EngineId, parts: Parts) -> EngineDrained:
     draining, specs = parts.draining, parts.fleet.specs
-    taken = {model for spec in specs if not draining.drains(spec.id) for model in spec.models}
-    mine = [model for spec in specs if spec.id == engine for model in spec.models]
-    unserved = [model for model in mine if model not in taken]
+    (mine,) = (spec for spec in specs if spec.id == engine)
+    others = [spec for spec in specs if not draining.drains(spec.id)]
+    unserved = [model for model in mine.served if not _served(model, mine.tenants or ("",), others)]
     return EngineDrained(id=engine, draining=draining.drains(engine), calls=draining.inside(engine), unserved=unserved)
+
+
+def _served(model: str, tenants: Sequence[str], engines: Sequence[EngineSpec]) -> bool:
+    """To each of the tenants; an engine that is kept for some serves it to nobody without a name."""
+    return all(any(engine.serves(model, tenant) for engine in engines) for tenant in tenants)
 
 
 def _signal(seen: SeenModel, slo: Slo, target: float) -> FleetSignal:
