@@ -1,6 +1,6 @@
 """Ready calls go to engines and ready tools to their slots, as far as there is room."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from executor.commands import CallMeAt, RunTool
@@ -74,7 +74,8 @@ def _dispatch_all(state: State) -> None:
     planned, first what keeps to the plan, of all pools; then no engine with room is left without a call that it may
     serve."""
     _by_turns(state)
-    for pool, lines in state.lines.items():
+    for pool in _in_order(state, state.lines, lambda pool: state.lines[pool].first_key()):
+        lines = state.lines[pool]
         if lines.empty:  # as always where no job has a deadline
             continue
         if pool in state.calls and not _send_choosy(state, pool, state.calls[pool].frontiers()):
@@ -87,16 +88,16 @@ def _dispatch_all(state: State) -> None:
     if _plans_shares(state):
         for pool, calls in state.calls.items():
             _dispatch_calls(state, pool, calls, as_planned=True)
-    for pool in _in_order(state):
+    for pool in _in_order(state, state.calls, lambda pool: state.calls[pool].place()):
         _dispatch_calls(state, pool, state.calls[pool])
 
 
-def _in_order(state: State) -> list[str]:
-    """Where pools have engines in common, whose first job comes first; else as they are."""
-    pools = list(state.calls)
+def _in_order(state: State, pools: Iterable[str], place: Callable[[str], tuple[float, ...]]) -> list[str]:
+    """Where pools have engines in common, whose first job or call comes first; else as they are."""
+    found = list(pools)
     if len(state.fleet.sharing) == len(state.fleet.pools.engines):
-        return pools
-    return sorted(pools, key=lambda pool: state.calls[pool].place())
+        return found
+    return sorted(found, key=place)
 
 
 def _feed_passed_over(state: State, pool: str) -> None:
@@ -136,7 +137,8 @@ def _accounts(state: State, pool: str) -> list[Account]:
 
 def _send_of(state: State, pools: Sequence[str], accounts: Collection[Account]) -> bool:
     """Whether a call of these could be sent."""
-    return any(_send_from(state, pool, accounts) for pool in pools)
+    ordered = _in_order(state, pools, lambda pool: state.lines_of(pool).first_key(accounts))
+    return any(_send_from(state, pool, accounts) for pool in ordered)
 
 
 def _send_from(state: State, pool: str, accounts: Collection[Account]) -> bool:

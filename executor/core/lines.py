@@ -4,6 +4,7 @@ from bisect import bisect_left, insort
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from math import inf
 
 from executor.core.fleet import KnownLoad
 from executor.core.life import Life
@@ -80,7 +81,7 @@ class Given:
 
 @dataclass(slots=True, eq=False)
 class Lines:
-    """The calls of one model that wait for any engine, by whose they are, and those that are bound to one. `came`
+    """The calls of one pool that wait for any engine, by whose they are, and those that are bound to one. `came`
     counts both."""
 
     open: dict[Account, Line] = field(default_factory=dict)
@@ -103,6 +104,11 @@ class Lines:
         """It waits for that engine."""
         self.came += 1
         self.of(engine).push(key, waiting)
+
+    def first_key(self, accounts: Collection[Account] | None = None) -> tuple[float]:
+        """The place of the first that waits, of the accounts where they are given, among those of other pools."""
+        lines = self.open.values() if accounts is None else [self.open[one] for one in accounts if one in self.open]
+        return (min((one.key for line in (*lines, *self.bound.values()) for one in line.first(1)), default=inf),)
 
     @property
     def waiting(self) -> int:

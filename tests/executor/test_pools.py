@@ -48,10 +48,16 @@ class House:
         self.ended = 0
 
     def submit(
-        self, job: str, rows: int = 1, model: str = "base", tenant: str = "", slo: SloClass = SloClass.STANDARD
+        self,
+        job: str,
+        rows: int = 1,
+        model: str = "base",
+        tenant: str = "",
+        slo: SloClass = SloClass.STANDARD,
+        deadline_s: float | None = None,
     ) -> "House":
         plan = Plan("p", (Input("q"),), (generate("ask", Column("q"), model=model),), output("ask"))
-        self.tell(JobSubmitted(self.now, JobId(job), plan, rows, tenant=tenant, slo=slo))
+        self.tell(JobSubmitted(self.now, JobId(job), plan, rows, tenant=tenant, slo=slo, deadline_s=deadline_s))
         return self.tell(BatchPlanned(self.now, JobId(job), plan, range(rows), {}))
 
     def end_one(self) -> None:
@@ -141,6 +147,19 @@ def test_a_later_job_of_an_adapter_does_not_pass_an_earlier_one_of_its_model_nor
     beside = House(BASE, replace(WITH_SQL, max_running=1)).submit("early", 9).submit("late", 2, model="sql").end_all()
     at_two = [one.node.program.split("/")[0] for one in beside.sent if one.engine == TWO]
     assert at_two == sorted(at_two)  # early before late, though they stand in two pools
+
+
+@pytest.mark.parametrize("other", ["", "bob"])
+@pytest.mark.parametrize(("slo", "deadline_s"), [(SloClass.STANDARD, 5.0), (SloClass.INTERACTIVE, None)])
+def test_an_urgent_call_of_an_adapter_passes_calls_of_its_model_that_have_time(
+    slo: SloClass, deadline_s: float | None, other: str
+) -> None:
+    house = House(BASE, replace(WITH_SQL, max_running=1)).submit("patient", 30, deadline_s=100_000.0)
+    house.submit("bobs", 30, tenant=other, deadline_s=100_000.0).end_one()
+    before = len(house.sent)
+    house.submit("urgent", 2, model="sql", slo=slo, deadline_s=deadline_s).end_all()
+    sent = [one.node.program.split("/")[0] for one in house.sent[before:]]
+    assert max(at for at, job in enumerate(sent) if job == "urgent") < 12
 
 
 @pytest.mark.parametrize("slo", SloClass)
