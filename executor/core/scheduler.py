@@ -47,7 +47,7 @@ from executor.policy.entrance import Outlook
 from executor.policy.rules import Rule, rule_of
 from halo_vllm.policy.tools import ToolKey
 from planner.cost.correction import Correction
-from planner.ir.ids import EngineId, JobId, NodeRef
+from planner.ir.ids import ContentKey, EngineId, JobId, NodeRef
 from planner.ir.plan import Agent, Generate
 
 
@@ -206,10 +206,19 @@ class Scheduler:
         if event.recalled:
             progress.recalled(self._state, work, event.key, event.tools)
             return
-        if event.key is not None and progress.share(self._state, work, event.key, None):
+        key = event.key
+        if key is not None and self._may_share(work, key) and progress.share(self._state, work, key, None):
             return
         believe(self._state, work)
         progress.enqueue(self._state, work)
+
+    def _may_share(self, work: Work, key: ContentKey) -> bool:
+        """Not with a call on engines that are kept from this one's tenant: it would go on there for a stranger."""
+        if work.role is Role.TOOL:
+            return True
+        fleet, entry = self._state.fleet, self._state.shared.get(key)
+        pool = fleet.pool_of(work.model, work.program.tenant)
+        return fleet.knows(pool) and (entry is None or entry.owner is None or entry.owner.pool == pool)
 
     def _call_finished(self, event: CallFinished) -> None:
         state, work = self._state, self._current(event.node, event.attempt, Life.RUNNING)

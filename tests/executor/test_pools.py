@@ -30,7 +30,7 @@ from executor.events import (
 )
 from executor.slo import SloClass
 from planner.ir.expressions import Column
-from planner.ir.ids import EngineId, JobId, ProgramId
+from planner.ir.ids import ContentKey, EngineId, JobId, ProgramId
 from planner.ir.plan import Input, Plan
 
 ONE, TWO, OWN = EngineId("one"), EngineId("two"), EngineId("own")
@@ -46,6 +46,7 @@ class House:
         self.core, self.now = Scheduler(fleet, Limits(no_engine_s=30.0, active_programs=10_000)), 0.0
         self.commands: list[Command] = []
         self.ended = 0
+        self.key: ContentKey | None = None
 
     def submit(
         self,
@@ -94,7 +95,7 @@ class House:
     def _answers(self, command: Command) -> Sequence[Event]:
         match command:
             case Prepare(node=node, attempt=attempt):
-                return [Prepared(self.now, node, attempt, None, 100, 10)]
+                return [Prepared(self.now, node, attempt, self.key, 100, 10)]
             case Settle(node=node, attempt=attempt):
                 return [Settled(self.now, node, attempt)]
         return []
@@ -169,6 +170,28 @@ def test_engines_kept_for_a_tenant_take_nobody_elses_calls(slo: SloClass) -> Non
     assert house.engines_of("bob") | house.engines_of("none") == {ONE}
     assert OWN in house.engines_of("ann")
     assert not house.failed
+
+
+def test_equal_work_is_not_done_for_a_stranger_on_engines_that_are_kept_from_him() -> None:
+    house = House(FOR_ANN)
+    house.key = ContentKey("equal")
+    house.submit("ann", 1, tenant="ann").submit("bob", 1, tenant="bob").end_all()
+    assert [one.program for one in house.failed] == ["bob/0"]
+
+
+def test_equal_work_of_tenants_with_engines_of_their_own_runs_for_each_at_its_own_place() -> None:
+    house = House(BASE, FOR_ANN)
+    house.key = ContentKey("equal")
+    house.submit("ann", 1, tenant="ann").submit("bob", 1, tenant="bob").end_all()
+    assert len(house.sent) == 2
+    assert not house.failed
+
+
+def test_equal_work_of_tenants_that_use_the_same_engines_is_done_once() -> None:
+    house = House(BASE)
+    house.key = ContentKey("equal")
+    house.submit("ann", 1, tenant="ann").submit("bob", 2, tenant="bob").end_all()
+    assert len(house.sent) == 1
 
 
 def test_who_has_an_engine_of_its_own_takes_turns_for_those_of_all() -> None:
