@@ -16,6 +16,7 @@ from benchmarks.kv.programs import Load
 from benchmarks.kv.replay import replay
 from benchmarks.kv.results import ProgramResult
 from benchmarks.kv.served_door import DoorNotReady, ServedDoor
+from benchmarks.one_process import in_one_process
 from executor.engines.local_recipe import EngineNotRunning, EngineRecipe, free_port, recipe_in
 from executor.engines.local_vllm import LocalVllm
 
@@ -85,12 +86,13 @@ async def _address(serving: Serving, engine: LocalVllm) -> AsyncIterator[str]:
 
 
 def cpu_recipe(size: EngineSize, serving: Serving, port: int) -> EngineRecipe:
-    """Of a CPU vLLM with the KV of `size`.
+    """Of a CPU vLLM with the KV of `size`, its steps taken in its core's process: two that spin while they wait for each
+    other leave no core for the client, and then the arms differ by what else runs on the machine.
 
     Raises `CannotRun` where the plugin is wanted and not there, `EngineNotRunning` where no engine is built.
     """
     refuse_missing_plugin(serving)
-    return replace(
+    recipe = replace(
         recipe_in(ROOT, port=port),
         context_tokens=size.context_tokens,
         block_tokens=size.block_tokens,
@@ -99,6 +101,7 @@ def cpu_recipe(size: EngineSize, serving: Serving, port: int) -> EngineRecipe:
         extra=serving_arguments(serving),
         settings=SERVING_SETTINGS,
     )
+    return in_one_process(recipe)
 
 
 def refuse_missing_plugin(serving: Serving) -> None:

@@ -9,8 +9,8 @@ Both simulations take their steps by one profile. It is fitted first, on the sam
 to jobs made for that (`benchmarks.scheduling.calibration`); with `--profile`, it is read from a file. Programs, tools'
 pauses and arrivals are those of `benchmarks.kv.traces`, and prompts hold the answers before them.
 
-The engine takes its steps in its core's process (`benchmarks.scheduling.one_process`): what two processes that spin
-take from the web server and the client on a small machine is in no profile of steps.
+The engine takes its steps in its core's process (`benchmarks.one_process`): what two processes that spin take from the
+web server and the client on a small machine is in no profile of steps.
 
 Told for each load and arm: mean completion, the mean absolute error of each program's completion, and of what is left
 of that without the tools' pauses, which every body knows; and prefilled tokens. Then, of pairs of arms whose real means
@@ -41,8 +41,6 @@ from benchmarks.kv.results import ProgramResult
 from benchmarks.kv.traces import TRACES, draw_programs
 from benchmarks.kv.virtual_lab import VirtualLab
 from benchmarks.scheduling.calibration import calibrate
-from benchmarks.scheduling.one_process import in_one_process
-from executor.engines.local_recipe import EngineRecipe
 from executor.engines.model.profiles import PROFILES
 from executor.engines.profile_file import read_profile, write_profile
 from halo.event_loop import run_async
@@ -119,7 +117,7 @@ class Fidelity:
             await self._size(size, time.monotonic() + left_s / (len(sizes) - number))
 
     async def _size(self, size: EngineSize, until: float) -> None:
-        real = None if self._asked.without_real else RealLab(partial(_recipe, size), len(self._asked.arms))
+        real = None if self._asked.without_real else RealLab(partial(cpu_recipe, size), len(self._asked.arms))
         try:
             profile = await self._profile_of(real, size)
             virtual = VirtualLab(size, profile=profile)
@@ -181,11 +179,6 @@ class Fidelity:
 
     def _estimate_s(self, per_s: float) -> float:
         return sum(seconds for (rate, _), seconds in self._took.items() if rate == per_s)
-
-
-def _recipe(size: EngineSize, serving: Serving, port: int) -> EngineRecipe:
-    """Raises `CannotRun` or `EngineNotRunning`, as the ladder's engines do."""
-    return in_one_process(cpu_recipe(size, serving, port))
 
 
 def _seen(cell: Cell, arm: str, body: str, load: Load, results: Sequence[ProgramResult]) -> Seen:

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.kv.tier_engines import tier_recipe
-from benchmarks.scheduling.one_process import in_one_process
+from benchmarks.one_process import in_one_process
 from executor.clock import WallClock
 from executor.door.reading import COMPLETIONS
 from executor.drivers.door import Asked, Door

@@ -6,7 +6,7 @@ and under round robin, least loaded and vLLM's own priorities. The simulator's p
 The quick engine has the larger KV, and the slow one a model of three times as many layers, each with weights of no
 meaning: so its steps take about three times as long, as those of a lesser GPU would. With four cores or more, `--cores
 0,1,2 3 --layers 4 4` gives them unlike numbers of threads instead; on two cores threads of both would have to share a
-core, and wait for each other at every barrier. Each engine is in one process (`benchmarks.scheduling.one_process`) on
+core, and wait for each other at every barrier. Each engine is in one process (`benchmarks.one_process`) on
 cores of its own, so that neither is in the other's way; the client is wherever there is room.
 
 Both are measured while both are busy (`executor.engines.profiling`), and what they could keep up with at best is
@@ -27,11 +27,11 @@ from random import Random
 from statistics import fmean
 
 from benchmarks.intervals import ratio_interval
+from benchmarks.one_process import in_one_process
 from benchmarks.scheduling.bounds import p95, saturation_per_s
 from benchmarks.scheduling.fleets import path_s
 from benchmarks.scheduling.hexgen import DATA, ROOT
 from benchmarks.scheduling.live_replay import replay_live
-from benchmarks.scheduling.one_process import in_one_process
 from benchmarks.scheduling.program import MODEL
 from benchmarks.scheduling.programs import Asked
 from benchmarks.scheduling.replay import Replayed, replay

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.scheduling.one_process import in_one_process
+from benchmarks.one_process import in_one_process
 from executor.engines.local_recipe import EngineRecipe, command_of, environment_of
 
 RECIPE = EngineRecipe(
