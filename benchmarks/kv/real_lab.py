@@ -86,8 +86,8 @@ async def _address(serving: Serving, engine: LocalVllm) -> AsyncIterator[str]:
 
 
 def cpu_recipe(size: EngineSize, serving: Serving, port: int) -> EngineRecipe:
-    """Of a CPU vLLM with the KV of `size`, its steps taken in its core's process: two that spin while they wait for each
-    other leave no core for the client, and then the arms differ by what else runs on the machine.
+    """Of a CPU vLLM with the KV of `size`, its steps taken in its core's process: two that spin while they wait for
+    each other leave no core for the client, and then the arms differ by what else runs on the machine.
 
     Raises `CannotRun` where the plugin is wanted and not there, `EngineNotRunning` where no engine is built.
     """
