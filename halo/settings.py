@@ -105,8 +105,8 @@ class Settings(BaseSettings):
     `workflows` are references: `module:name`, `path/file.py:name`, or the name of an entry point. `api_keys` are
     `tenant:sha256-of-the-key` in hex, given here or one a line in `api_keys_file`; without any, only this machine is
     listened to. `tenants` says what each may have; `*` stands for all that are not named; `operators` may take engines
-    out. Calls of runs get engines by the `rule` of that name. With `result_cache`, greedy and seeded calls, and pure
-    tools with a version, are not done again for the same tenant.
+    out, see all of them, and read metrics. Calls of runs get engines by the `rule` of that name. With `result_cache`,
+    greedy and seeded calls, and pure tools with a version, are not done again for the same tenant.
     """
 
     model_config = SettingsConfigDict(

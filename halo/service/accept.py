@@ -131,19 +131,25 @@ def _tool_problems(plan: Plan, catalog: Catalog) -> Iterator[Problem]:
 
 
 def _model_problems(plan: Plan, served: Served) -> Iterator[Problem]:
-    yield from _kept_problems(plan, served)
-    if not served.models:
+    if served.models is None:
+        yield from _kept_problems(plan, served)
         return
     for model in sorted(models_of(plan)):
-        if model not in served.models and model not in served.kept:
-            yield Problem(f"model {model!r}", "is served by no engine", advice(model, served.models))
+        if model not in served.models:
+            yield _unserved(model, served)
 
 
 def _kept_problems(plan: Plan, served: Served) -> Iterator[Problem]:
-    for model in sorted(models_of(plan)):
-        if engines := served.kept.get(model):
-            fix = f"use another model, or have the tenant named in `tenants` of {', '.join(engines)} in the fleet file"
-            yield Problem(f"model {model!r}", "is served by engines that are kept for other tenants", fix)
+    yield from (_unserved(model, served) for model in sorted(models_of(plan)) if model in served.kept)
+
+
+def _unserved(model: str, served: Served) -> Problem:
+    """Whether others' engines serve the model is not told."""
+    fix = advice(model, served.models or ())
+    if not served.kept:
+        return Problem(f"model {model!r}", "is served by no engine", fix)
+    whose = "engines are kept for tenants in the fleet file (`tenants`)"
+    return Problem(f"model {model!r}", "is served by no engine that you may use", f"{fix}; {whose}")
 
 
 def _pattern_problems(plan: Plan) -> Iterator[Problem]:

@@ -1,12 +1,11 @@
 """What the engines say of themselves, asked at most every few seconds however many people look."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from executor.clock import Clock
 from executor.engines.port import Engine, EngineHealth, EngineSpec
-from planner.ir.ids import EngineId
 
 FRESH_S = 2.0
 PROBE_S = 3.0
@@ -14,11 +13,11 @@ PROBE_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The models that some engine serves to a tenant, none where an engine has not told which it serves; and those that
+    """The models that some engine serves to a tenant, None where an engine has not told which it serves; and those that
     only engines serve that are `kept` for other tenants."""
 
-    models: Sequence[str]
-    kept: Mapping[str, Sequence[EngineId]] = field(default_factory=dict)
+    models: Sequence[str] | None
+    kept: Collection[str] = frozenset()
 
 
 class FleetView:
@@ -32,12 +31,15 @@ class FleetView:
     def specs(self) -> list[EngineSpec]:
         return [engine.spec for engine in self._engines]
 
+    def open_to(self, tenant: str) -> list[EngineSpec]:
+        """The engines that take its calls: everybody's, and those that are kept for it."""
+        return [spec for spec in self.specs if spec.serves_tenant(tenant)]
+
     def served_to(self, tenant: str) -> "Served":
-        specs = self.specs
-        own = sorted({model for spec in specs for model in spec.served if spec.serves(model, tenant)})
-        others = {model for spec in specs for model in spec.served} - set(own)
-        kept = {model: [spec.id for spec in specs if model in spec.served] for model in sorted(others)}
-        return Served(own if all(spec.models for spec in specs) else [], kept)
+        specs, own = self.specs, self.open_to(tenant)
+        models = sorted({model for spec in own for model in spec.served})
+        told = bool(specs) and all(spec.models for spec in own)
+        return Served(models if told else None, {model for spec in specs for model in spec.served} - set(models))
 
     async def look(self) -> Sequence[tuple[EngineSpec, EngineHealth]]:
         """Every engine and its health, at most `FRESH_S` old."""

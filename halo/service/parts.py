@@ -13,6 +13,7 @@ from executor.core.waiting import Doing
 from executor.drivers.call_metrics import CallMetrics
 from executor.drivers.door import Door
 from executor.drivers.progress import Progress
+from executor.engines.port import EngineSpec
 from executor.store.jobs import DEFAULT_TENANT
 from executor.store.port import Store
 from halo.prices import read_prices
@@ -34,7 +35,7 @@ class Parts:
     is answered. `cancel`, `progress` and `doings` are the driver's, for runs of this process; calls of agents outside
     of Halo go through `door`. `state_is` says in words where live state is kept. `prices` are dollars for an hour of a
     GPU, for forecasts. `tuning` tells how far the scheduler is tuned, where it is. Of several tenants only `operators`
-    take engines out.
+    take engines out, and see those that are kept for others.
     """
 
     store: Store
@@ -57,6 +58,14 @@ class Parts:
     metrics: CallMetrics = field(default_factory=CallMetrics)
     prices: Mapping[str, float] = field(default_factory=lambda: read_prices({}))
     clock: Clock = field(default_factory=WallClock)
+
+    def operates(self, tenant: str) -> bool:
+        """Where there are no keys, whoever works on this machine is an operator."""
+        return not self.tenants or tenant in self.operators
+
+    def seen_by(self, tenant: str) -> Sequence[EngineSpec]:
+        """Operators see every engine, others those that take their calls."""
+        return self.fleet.specs if self.operates(tenant) else self.fleet.open_to(tenant)
 
 
 async def _parts(request: Request) -> Parts:
@@ -82,8 +91,8 @@ TheTenant = Annotated[str, Depends(_tenant)]
 
 
 async def _operator(parts: TheParts, tenant: TheTenant) -> str:
-    """Raises `OperatorsOnly`. Where there are no keys, whoever works on this machine is one."""
-    if parts.tenants and tenant not in parts.operators:
+    """Raises `OperatorsOnly`."""
+    if not parts.operates(tenant):
         raise OperatorsOnly(f"{tenant!r} is no operator: name it in the service's setting `operators` (HALO_OPERATORS)")
     return tenant
 

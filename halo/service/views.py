@@ -158,13 +158,20 @@ def _embedded(given: Input) -> dict[str, Json]:
 
 
 def engine_state(
-    spec: EngineSpec, health: EngineHealth, hints: Mapping[str, int], *, draining: bool, calls: int
+    spec: EngineSpec,
+    health: EngineHealth,
+    hints: Mapping[str, int],
+    *,
+    tenants: Sequence[str],
+    draining: bool,
+    calls: int,
 ) -> EngineState:
     return EngineState(
         id=spec.id,
         kind=spec.kind,
         gpu=spec.gpu,
         models=list(health.models or spec.models),
+        tenants=list(tenants),
         max_running=spec.max_running,
         context_tokens=health.context_tokens or spec.context_tokens,
         price_per_hour=spec.price_per_hour,

@@ -203,15 +203,14 @@ def test_who_has_an_engine_of_its_own_takes_turns_for_those_of_all() -> None:
     assert shared["ann"] <= shared["bob"] + 4
 
 
-def test_a_tenant_that_no_engine_serves_is_told_with_the_fix_while_the_others_run() -> None:
+def test_a_tenant_that_no_engine_serves_is_told_with_the_fix_and_not_whose_engines_would_while_the_others_run() -> None:
     house = House(FOR_ANN).submit("bob", 2, tenant="bob").submit("ann", 1, tenant="ann")
     assert [one.program for one in house.failed] == ["bob/0", "bob/1"]
     assert house.engines_of("ann") == {OWN}
     failure = house.failed[0].failure
     assert failure is not None
-    assert failure.code == "engines_kept"
-    assert "name the tenant in `tenants` of own" in failure.message
-    assert "the tenant 'bob' may use: none" in failure.message
+    assert failure.code == "unknown_model"
+    assert "to the tenant 'bob', who may use: none; engines are kept for tenants in the fleet file" in failure.message
 
 
 def test_where_a_tenants_own_engines_are_away_its_calls_wait_for_them_and_are_given_up_after_a_while() -> None:
@@ -281,9 +280,15 @@ def test_at_the_door_nobody_elses_calls_go_to_kept_engines_and_who_has_none_is_t
     assert {one.engine for one in sent} == {ONE}
     (own,) = [one for one in door.handle(arrival(7, "ann")) if isinstance(one, Send)]
     assert own.engine == OWN
-    (refused,) = [one for one in DoorCore((FOR_ANN,)).handle(arrival(1, "bob")) if isinstance(one, Refuse)]
-    assert refused.failure.code == "model_unknown"
-    assert "name the tenant in `tenants` of own" in refused.failure.message
+    kept, unknown = (
+        refused.failure
+        for number, model in enumerate(("base", "none-such"))
+        for refused in DoorCore((FOR_ANN,)).handle(arrival(number, "bob", model))
+        if isinstance(refused, Refuse)
+    )
+    assert kept.code == unknown.code == "model_unknown"
+    assert "`tenants`" in kept.message
+    assert kept.message.replace("base", "none-such") == unknown.message, "nobody learns what others' engines serve"
 
 
 def test_a_plan_loads_nothing_between_a_model_and_its_adapters() -> None:

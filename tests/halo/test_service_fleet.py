@@ -95,7 +95,7 @@ async def test_of_several_tenants_only_operators_take_engines_out() -> None:
 
 
 async def test_engines_kept_for_a_tenant_are_nobody_elses_and_the_door_says_so() -> None:
-    kept = replace(SPEC, tenants=("ann",), adapters=("sql",))
+    kept = replace(SPEC, id=EngineId("anns-own"), tenants=("ann",), adapters=("sql",))
     keys = {sha256(name.encode()).hexdigest(): name for name in ("ann", "bob")}
     hello = {"model": "sql", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
     async with service(engines=[Scripted(kept, Synthetic(7))], tenants=keys) as stand:
@@ -107,8 +107,45 @@ async def test_engines_kept_for_a_tenant_are_nobody_elses_and_the_door_says_so()
     assert taken.status_code == 202
     assert refused.status_code == 422
     (problem,) = refused.json()["problems"]
-    assert problem["what"] == "is served by engines that are kept for other tenants"
-    assert "`tenants` of small-0" in problem["fix"]
+    assert problem["what"] == "is served by no engine that you may use"
+    assert "kept for tenants in the fleet file (`tenants`)" in problem["fix"]
     assert [answer.status_code for answer in called] == [200, 404]
-    assert "name the tenant in `tenants` of small-0" in called[1].json()["error"]["message"]
+    assert "'bob', who may use: none" in called[1].json()["error"]["message"]
+    assert not [text for text in (refused.text, called[1].text) if "anns-own" in text or "'ann'" in text]
     assert [[model["id"] for model in models] for models in listed] == [["small", "sql"], []]
+
+
+def _bearer(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {name}"}
+
+
+async def test_a_tenant_sees_the_engines_that_it_may_use_and_operators_see_all() -> None:
+    anns = replace(SPEC, id=EngineId("anns-own"), models=("anns-model",), tenants=("ann", "cy"))
+    keys = {sha256(name.encode()).hexdigest(): name for name in ("ann", "bob", "ops")}
+    engines = [Scripted(SPEC, Synthetic(7)), Scripted(anns, Synthetic(7))]
+    run = {"workflow": "greet", "input": {"name": "ada"}}
+    async with service(engines=engines, tenants=keys, operators=("ops",)) as stand:
+        run_id = (await stand.api.post("/v1/runs", json=run, headers=_bearer("bob"))).json()["id"]
+        await stand.api.get(f"/v1/runs/{run_id}/wait", headers=_bearer("bob"))
+        paths = ("/v1/engines", "/v1/models", "/v1/fleet/signals", f"/v1/runs/{run_id}/decisions", "/v1/tuning")
+        told = {path: (await stand.api.get(path, headers=_bearer("bob"))).text for path in paths}
+        told["analyze"] = (await stand.api.get(f"/v1/runs/{run_id}/analyze", headers=_bearer("bob"))).text
+        plan = {"workflow": "greet", "rows": [{"name": "ada"}]}
+        told["plan"] = (await stand.api.post("/v1/plans", json=plan, headers=_bearer("bob"))).text
+        asked = {who: await stand.api.get("/v1/engines", headers=_bearer(who)) for who in keys.values()}
+        seen = {who: answer.json()["engines"] for who, answer in asked.items()}
+        signals = (await stand.api.get("/v1/fleet/signals", headers=_bearer("ops"))).json()["models"]
+    assert not [path for path, text in told.items() if "anns-" in text or '"cy"' in text]
+    assert {who: {one["id"]: one["tenants"] for one in engines} for who, engines in seen.items()} == {
+        "ann": {"small-0": [], "anns-own": ["ann"]},
+        "bob": {"small-0": []},
+        "ops": {"small-0": [], "anns-own": ["ann", "cy"]},
+    }
+    assert [one["model"] for one in signals] == ["small", "anns-model"]
+
+
+async def test_metrics_name_all_engines_and_are_the_operators() -> None:
+    keys = {sha256(name.encode()).hexdigest(): name for name in ("ann", "ops")}
+    async with service(tenants=keys, operators=("ops",)) as stand:
+        asked = [await stand.api.get("/metrics", headers=head) for head in ({}, _bearer("ann"), _bearer("ops"))]
+    assert [answer.status_code for answer in asked] == [401, 403, 200]

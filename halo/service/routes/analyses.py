@@ -31,7 +31,7 @@ async def analyze_run(
     The prediction is made again from what was submitted. Asked for `text/html`, the answer is one page by itself. While
     the run goes on, figures are of what has finished.
     """
-    fleet = engines_or_reference(parts.fleet.specs, parts.prices, "the engines of this service")
+    fleet = engines_or_reference(parts.fleet.open_to(tenant), parts.prices, "the engines of this service")
     found = await analyze_job(parts.store, JobId(run_id), fleet, tenant)
     if PAGE in request.headers.get("accept", ""):
         return HTMLResponse(analysis_page(found))

@@ -34,17 +34,20 @@ async def get_workflow(
 
 @router.get("/engines")
 async def list_engines(parts: TheParts, tenant: TheTenant) -> EngineList:
-    """The engines and what they say of themselves."""
+    """The engines and what they say of themselves; to operators all, to others those that take their calls."""
     told, found, draining = parts.door.hints(), await parts.fleet.look(), parts.draining
+    seen = {spec.id for spec in parts.seen_by(tenant)}
     engines = [
         views.engine_state(
             spec,
             health,
             told[spec.id].values(),
+            tenants=[name for name in spec.tenants if name == tenant or parts.operates(tenant)],
             draining=draining.drains(spec.id),
             calls=draining.inside(spec.id),
         )
         for spec, health in found
+        if spec.id in seen
     ]
     return EngineList(engines=engines)
 

@@ -35,10 +35,13 @@ async def fleet_signals(
     call_s: _Seconds = None,
     target: Annotated[float, Query(ge=0.01, le=1)] = TARGET_LOAD,
 ) -> FleetSignals:
-    """Tokens a second asked for and possible, for each model: scale by these, not by how busy GPUs are."""
+    """Tokens a second asked for and possible, for each model: scale by these, not by how busy GPUs are.
+
+    To operators of all engines, to others of those that take their calls.
+    """
     served = [*await parts.store.served(window_s), *parts.door.served(window_s)]
     slo = Slo(token_ms / 1000 if token_ms is not None else None, first_token_s, call_s)
-    models = seen_models(parts.fleet.specs, served, window_s, parts.prices)
+    models = seen_models(parts.seen_by(tenant), served, window_s, parts.prices)
     told = await asyncio.to_thread(lambda: [_signal(model, slo, target) for model in models])
     return FleetSignals(window_s=window_s, target_load=target, models=told)
 

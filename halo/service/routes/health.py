@@ -1,4 +1,4 @@
-"""/healthz, /readyz and /metrics: for supervisors, load balancers and Prometheus, without a key."""
+"""/healthz and /readyz, without a key, for supervisors and load balancers; /metrics, with an operator's."""
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
@@ -8,7 +8,7 @@ from executor.store.failures import StoreUnavailable
 from executor.store.port import Store
 from halo.service.fleet import FleetView
 from halo.service.live import state_check
-from halo.service.parts import TheParts
+from halo.service.parts import TheOperator, TheParts
 from halo.service.schemas.health import Alive, Check, Readiness
 
 router = APIRouter(tags=["health"])
@@ -21,8 +21,8 @@ async def alive() -> Alive:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-async def metrics(parts: TheParts) -> Response:
-    """What calls did and do, for Prometheus."""
+async def metrics(parts: TheParts, operator: TheOperator) -> Response:
+    """What calls did and do on which engine, for Prometheus: it sends an operator's key, where there are keys."""
     return Response(generate_latest(parts.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

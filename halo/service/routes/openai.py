@@ -69,8 +69,8 @@ async def _through_the_door(request: Request, path: str, parts: Parts, tenant: s
 def _models(parts: Parts, tenant: str) -> dict[str, ModelCard]:
     """By name; a model has the least context of the engines that serve it."""
     found: dict[str, ModelCard] = {}
-    for spec in parts.fleet.specs:
-        for name in spec.served if spec.serves_tenant(tenant) else ():
+    for spec in parts.fleet.open_to(tenant):
+        for name in spec.served:
             context = min(spec.context_tokens, found[name].max_model_len) if name in found else spec.context_tokens
             found[name] = ModelCard(id=name, max_model_len=context)
     return {name: found[name] for name in sorted(found)}

@@ -28,7 +28,7 @@ async def explain_plan(request: PlanRequest, parts: TheParts, tenant: TheTenant)
     if request.rows is None:
         return views.explained(plan)
     table = await asyncio.to_thread(read_table, request.rows, plan, parts.bounds, "rows")
-    fleet = engines_or_reference(parts.fleet.specs, parts.prices, "the engines of this service")
+    fleet = engines_or_reference(parts.fleet.open_to(tenant), parts.prices, "the engines of this service")
     seen = await parts.store.seen(plan.name, tenant, MOST_SEEN)
     told = await asyncio.to_thread(_foretold, JobPart(plan, table), fleet, seen)
     return views.explained(plan, table.notes, told)

@@ -12,6 +12,7 @@ class EngineState(Told):
     kind: str
     gpu: str
     models: list[str]
+    tenants: Annotated[list[str], Field(description="it is kept for these; the others of them are told to operators")]
     max_running: int
     context_tokens: int
     price_per_hour: float
