@@ -73,11 +73,12 @@ async def hindsight_of(
     limits: Limits | None = None,
     seed: int = 0,
     tools: Mapping[str, ToolPool] | None = None,
+    tenant: str = "",
 ) -> Hindsight:
-    """Each of them is predicted as if it were to run now, on `fleet`, and held against what it took."""
+    """Each of them is predicted as if the tenant were to run it now, on `fleet`, and held against what it took."""
     times = []
     for one in earlier:
-        found = await predict_makespan(one.plan, one.table, fleet, history, limits, seed, _DRAWS, tools)
+        found = await predict_makespan(one.plan, one.table, fleet, history, limits, seed, _DRAWS, tools, tenant)
         if abs(one.calls - found.calls) <= LIKE_CALLS * found.calls and found.seconds.p50 > 0:
             times.append(one.seconds / found.seconds.p50)
     if not times:

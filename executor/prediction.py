@@ -64,14 +64,17 @@ async def predict_makespan(
     seed: int = 0,
     draws: int = DRAWS,
     tools: Mapping[str, ToolPool] | None = None,
+    tenant: str = "",
 ) -> Makespan:
-    """What a run of all rows will take of `fleet`, whose engines are as fast as their profiles say.
+    """What the tenant's run of all rows will take of `fleet`, whose engines are as fast as their profiles say; those
+    that are kept for others are left alone.
 
     Tools run in the pools of `tools` (`executor.tool_pools`), and wait for their turn there. Lengths, answers and tools
     are drawn from `history`, `draws` times. No model and no tool is asked. A large job is
     drawn by two samples of its rows, and drawn out along the line through both by the work it has.
     """
     rows = _rows_to_play(plan, table)
+    fleet = [replace(spec, tenants=()) for spec in fleet if spec.serves_tenant(tenant)]
     fleet = await _with_text_lengths(plan, table, fleet, history, limits)
     found = [await _foresee(plan, table, rows, fleet, history, limits, seed + draw, tools) for draw in range(draws)]
     doubt = max((profile_of(spec).error or 0.0 for spec in fleet), default=0.0)

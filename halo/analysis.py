@@ -10,12 +10,12 @@ from pydantic import TypeAdapter
 from executor.beliefs import decode_beliefs, decode_corrections
 from executor.engines.port import EngineSpec
 from executor.store.failures import StoreRefused
-from executor.store.jobs import JobDefinition, JobRecord
+from executor.store.jobs import DEFAULT_TENANT, JobDefinition, JobRecord
 from executor.store.port import Store
 from executor.store.sql import open_store
 from halo.batch.errors import FolderRefused
 from halo.batch.folder import DATABASE
-from halo.priced_fleet import Fleet
+from halo.priced_fleet import Fleet, open_to
 from halo.prices import priced
 from planner.analyse import analyse
 from planner.analysis import Analysis
@@ -41,8 +41,8 @@ _NOT_COUNTED = "calls that failed are not counted; calls that are on an engine t
 
 
 def fleet_as_json(engines: Sequence[EngineSpec], prices: Mapping[str, float]) -> Json:
-    """To be kept with a job when it is accepted."""
-    told: Json = _ENGINES.dump_python(priced(engines, prices), mode="json")
+    """To be kept with a batch when it is accepted: of the engines those that it may use."""
+    told: Json = _ENGINES.dump_python(priced(open_to(engines, DEFAULT_TENANT), prices), mode="json")
     return told
 
 

@@ -7,7 +7,10 @@ from typing import Any
 from executor.engines.port import EngineSpec
 from executor.hindsight import NO_HINDSIGHT, Earlier, Hindsight, earlier_jobs, hindsight_of
 from executor.prediction import Makespan, predict_makespan
+from executor.store.jobs import DEFAULT_TENANT
 from executor.tool_pools import tool_pools
+from halo.batch.errors import EnginesUnfit
+from halo.priced_fleet import kept_from, unforeseeable
 from halo.sdk.workflow import Workflow
 from halo.wiring import open_any_store
 from planner.cost.gpus import REFERENCE
@@ -21,12 +24,13 @@ from planner.table import Table
 @dataclass(frozen=True, slots=True)
 class Told:
     """A predicted makespan. `seen` counts the calls and tool runs of earlier jobs it was drawn from; `hindsight` is in
-    it."""
+    it. `without` says which engines were left out."""
 
     makespan: Makespan
     rows: int
     seen: int
     hindsight: Hindsight = NO_HINDSIGHT
+    without: str = ""
 
     def as_json(self) -> Json:
         found, seconds = self.makespan, self.makespan.seconds
@@ -40,6 +44,7 @@ class Told:
             "failed": found.failed,
             "seen": self.seen,
             "earlier_jobs": {"times": self.hindsight.times, "jobs": self.hindsight.jobs},
+            "without": self.without,
         }
 
     def lines(self) -> Sequence[str]:
@@ -52,6 +57,7 @@ class Told:
             f"{found.calls:,.0f} calls, {found.prompt_tokens:,.0f} prompt tokens, of them {found.cached_tokens:,.0f} "
             f"cached, {found.output_tokens:,.0f} answered; {drawn}{failed}",
             *self._hindsight_lines(),
+            *((self.without,) if self.without else ()),
         )
 
     def _hindsight_lines(self) -> Sequence[str]:
@@ -62,26 +68,36 @@ class Told:
 
 
 async def foresee(
-    workflow: Workflow[..., Any], table: Table, engines: Sequence[EngineSpec], database_url: str | None
+    workflow: Workflow[..., Any],
+    table: Table,
+    engines: Sequence[EngineSpec],
+    database_url: str | None,
+    tenant: str = DEFAULT_TENANT,
 ) -> Told:
-    """What a run over the rows would take. Engines that name no model serve all; none are one A100 with 80 GB.
+    """What the tenant's run over the rows would take. Engines that name no model serve all; none are one A100 with
+    80 GB.
 
-    Raises `StoreRefused` or `StoreUnavailable` where a database is named and cannot be read.
+    Raises `EnginesUnfit` where no engine serves a model to the tenant, `StoreRefused` or `StoreUnavailable` where a
+    database is named and cannot be read.
     """
     models = tuple(models_of(workflow.plan))
+    if missing := unforeseeable(models, engines, tenant):
+        raise EnginesUnfit("\n".join(["there is no run to foresee:", *(f"  {why}" for why in missing)]))
     fleet = [replace(spec, models=spec.models or models) for spec in engines]
     reference = EngineSpec(EngineId("reference"), "modelled", models, gpu=REFERENCE.name)
-    history, seen = await history_in(database_url, workflow.name)
-    earlier = await _earlier_in(database_url, workflow)
+    history, seen = await history_in(database_url, workflow.name, tenant)
+    earlier = await _earlier_in(database_url, workflow, tenant)
     pools = tool_pools(workflow.tools)
     fleet = fleet or [reference]
-    hindsight = await hindsight_of(earlier, fleet, history, tools=tool_pools(workflow.tools, started=True))
-    makespan = await predict_makespan(workflow.plan, table, fleet, history, tools=pools)
-    return Told(hindsight.corrected(makespan), table.rows, seen, hindsight)
+    started = tool_pools(workflow.tools, started=True)
+    hindsight = await hindsight_of(earlier, fleet, history, tools=started, tenant=tenant)
+    makespan = await predict_makespan(workflow.plan, table, fleet, history, tools=pools, tenant=tenant)
+    return Told(hindsight.corrected(makespan), table.rows, seen, hindsight, kept_from(engines, tenant))
 
 
-async def history_in(database_url: str | None, workflow: str) -> tuple[History, int]:
-    """What the database has seen of the workflow, and how many calls and tool runs that is. Without one: nothing.
+async def history_in(database_url: str | None, workflow: str, tenant: str = DEFAULT_TENANT) -> tuple[History, int]:
+    """What the database has seen of the tenant's workflow, and how many calls and tool runs that is. Without a
+    database: nothing.
 
     Raises `StoreRefused` or `StoreUnavailable`.
     """
@@ -89,17 +105,17 @@ async def history_in(database_url: str | None, workflow: str) -> tuple[History, 
         return NO_HISTORY, 0
     store = await open_any_store(database_url)
     try:
-        seen = await store.seen(workflow)
+        seen = await store.seen(workflow, tenant)
     finally:
         await store.close()
     return history_of(seen), len(seen)
 
 
-async def _earlier_in(database_url: str | None, workflow: Workflow[..., Any]) -> Sequence[Earlier]:
+async def _earlier_in(database_url: str | None, workflow: Workflow[..., Any], tenant: str) -> Sequence[Earlier]:
     if database_url is None:
         return ()
     store = await open_any_store(database_url)
     try:
-        return await earlier_jobs(store, workflow.name, workflow.plan)
+        return await earlier_jobs(store, workflow.name, workflow.plan, tenant)
     finally:
         await store.close()

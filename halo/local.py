@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from executor.core.limits import Limits
 from executor.engines.port import EngineSpec
 from executor.slo import SloClass
-from executor.store.jobs import NewJob
+from executor.store.jobs import DEFAULT_TENANT, NewJob
 from halo.analysis import FLEET, Recorded, analyse_recorded, fleet_as_json, record_of, recorded_in
 from halo.batch.cache_file import users_cache
 from halo.batch.engines import any_named, named_engines
@@ -25,7 +25,7 @@ from halo.batch.outcome import RowResult, outcomes
 from halo.batch.run import LEASE_S, OWNER, Batch, TableRows, run_batch
 from halo.deadline import Deadline, deadline_of
 from halo.event_loop import run_async
-from halo.priced_fleet import Fleet, engines_or_reference
+from halo.priced_fleet import Fleet, fleet_for, open_to, unforeseeable
 from halo.prices import read_prices
 from halo.sdk.errors import RunFailed
 from halo.sdk.workflow import Workflow
@@ -138,10 +138,11 @@ def explain_rows(
     table = take_in(rows, plan.inputs)[0] if isinstance(rows, Path) else Table.from_rows(rows, plan.inputs)
     named = engines is not None or any_named((), (), None, os.environ)
     specs = _specs(workflow, engines) if named else ()
-    fleet = engines_or_reference(specs, read_prices(os.environ))
+    fleet, usable = fleet_for(DEFAULT_TENANT, specs, read_prices(os.environ)), open_to(specs, DEFAULT_TENANT)
+    unserved = unforeseeable(tuple(models_of(plan)), specs, DEFAULT_TENANT)
     part = JobPart(plan, table)
     job_plan = optimize([part])
-    counted = _finish(count_prompts([part], job_plan, specs))
+    counted = _finish(count_prompts([part], job_plan, usable))
     told = foretell(
         [part],
         fleet.engines,
@@ -151,7 +152,7 @@ def explain_rows(
         kv_tokens=counted.kv_tokens,
         job_plan=job_plan,
     )
-    return told.explanation, (*table.notes, *([counted.problem] if counted.problem else []))
+    return told.explanation, (*unserved, *table.notes, *([counted.problem] if counted.problem else []))
 
 
 def analyze_run(recorded: Recorded) -> Analysis:

@@ -13,23 +13,34 @@ from planner.ir.plan import Plan
 async def check_models(plan: Plan, engines: Sequence[Engine]) -> None:
     """Raises `EnginesUnfit` with each model that no engine serves, and each engine that does not say what it serves."""
     specs = [engine.spec for engine in engines]
-    served = sorted({model for spec in specs for model in spec.served if spec.serves(model, DEFAULT_TENANT)})
-    missing = [model for model in models_of(plan) if model not in served]
+    missing = unserved(models_of(plan), specs)
     if not missing:
         return
-    lines = [f"  {_why_not(model, specs, served)}" for model in missing]
+    served = _served(specs, DEFAULT_TENANT)
+    lines = [f"  {why}" for why in missing.values()]
     silent = [f"  {line}" for engine in engines if not engine.spec.models for line in [await _told(engine)]]
     lines += silent or [f"  the engines serve: {_listed(served)}"]
     if served and not silent:
-        stand_in = closest(missing[0], served) or served[0]
-        lines.append(f"to have one of these answer instead: --model {missing[0]}={stand_in}")
+        model = next(iter(missing))
+        lines.append(f"to have one of these answer instead: --model {model}={closest(model, served) or served[0]}")
     raise EnginesUnfit("\n".join([f"these engines cannot run {plan.name!r}:", *lines]))
 
 
-def _why_not(model: str, specs: Sequence[EngineSpec], served: Sequence[str]) -> str:
+def unserved(models: Iterable[str], specs: Sequence[EngineSpec], tenant: str = DEFAULT_TENANT) -> dict[str, str]:
+    """The models that no engine serves to the tenant: why, and what can be done, fit for whoever wrote the fleet
+    file."""
+    served = _served(specs, tenant)
+    return {model: _why_not(model, specs, served, tenant) for model in models if model not in served}
+
+
+def _served(specs: Sequence[EngineSpec], tenant: str) -> list[str]:
+    return sorted({model for spec in specs for model in spec.served if spec.serves(model, tenant)})
+
+
+def _why_not(model: str, specs: Sequence[EngineSpec], served: Sequence[str], tenant: str) -> str:
     if keeping := [spec.id for spec in specs if model in spec.served]:
         kept = f"is served by {', '.join(keeping)}, kept for tenants in the fleet file"
-        return f"the model {model!r} {kept}: name {DEFAULT_TENANT!r} among them"
+        return f"the model {model!r} {kept}: name {tenant!r} among them"
     return f"no engine serves the model {model!r}{hint(model, served)}"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halo.cli.console import prints_aside, say, warn
-from halo.cli.options import EngineUrls, Fleet, InputJson, Inputs, Models, complete_workflow
+from halo.cli.options import EngineUrls, Fleet, InputJson, Inputs, Models, Tenant, complete_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,8 @@ _EXAMPLES = """Examples:
   halo explain text2sql --rows questions.jsonl --fleet fleet.toml --format html > plan.html
 
   halo explain text2sql --rows questions.jsonl --fleet fleet.toml --simulate --database sqlite:///halo.db
+
+  halo explain text2sql --rows questions.jsonl --fleet fleet.toml --tenant ann
 
   halo explain --analyze out/
 
@@ -103,6 +106,7 @@ def explain(
     job: _Job = None,
     database: _Database = None,
     simulate: _Simulate = False,
+    tenant: Tenant = None,
     as_json: _Json = False,
 ) -> None:
     """Show what a workflow would do: its stages, how often each runs, what is shared, engine time and money.
@@ -117,14 +121,14 @@ def explain(
     if analyze is not None or job is not None:
         if workflow is not None or (analyze is not None and job is not None):
             raise typer.BadParameter("name a workflow, or --analyze DIR, or --job ID", param_hint="--analyze")
-        typer.echo(_shown_analysis(_analyzed(analyze, job, database, _fleet(engine, model, fleet)), output))
+        typer.echo(_shown_analysis(_analyzed(analyze, job, database, _fleet(engine, model, fleet, tenant)), output))
         return
     if workflow is None:
         raise typer.BadParameter("name a workflow, or a job that was run with --analyze DIR", param_hint="WORKFLOW")
-    predicted_for, specs = _fleet(engine, model, fleet), _specs(engine, model, fleet)
-    typer.echo(_foretold(workflow, rows, inputs, input_json, limit, predicted_for, specs, database, output))
+    predicted_for, specs = _fleet(engine, model, fleet, tenant), _specs(engine, model, fleet)
+    typer.echo(_foretold(workflow, rows, inputs, input_json, limit, predicted_for, specs, database, tenant, output))
     if simulate:
-        _simulate(workflow, rows, inputs, input_json, limit, specs, database, output)
+        _simulate(workflow, rows, inputs, input_json, limit, specs, database, tenant, output)
 
 
 def _simulate(
@@ -135,6 +139,7 @@ def _simulate(
     limit: int | None,
     specs: "Sequence[EngineSpec]",
     database: str | None,
+    tenant: str | None,
     output: Format,
 ) -> None:
     """Told on stderr, so that what is shown on stdout stays what it was; as JSON where that is asked for."""
@@ -146,7 +151,8 @@ def _simulate(
         found = find_workflow(workflow)
     if rows is None and not inputs and input_json is None:
         raise typer.BadParameter("name rows or inputs: without them there is no run", param_hint="--simulate")
-    told = run_async(foresee(found, _table(found, rows, inputs or [], input_json, limit), specs, database))
+    table = _table(found, rows, inputs or [], input_json, limit)
+    told = run_async(foresee(found, table, specs, database, _whose(tenant)))
     for line in (json.dumps(told.as_json()),) if output is Format.JSON else told.lines():
         say(line)
 
@@ -160,10 +166,13 @@ def _foretold(
     fleet: "PredictedFor",
     specs: "Sequence[EngineSpec]",
     database: str | None,
+    tenant: str | None,
     output: Format,
 ) -> str:
+    from halo.priced_fleet import open_to, unforeseeable
     from halo.sdk.find import find_workflow
     from planner.foretell import foretell
+    from planner.ir.needs import models_of
     from planner.job import JobPart
     from planner.optimize import optimize
 
@@ -174,8 +183,11 @@ def _foretold(
     if rows is None and not inputs and input_json is None:
         return _plan_alone(found.plan, output)
     part = JobPart(found.plan, _table(found, rows, inputs or [], input_json, limit))
-    job_plan = optimize([part])
-    counted = _counted(part, job_plan, specs) if specs else None
+    unserved = unforeseeable(tuple(models_of(found.plan)), specs, _whose(tenant))
+    for why in unserved:
+        warn(why)
+    job_plan, usable = optimize([part]), open_to(specs, _whose(tenant))
+    counted = _counted(part, job_plan, usable) if usable else None
     told = foretell(
         [part],
         fleet.engines,
@@ -184,20 +196,20 @@ def _foretold(
         cut=counted.cut if counted else None,
         kv_tokens=counted.kv_tokens if counted else None,
         job_plan=job_plan,
-        experience=experience_in(part.plan, found.name, database),
+        experience=experience_in(part.plan, found.name, database, tenant),
     )
-    return _shown(told.explanation, output)
+    return _shown(replace(told.explanation, notes=(*unserved, *told.explanation.notes)), output)
 
 
-def experience_in(plan: "Plan", workflow: str, database: str | None) -> "Experience":
-    """What the database has seen of the workflow; nothing without one."""
+def experience_in(plan: "Plan", workflow: str, database: str | None, tenant: str | None = None) -> "Experience":
+    """What the database has seen of the tenant's workflow; nothing without one."""
     from halo.event_loop import run_async
     from halo.foresight import history_in
     from planner.cost.experience import NO_EXPERIENCE, experience_of
 
     if database is None:
         return NO_EXPERIENCE
-    history, _ = run_async(history_in(database, workflow))
+    history, _ = run_async(history_in(database, workflow, _whose(tenant)))
     return experience_of(plan, history)
 
 
@@ -241,11 +253,17 @@ def _table(
     return table
 
 
-def _fleet(urls: list[str] | None, models: list[str] | None, fleet: Path | None) -> "PredictedFor":
+def _whose(tenant: str | None) -> str:
+    from executor.store.jobs import DEFAULT_TENANT
+
+    return tenant or DEFAULT_TENANT
+
+
+def _fleet(urls: list[str] | None, models: list[str] | None, fleet: Path | None, tenant: str | None) -> "PredictedFor":
     """The engines that are named, on the command line or in the environment; else the reference."""
     from halo.priced_fleet import named_or_reference
 
-    return named_or_reference(urls or (), models or (), fleet, os.environ)
+    return named_or_reference(urls or (), models or (), fleet, os.environ, _whose(tenant))
 
 
 def _specs(urls: list[str] | None, models: list[str] | None, fleet: Path | None) -> "Sequence[EngineSpec]":

@@ -57,6 +57,15 @@ Fleet = Annotated[
     Path | None,
     typer.Option(metavar="FILE.toml", help="A file that describes the engines.", show_default=False),
 ]
+Tenant = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Whose calls they are: engines that the fleet file keeps for others are left out. Without it, `default`,"
+        " as batches and a service without API keys run.",
+        show_default=False,
+    ),
+]
 Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", "-i", metavar="NAME=VALUE", help="One input; may be given several times."),

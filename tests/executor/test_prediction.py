@@ -63,6 +63,19 @@ async def test_a_chain_takes_what_its_parts_took_and_a_measured_engine_may_be_wr
     assert (found.rows, found.calls, found.output_tokens, found.failed) == (3, 6, 24, 0)
 
 
+async def test_engines_that_are_kept_for_others_are_left_alone():
+    quick = replace(ENGINE, id=EngineId("quick"), tenants=("ann",), profile=replace(SECOND, overhead_s=0.1))
+    found = {
+        tenant: await predict_makespan(
+            report.plan, table(report, "a"), [ENGINE, quick], history_of(SEEN), tenant=tenant
+        )
+        for tenant in ("ann", "bob")
+    }
+    assert found["bob"] == await predict_makespan(report.plan, table(report, "a"), [ENGINE], history_of(SEEN))
+    assert found["ann"].seconds.p50 < found["bob"].seconds.p50
+    assert (found["ann"].failed, found["bob"].failed) == (0, 0)
+
+
 async def test_calls_of_a_tool_wait_for_its_slots_and_its_processes():
     """Nine answers stand after 5 s; with one slot, their tool's calls of 2 s follow each other."""
 

@@ -180,6 +180,44 @@ def test_explain_simulates_by_what_the_last_jobs_took(halo: Halo, tmp_path: Path
     assert "the last job" not in halo(*asked).stderr
 
 
+KEPT = '[[engine]]\nid = "anns"\nkind = "scripted"\nmodel = "test-model"\ngpu = "H100"\ntenants = ["ann"]\n'
+
+
+def test_explain_forecasts_for_the_engines_that_a_tenant_may_use(halo: Halo, tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text(FLEET + KEPT)
+    asked = ("explain", TRIAGE, "-i", "question=a", "--fleet", "fleet.toml", "--simulate", "--json")
+    shown = {tenant: halo(*asked, *(("--tenant", tenant) if tenant else ())) for tenant in ("", "bob", "ann")}
+    engines = {tenant: json.loads(one.stdout)["engines"] for tenant, one in shown.items()}
+    seconds = {tenant: json.loads(one.stderr)["seconds"]["p50"] for tenant, one in shown.items()}
+    assert engines == {
+        "": ["A10 with Llama-3-8B, not calibrated", "without anns, kept for other tenants than 'default'"],
+        "bob": ["A10 with Llama-3-8B, not calibrated", "without anns, kept for other tenants than 'bob'"],
+        "ann": ["A10 with Llama-3-8B, not calibrated", "H100 with Llama-3-8B, calibrated"],
+    }
+    assert seconds["ann"] < seconds[""] == seconds["bob"]
+    assert "without anns, kept for other tenants" in halo(*asked[:-1]).stderr
+
+
+def test_explain_tells_at_once_that_nobody_serves_a_tenant_and_what_can_be_done(halo: Halo, tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text(KEPT)
+    asked = ("explain", TRIAGE, "-i", "question=a", "--fleet", "fleet.toml", "--tenant", "bob")
+    fix = "the model 'test-model' is served by anns, kept for tenants in the fleet file: name 'bob' among them"
+    shown = halo(*asked, "--json")
+    assert (shown.exit_code, told(shown).strip()) == (0, f"warning: {fix}")
+    assert (json.loads(shown.stdout)["notes"], json.loads(shown.stdout)["engines"]) == ([fix], [])
+    played = halo(*asked, "--simulate")
+    assert played.exit_code == 2
+    assert f"there is no run to foresee: {fix}" in told(played)
+
+
+def test_explain_goes_by_what_the_tenants_own_jobs_took(halo: Halo, tmp_path: Path) -> None:
+    path = rows(tmp_path, *({"question": str(number)} for number in range(8)))
+    assert halo("batch", "run", TRIAGE, "--rows", path, "--out", "out", "--fleet", "fleet.toml").exit_code == 0
+    asked = ("explain", TRIAGE, "--rows", path, "--database", "sqlite:///out/job.db")
+    assert "stages seen before take what they took" in halo(*asked).stdout
+    assert "stages seen before" not in halo(*asked, "--tenant", "ann").stdout
+
+
 def test_explain_takes_rows_or_inputs(halo: Halo, tmp_path: Path) -> None:
     result = halo("explain", TRIAGE, "--rows", rows(tmp_path, {"question": "a"}), "-i", "question=a")
     assert result.exit_code == 2
