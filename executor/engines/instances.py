@@ -1,7 +1,7 @@
 """Makes a JSON value that fits a JSON schema: what guided decoding would let a model write."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import ceil, floor
 from random import Random
 
@@ -10,6 +10,9 @@ from planner.ir.values import Json
 #: Below this depth nothing optional is written, so that schemas which contain themselves come to an end.
 OPTIONAL_DEPTH = 4
 LARGEST_DEPTH = 40
+#: More values, or characters of one text, are not made up: a schema may ask for any number.
+MOST_VALUES = 10_000
+MOST_CHARACTERS = 100_000
 
 _VOCABULARY = (
     "amber basin cedar delta ember fjord grove harbor island juniper kernel lagoon meadow north orchard prairie "
@@ -34,11 +37,12 @@ class SchemaUnsupported(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Making:
-    """`spare` says how much to write beyond what the schema demands: 0 is the least that fits."""
+    """`spare` says how much to write beyond what the schema demands: 0 is the least that fits. `left` counts values."""
 
     root: Json
     random: Random
     spare: int
+    left: Iterator[int] = field(default_factory=lambda: iter(range(MOST_VALUES)))
 
 
 def instance_of(schema: Json, random: Random, spare: int = 3) -> Json:
@@ -53,6 +57,8 @@ def instance_of(schema: Json, random: Random, spare: int = 3) -> Json:
 def _make(making: _Making, schema: Json, depth: int) -> Json:
     if depth > LARGEST_DEPTH:
         raise SchemaUnsupported("it contains itself without an end")
+    if next(making.left, None) is None:
+        raise SchemaUnsupported(f"it asks for more than {MOST_VALUES} values")
     if schema is True or schema == {}:
         return _word(making)
     if not isinstance(schema, Mapping):
@@ -64,6 +70,8 @@ def _make(making: _Making, schema: Json, depth: int) -> Json:
         return _make(making, _resolve(making.root, schema["$ref"]), depth + 1)
     if "const" in schema:
         return schema["const"]
+    if schema.get("enum") == []:
+        raise SchemaUnsupported("nothing fits it")
     if "enum" in schema:
         return making.random.choice(list(schema["enum"]))
     if options := schema.get("anyOf") or schema.get("oneOf"):
@@ -138,7 +146,7 @@ def _object(making: _Making, schema: Mapping[str, Json], depth: int) -> Json:
 
 def _padded(making: _Making, schema: Mapping[str, Json], made: dict[str, Json], depth: int) -> Json:
     """As many properties as `minProperties` asks for: first the optional ones, then new ones."""
-    least = schema.get("minProperties", 0)
+    least = int(min(schema.get("minProperties", 0), MOST_VALUES + 1))
     properties = schema.get("properties", {})
     spare_names = [name for name in properties if name not in made] + [f"key_{index}" for index in range(least)]
     for name in spare_names:
@@ -162,8 +170,8 @@ def _wants_more(making: _Making, depth: int) -> bool:
 
 def _array(making: _Making, schema: Mapping[str, Json], depth: int) -> Json:
     fixed = list(schema.get("prefixItems", ()))
-    least = max(schema.get("minItems", 0), len(fixed))
-    most = schema.get("maxItems", least + making.spare)
+    least = int(min(max(schema.get("minItems", 0), len(fixed)), MOST_VALUES + 1))
+    most = int(schema.get("maxItems", least + making.spare))
     length = least if depth >= OPTIONAL_DEPTH else _between(making, least, min(most, least + making.spare))
     inner = fixed + [schema.get("items", True)] * (length - len(fixed))
     return [_make(making, item, depth + 1) for item in inner]
@@ -173,13 +181,15 @@ def _string(making: _Making, schema: Mapping[str, Json]) -> str:
     if schema.get("format") in _FORMATS:
         return _formatted(making, schema["format"])
     least, most = schema.get("minLength", 0), schema.get("maxLength")
+    if least > MOST_CHARACTERS:
+        raise SchemaUnsupported(f"it asks for a text of more than {MOST_CHARACTERS} characters")
     words = [_word(making) for _ in range(1 + making.random.randrange(1 + 2 * making.spare))]
     text = " ".join(words)
     while len(text) < least:
         text += " " + _word(making)
     if len(text) > least and making.spare == 0:
         text = text[: max(least, 1)]
-    return text if most is None else text[:most]
+    return text if most is None else text[: int(most)]
 
 
 def _formatted(making: _Making, name: str) -> str:

@@ -6,13 +6,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from executor.engines.port import Completion, Engine, EngineFailed, FailureClass, GenerateRequest, Usage
+from executor.engines.port import Completion, Engine, EngineFailed, EngineSpec, FailureClass, GenerateRequest, Usage
+from executor.engines.prompts import prompt_text
 from executor.engines.upstream import Reply, UpstreamRequest
+from executor.engines.upstream_call import CallRefused, UpstreamCall, one_prompt, read_upstream_call
 from planner.ir.plan import Sampling
+from planner.ir.tokens import estimate_tokens
 from planner.ir.values import Json
 
 CHAT = "/v1/chat/completions"
-#: Without a bound in the request, an answer is at most so long.
+#: Without a bound in the request, an answer is at most so long, and no longer than the context has room for.
 MOST_TOKENS = 1024
 #: A stream gives so many characters at a time.
 _PIECE_CHARACTERS = 16
@@ -21,7 +24,7 @@ _PIECE_CHARACTERS = 16
 class EngineUpstream:
     """Body of the `Upstream` port over an `Engine`, which stays open: it is closed by whoever opened it.
 
-    What no engine inside this process can do (logprobs) is refused, as a server refuses it: with 400.
+    What is wrong with a call, or what no engine inside this process can do, is refused as a server does it: with 400.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -30,12 +33,11 @@ class EngineUpstream:
     @asynccontextmanager
     async def ask(self, request: UpstreamRequest) -> AsyncIterator[Reply]:
         body = request.body
-        refusal = _refusal(body)
-        if refusal is not None:
-            yield _refused(refusal)
-            return
         try:
-            answers = await asyncio.gather(*map(self._engine.generate, _calls(request)))
+            answers = await asyncio.gather(*map(self._engine.generate, _calls(self._engine.spec, request)))
+        except CallRefused as refusal:
+            yield _refused(str(refusal))
+            return
         except EngineFailed as problem:
             if problem.failure.failure_class is not FailureClass.ROW:
                 raise
@@ -54,56 +56,46 @@ class EngineUpstream:
         return None
 
 
-def _refusal(body: Mapping[str, Json]) -> str | None:
-    if body.get("logprobs") or body.get("prompt_logprobs"):
-        return "this engine gives no logprobs"
-    prompt = body.get("prompt")
-    if prompt is not None and not isinstance(prompt, str):
-        return "this engine takes a prompt of one text"
-    return None
-
-
-def _calls(request: UpstreamRequest) -> list[GenerateRequest]:
-    """One for each choice. Seeds differ, as the choices shall."""
-    body, headers = request.body, request.headers
-    messages = body["messages"] if request.path == CHAT else [{"role": "user", "content": body["prompt"]}]
-    count, seed = body.get("n") or 1, body.get("seed")
+def _calls(spec: EngineSpec, request: UpstreamRequest) -> list[GenerateRequest]:
+    """One for each choice. Seeds differ, as the choices shall. Raises `CallRefused`."""
+    asked, headers = read_upstream_call(request.body), request.headers
+    messages, tools = _messages(request), tuple(request.body.get("tools") or ())
+    most_tokens = _most_tokens(asked, spec, prompt_text(messages, tools))
     return [
         GenerateRequest(
             call_id=f"{headers.get('X-Request-Id', '')}-{index}",
             program=headers.get("X-Halo-Program-Id", ""),
-            model=body["model"],
-            messages=tuple(messages),
-            sampling=_sampling(body, None if seed is None else seed + index),
-            schema=_schema(body),
-            tools=tuple(body.get("tools") or ()),
-            is_turn=bool(body.get("tools")),
+            model=request.body["model"],
+            messages=messages,
+            sampling=_sampling(asked, most_tokens, None if asked.seed is None else asked.seed + index),
+            schema=asked.guide,
+            tools=tools,
+            is_turn=bool(tools),
         )
-        for index in range(count)
+        for index in range(asked.n or 1)
     ]
 
 
-def _sampling(body: Mapping[str, Json], seed: int | None) -> Sampling:
-    stop = body.get("stop") or ()
+def _messages(request: UpstreamRequest) -> tuple[Json, ...]:
+    if request.path == CHAT:
+        return tuple(request.body["messages"])
+    return ({"role": "user", "content": one_prompt(request.body["prompt"])},)
+
+
+def _most_tokens(asked: UpstreamCall, spec: EngineSpec, prompt: str) -> int:
+    """Who sets no bound gets what the context has left, as from vLLM."""
+    given = asked.max_completion_tokens or asked.max_tokens
+    return given or max(1, min(MOST_TOKENS, spec.context_tokens - estimate_tokens(prompt)))
+
+
+def _sampling(asked: UpstreamCall, max_tokens: int, seed: int | None) -> Sampling:
     return Sampling(
-        temperature=_given(body, "temperature", 1.0),
-        top_p=_given(body, "top_p", 1.0),
-        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens") or MOST_TOKENS,
+        temperature=1.0 if asked.temperature is None else asked.temperature,
+        top_p=1.0 if asked.top_p is None else asked.top_p,
+        max_tokens=max_tokens,
         seed=seed,
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        stop=asked.stops,
     )
-
-
-def _given(body: Mapping[str, Json], name: str, default: float) -> float:
-    value = body.get(name)
-    return default if value is None else float(value)
-
-
-def _schema(body: Mapping[str, Json]) -> Json:
-    asked = body.get("response_format") or {}
-    if asked.get("type") == "json_schema":
-        return asked["json_schema"].get("schema")
-    return {"type": "object"} if asked.get("type") == "json_object" else None
 
 
 def _refused(message: str) -> Reply:

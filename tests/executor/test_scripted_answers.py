@@ -124,6 +124,11 @@ def test_a_schema_that_contains_itself_comes_to_an_end(seed):
             "$ref": "#/$defs/n",
         },
         False,
+        {"enum": []},
+        {"type": "string", "minLength": 10**9},
+        {"type": "array", "minItems": 10**9},
+        {"type": "object", "minProperties": 10**9},
+        {"type": "array", "minItems": 200, "items": {"type": "array", "minItems": 200}},
     ],
 )
 def test_a_schema_it_cannot_serve_is_refused(schema):

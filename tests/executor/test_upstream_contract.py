@@ -163,3 +163,62 @@ async def test_the_plugin_takes_hints_where_its_scheduler_is_at_work() -> None:
         await upstream.hint(told)
     await upstream.close()
     await other.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"temperature": "hot"}, "temperature: "),
+        ({"top_p": [1]}, "top_p: "),
+        ({"stop": 5}, "stop"),
+        ({"stop": [1]}, "stop"),
+        ({"seed": "x"}, "seed: "),
+        ({"max_tokens": 0}, "max_tokens: "),
+        ({"response_format": {"type": "json_schema"}}, "json_schema is missing"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}},
+            "no json schema",
+        ),
+        ({"response_format": "json"}, "response_format: "),
+        ({"structured_outputs": {"regex": "a+"}}, "structured_outputs"),
+        ({"guided_json": "{"}, "guided_json: "),
+        ({"guided_choice": ["a"]}, "JSON schemas only"),
+        ({"tools": [{}]}, "tools.0.function: "),
+        ({"tools": [{"type": "function", "function": {"name": 5}}]}, "tools.0.function.name: "),
+        ({"logprobs": True}, "no logprobs"),
+        ({"logprobs": 0}, "no logprobs"),
+        ({"stop": 5, "seed": "x"}, "; stop"),
+    ],
+)
+async def test_inside_this_process_all_that_is_wrong_is_told_as_a_server_tells_it(wrong: Any, told: str) -> None:
+    async with reply(Inside(), **wrong) as given:
+        error = (await whole(given))["error"]
+    assert given.status == 400
+    assert told in error["message"]
+
+
+@pytest.mark.parametrize("guide", ["response_format", "structured_outputs", "guided_json", "guided_json as text"])
+async def test_inside_this_process_each_way_to_name_a_schema_bounds_the_answer(guide: str) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    asked = {
+        "response_format": {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}},
+        "structured_outputs": {"structured_outputs": {"json": schema}},
+        "guided_json": {"guided_json": schema},
+        "guided_json as text": {"guided_json": json.dumps(schema)},
+    }
+    async with reply(Inside(), **asked[guide]) as given:
+        told = await whole(given)
+    assert isinstance(json.loads(told["choices"][0]["message"]["content"])["n"], int)
+
+
+async def test_inside_this_process_who_sets_no_bound_gets_what_the_context_has_left() -> None:
+    long = [{"role": "user", "content": "word " * 6000}]
+    async with reply(Inside(), messages=long) as given:
+        assert given.status == 200
+
+
+async def test_a_list_of_one_prompt_is_a_prompt() -> None:
+    for prompt, expected in ((["once"], 200), ("once", 200), (["once", "twice"], 400), ([1, 2], 400)):
+        request = UpstreamRequest("/v1/completions", {"model": "m", "prompt": prompt}, {"X-Request-Id": "r"})
+        async with Inside().upstream.ask(request) as given:
+            assert given.status == expected
