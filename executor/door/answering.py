@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from executor.engines.port import Usage
-from planner.ir.values import Json
+from planner.ir.values import Json, canonical_json
 
 _MOST_TOKENS = 2**31 - 1
 
@@ -28,25 +28,36 @@ class AnswerSoFar:
         """A whole answer, or one chunk of a stream. What is not as OpenAI has it is passed over."""
         if isinstance(part.get("usage"), dict):
             self.usage = _usage(part["usage"])
-        for choice in part.get("choices") or ():
-            if isinstance(choice, dict) and choice.get("index", 0) == 0:
+        for choice in _dicts(part.get("choices")):
+            if choice.get("index", 0) == 0:
                 self._add_choice(choice)
 
-    def _add_choice(self, choice: Json) -> None:
+    def _add_choice(self, choice: Mapping[str, Json]) -> None:
         said = choice.get("message") or choice.get("delta") or {"content": choice.get("text")}
-        if isinstance(said.get("content"), str):
-            self._content.append(said["content"])
-        for position, call in enumerate(said.get("tool_calls") or ()):
-            self._add_tool_call(call.get("index", position), call)
+        if isinstance(said, dict):
+            self._content.append(_text(said.get("content")))
+            for position, call in enumerate(_dicts(said.get("tool_calls"))):
+                self._add_tool_call(call.get("index", position), call)
         ids = choice.get("token_ids")
-        if isinstance(ids, list):
+        if isinstance(ids, list) and all(type(one) is int and 0 <= one <= _MOST_TOKENS for one in ids):
             self.token_ids = [*(self.token_ids or ()), *ids]
 
-    def _add_tool_call(self, index: int, part: Json) -> None:
+    def _add_tool_call(self, index: Json, part: Mapping[str, Json]) -> None:
+        if not isinstance(index, int):
+            return
         empty: dict[str, Json] = {"function": {"name": "", "arguments": ""}}
-        function = self._tool_calls.setdefault(index, empty)["function"]
-        for name in ("name", "arguments"):
-            function[name] += (part.get("function") or {}).get(name) or ""
+        function, added = self._tool_calls.setdefault(index, empty)["function"], part.get("function")
+        for name in ("name", "arguments") if isinstance(added, dict) else ():
+            function[name] += _text(added.get(name))
+
+
+def _dicts(told: Json) -> list[dict[str, Json]]:
+    return [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+
+
+def _text(told: Json) -> str:
+    """Some servers give a tool's arguments as they are, and not as their text."""
+    return told if isinstance(told, str) else canonical_json(told) if isinstance(told, dict) else ""
 
 
 def _usage(told: Mapping[str, Json]) -> Usage:

@@ -14,7 +14,8 @@ from planner.ir.values import Json
 def engine_body(
     body: Mapping[str, Json], spec: EngineSpec, program: ProgramId, sequence: int, salt: str | None
 ) -> dict[str, Json]:
-    """Fields the door does not know pass on as they are. `salt` parts the prefix cache of one tenant from others'.
+    """Fields the door does not know pass on as they are. `salt` parts one tenant's prefix cache from others'; where
+    it is given there are several, and none may say how urgent its calls are to engines that all share.
 
     vLLM learns the program by `vllm_xargs`, other servers by header only: they may refuse fields they do not know.
     """
@@ -22,14 +23,16 @@ def engine_body(
     asked["model"] = spec.served_names.get(body["model"], body["model"])
     if asked.get("stream"):
         asked["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    if salt is not None:
+        asked.pop("priority", None)
+    if salt is not None and (spec.kind == "vllm" or "cache_salt" in body):
+        asked["cache_salt"] = cache_salt(body, salt)
     if spec.kind != "vllm":
         return asked
     asked.pop("session_id", None)  # it would come before the header
     name = engine_name(program)
     said = {**hints_of(body.get("kv_hints")), **(body.get("vllm_xargs") or {})}
     asked["vllm_xargs"] = {**said, "session_id": name, PROGRAM: name}
-    if salt is not None:
-        asked["cache_salt"] = cache_salt(body, salt)
     if spec.options.get("priority_scheduling"):
         asked["priority"] = sequence
     return asked

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from executor.door.turns import Said, Talk, Text, answered_talk, talk_of, text_of_ids
+from executor.engines.names import from_header
 from executor.engines.prompts import prompt_text
 from executor.prompt_blocks import prompt_blocks
 from halo_vllm.policy.hints import PROGRAM
@@ -42,7 +43,7 @@ def read_call(tenant: str, path: str, body: Mapping[str, Json], headers: Mapping
     root, salted = f"{tenant}\0{body['model']}", f"{tenant}\0{body['model']}"
     said = _said(root, path, body)
     messages: Sequence[Json] = body["messages"] if path == CHAT else [{"role": "user", "content": _text(said)}]
-    tools = body.get("tools") or ()
+    tools = body.get("tools") if path == CHAT and body.get("tools") else ()
     turns = _turns(said, messages) if path == CHAT else ()
     return Reading(
         named=_named(tenant, body, headers),
@@ -66,7 +67,7 @@ def with_answer(said: Said | None, message: Json, token_ids: Sequence[int] | Non
 
 
 def _named(tenant: str, body: Mapping[str, Json], headers: Mapping[str, str]) -> ProgramId | None:
-    given = [headers.get(name) for name in NAME_HEADERS]
+    given: list[Json] = [from_header(headers[name]) for name in NAME_HEADERS if name in headers]
     given += [holder.get(field) for name, field in _NAME_FIELDS if isinstance(holder := body.get(name), dict)]
     given.append(body.get("session_id"))
     name = next((str(one) for one in given if isinstance(one, str | int) and str(one)), None)

@@ -14,11 +14,13 @@ def tools_asked(message: Json) -> tuple[ToolKey, ...]:
     """Of an answer in OpenAI's shape, in order."""
     calls = message.get("tool_calls")
     if calls:
-        return tuple(_key(call.get("function") or {}) for call in calls if isinstance(call, dict))
+        return tuple(_key(call.get("function")) for call in calls if isinstance(call, dict))
     content = message.get("content")
     blocks = _SHELL_BLOCK.findall(content) if isinstance(content, str) else []
     return (tool_key(SHELL, blocks[0]),) if len(blocks) == 1 else ()
 
 
 def _key(function: Json) -> ToolKey:
+    if not isinstance(function, dict):
+        return tool_key("")
     return tool_key(str(function.get("name") or ""), function.get("arguments"))

@@ -65,7 +65,7 @@ def text_of_ids(ids: Sequence[int]) -> str:
 def _essence(message: Json) -> Json:
     """What clients send back as they got it. They add fields, drop empty ones, and may strip the text."""
     calls = message.get("tool_calls") or ()
-    asked = [_asked(call.get("function") or {}) for call in calls if isinstance(call, dict)]
+    asked = [_asked(call.get("function")) for call in calls if isinstance(call, dict)]
     return [message.get("role"), _plain(message.get("content")), asked, message.get("tool_call_id")]
 
 
@@ -80,6 +80,8 @@ def _plain(content: Json) -> Json:
 
 
 def _asked(function: Json) -> Json:
+    if not isinstance(function, dict):
+        return [None, None]
     arguments = function.get("arguments")
     try:
         return [function.get("name"), json.loads(arguments) if isinstance(arguments, str) else arguments]

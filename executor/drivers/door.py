@@ -29,6 +29,7 @@ from executor.drivers.places import Left, SharedPlaces, Side
 from executor.drivers.tasks import Tasks
 from executor.drivers.token_meter import TokenMeter
 from executor.drivers.watch import EngineWatch
+from executor.engines.names import in_header
 from executor.engines.openai_wire import failure_from
 from executor.engines.port import Engine, EngineFailed, EngineHealth, Failure, FailureClass, Usage
 from executor.engines.rungs import Rung
@@ -321,9 +322,8 @@ def _arrival(
 
 def _headers_back(tenant: str, order: Send, request_id: str) -> dict[str, str]:
     """The client may send its program's name back, and is then known by it for sure."""
-    name = engine_headers(order.program, request_id)["X-Halo-Program-Id"]
     return {
         "X-Request-Id": request_id,
-        "X-Halo-Program-Id": name.removeprefix(f"{tenant}/"),
-        "X-Halo-Engine": order.engine,
+        "X-Halo-Program-Id": in_header(order.program.removeprefix(f"{tenant}/")),
+        "X-Halo-Engine": in_header(order.engine),
     }

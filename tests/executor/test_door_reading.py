@@ -12,11 +12,14 @@ from executor.door.conversations import Conversations
 from executor.door.reading import CHAT, COMPLETIONS, read_call
 from executor.door.tools import tools_asked
 from executor.door.turns import Text, answered_talk, talk_of, text_of_ids
-from executor.engines.names import engine_name, salted
+from executor.engines.names import engine_name, from_header, in_header, salted
 from executor.engines.port import EngineSpec, Usage
 from halo_vllm.policy.tools import ToolKey
 from planner.ir.ids import EngineId, ProgramId
 
+_names = st.sampled_from(
+    ["index", "message", "delta", "content", "text", "tool_calls", "function", "name", "arguments", "token_ids"]
+)
 VLLM = EngineSpec(EngineId("e"), "vllm", ("m",), "http://e", served_names={"m": "served"})
 
 
@@ -118,6 +121,32 @@ def test_an_answer_that_is_none_is_passed_over(junk: Any) -> None:
     assert (answer.message["content"], answer.usage) == ("", None)
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_names, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.dictionaries(_names, json_values, max_size=4), max_size=3), json_values)
+def test_whatever_an_engine_answers_and_a_client_sends_back_is_read(parts: Any, function: Any) -> None:
+    answer = AnswerSoFar()
+    for part in parts:
+        answer.add({"choices": [part, {"message": part}, {"delta": {"tool_calls": [part, {"function": function}]}}]})
+    message = {"role": "assistant", "tool_calls": [{"function": function}], "content": None}
+    for said in (answer.message, message):
+        tools_asked(said)
+        assert answered_talk(talk_of("r", [said]), said).names
+    text_of_ids(answer.token_ids or ())
+
+
+def test_arguments_as_an_object_are_those_as_a_text() -> None:
+    as_object, as_text = AnswerSoFar(), AnswerSoFar()
+    for answer, arguments in ((as_object, {"command": "ls"}), (as_text, '{"command":"ls"}')):
+        answer.add({"choices": [{"message": {"tool_calls": [{"function": {"name": "bash", "arguments": arguments}}]}}]})
+    assert tools_asked(as_object.message) == tools_asked(as_text.message) == (ToolKey("bash", "ls"),)
+
+
 def test_the_engine_learns_the_program_and_no_client_can_be_another() -> None:
     body = {"model": "m", "messages": [], "vllm_xargs": {"halo_program": "x", "own": 1}, "session_id": "y", "top_k": 3}
     asked = engine_body(body, VLLM, ProgramId("t/p"), 7, "t")
@@ -139,6 +168,31 @@ def test_a_server_that_is_no_vllm_gets_nothing_it_may_refuse() -> None:
     body = {"model": "m", "messages": [], "stream": True, "stream_options": {"x": 1}}
     asked = engine_body(body, spec, ProgramId("t/p"), 7, "t")
     assert asked == {**body, "stream_options": {"x": 1, "include_usage": True}}
+
+
+def test_of_several_tenants_none_is_more_urgent_by_its_own_word_or_shares_what_another_named() -> None:
+    body = {"model": "m", "messages": [], "priority": -1000, "cache_salt": "s"}
+    for kind in ("vllm", "openai"):
+        spec = EngineSpec(EngineId("e"), kind, ("m",), "http://e")
+        asked = [engine_body(body, spec, ProgramId(f"{tenant}/p"), 7, tenant) for tenant in ("ann", "bob")]
+        assert [one["cache_salt"] for one in asked] == [salted("ann", "s"), salted("bob", "s")]
+        assert all("priority" not in one for one in asked)
+        alone = engine_body(body, spec, ProgramId("t/p"), 7, None)
+        assert (alone["priority"], alone["cache_salt"]) == (-1000, "s")
+
+
+@given(st.text(min_size=1, max_size=256))
+def test_a_name_that_a_client_sends_back_as_it_got_it_is_the_same(name: str) -> None:
+    body = {"model": "m", "messages": [], "metadata": {"program_id": name}}
+    named = read_call("ann", CHAT, body, {}).named
+    assert named is not None
+    back = in_header(named.removeprefix("ann/"))
+    assert read_call("ann", CHAT, {"model": "m", "messages": []}, {"x-halo-program-id": back}).named == named
+
+
+def test_a_name_in_a_header_may_be_bytes_of_any_alphabet() -> None:
+    as_sent = ["ü 1".encode().decode("latin-1"), "ü 1", "%C3%BC%201"]
+    assert [from_header(value) for value in as_sent] == ["ü 1"] * 3
 
 
 def test_a_name_is_never_too_long_for_the_engine() -> None:
