@@ -89,6 +89,8 @@ INSERT_DECISIONS = _insert(
     "ON CONFLICT DO NOTHING",
 )
 
+INSERT_DRAINED = _insert("drained_engines", {"engine": "text", "operator": "text"}, "ON CONFLICT DO NOTHING", now="at")
+
 #: Rows of (status, result, failure, job, row).
 END_PROGRAMS = Bulk(
     "UPDATE programs SET status = ?, result = ?, failure = ? WHERE job_id = ? AND row_index = ? AND status = 'pending'",

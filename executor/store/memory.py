@@ -50,6 +50,7 @@ class MemoryStore:
         self._jobs: dict[JobId, MemoryJob] = {}
         self._keys: dict[tuple[str, str], JobId] = {}
         self._events: list[StoredEvent] = []
+        self._drained: set[EngineId] = set()
         self._numbers, self._seqs = count(), count(1)
         self.result_cache = MemoryResultCache()
 
@@ -274,6 +275,15 @@ class MemoryStore:
             self._keys = {key: kept for key, kept in self._keys.items() if kept != job}
             self._events = [event for event in self._events if event.job != job]
         return False
+
+    async def drain(self, engine: EngineId, operator: str) -> None:
+        self._drained.add(engine)
+
+    async def resume(self, engine: EngineId) -> None:
+        self._drained.discard(engine)
+
+    async def drained(self) -> Sequence[EngineId]:
+        return sorted(self._drained)
 
     async def ping(self) -> None:
         """It is always there."""

@@ -27,7 +27,7 @@ from executor.store.jobs import (
 from executor.store.told import ResultRow, Served, StoredDecision, StoredEvent
 from executor.store.writes import Write
 from planner.cost.history import Seen
-from planner.ir.ids import JobId
+from planner.ir.ids import EngineId, JobId
 from planner.measured import CallSpan, Tally
 
 
@@ -146,6 +146,18 @@ class Store(Protocol):
         One that has not ended stays as it is. The idempotency key of one that is gone may be used for another. What the
         result cache holds of it stays there.
         """
+        ...
+
+    async def drain(self, engine: EngineId, operator: str) -> None:
+        """Whoever asks is told from now on that the engine is drained; it may be already."""
+        ...
+
+    async def resume(self, engine: EngineId) -> None:
+        """The engine is drained no more; it may never have been."""
+        ...
+
+    async def drained(self) -> Sequence[EngineId]:
+        """The engines that operators took out, in order."""
         ...
 
     async def ping(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from sqlalchemy import Connection, select
 
-from executor.store import accepting, claims, loading, migrating, reading, sweeping, writing
+from executor.store import accepting, claims, drains, loading, migrating, reading, sweeping, writing
 from executor.store.database import LOCK_WAIT_S, Database, database_url
 from executor.store.jobs import (
     EQUAL_WEIGHTS,
@@ -24,7 +24,7 @@ from executor.store.sql_cache import SqlResultCache
 from executor.store.told import ResultRow, Served, StoredDecision, StoredEvent
 from executor.store.writes import Write
 from planner.cost.history import Seen
-from planner.ir.ids import JobId
+from planner.ir.ids import EngineId, JobId
 from planner.measured import CallSpan, Tally
 
 __all__ = ["SqlStore", "open_store", "upgrade"]
@@ -144,6 +144,15 @@ class SqlStore:
 
     async def forget(self, job: JobId) -> bool:
         return await self._database.write(sweeping.forget, job)
+
+    async def drain(self, engine: EngineId, operator: str) -> None:
+        await self._database.write(drains.drain, engine, operator)
+
+    async def resume(self, engine: EngineId) -> None:
+        await self._database.write(drains.resume, engine)
+
+    async def drained(self) -> Sequence[EngineId]:
+        return await self._database.read(drains.drained)
 
     async def ping(self) -> None:
         await self._database.read(_ping)

@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeDecorator
 from executor.store.writes import MADE, RECALLED, SAVED
 
 #: The newest migration in `migrations/versions`.
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 
 #: Where the nodes keep each part of their work; `tools` are the names a turn asks for.
 WORK_COLUMNS = {name: "tool_runs" if name == "tools" else name for name in MADE}
@@ -223,6 +223,14 @@ decisions = Table(
     Column("attempt", Integer, nullable=False),
     Column("at", Double, nullable=False),
     Column("detail", StoredText, nullable=False),
+)
+
+drained_engines = Table(
+    "drained_engines",
+    metadata,
+    Column("engine", StoredText, primary_key=True),
+    Column("operator", StoredText, nullable=False),
+    Column("at", Double, nullable=False),
 )
 
 cached_results = Table(

@@ -100,8 +100,8 @@ _Server = Annotated[
 def drain(engine: _EngineName, server: _Server = None, as_json: AsJson = False) -> None:
     """Have a running service send nothing more to an engine; what the engine has ends there.
 
-    Programs whose KV it keeps go on elsewhere. Once it has no calls it may be stopped: GET /v1/engines counts them. The
-    service remembers it until its own end; each replica is told by itself.
+    Programs whose KV it keeps go on elsewhere. Once it has no calls it may be stopped: GET /v1/engines counts those of
+    the replica that answers. All replicas of the service follow within seconds, until the engine is resumed.
     """
     _drain(engine, server, as_json, resume=False)
 

@@ -48,7 +48,7 @@ class Parts:
     cancel: Callable[[JobId], None]
     progress: Callable[[JobId], Progress | None]
     doings: Callable[[JobId], Sequence[Doing]]
-    draining: Draining = field(default_factory=Draining)
+    draining: Draining
     tuning: Callable[[], TuningState | None] = lambda: None
     doorkeeper: Doorkeeper | None = None
     bounds: Bounds = field(default_factory=Bounds)

@@ -122,10 +122,24 @@ async def _serve(
             worker = Worker(runtime.store, runtime.states, runtime.driver, owner, pace, _tells(endings, keeper))
             parts = replace(_parts(settings, catalog, runtime, door, endings, tuner), doorkeeper=keeper)
             server = _Server(_config(parts), endings)
+            await parts.draining.look()
             for line in _greeting(parts, engines, listening):
                 tell(line)
             _listen_to_signals(server, tell)
-            return await _until_stopped(server, worker, listening)
+            async with _followed(parts.draining):
+                return await _until_stopped(server, worker, listening)
+
+
+@asynccontextmanager
+async def _followed(draining: Draining) -> AsyncIterator[None]:
+    """What operators tell other replicas is done here, too, while the block lasts."""
+    following = asyncio.create_task(draining.follow(WallClock()), name="following which engines are drained")
+    following.add_done_callback(_say_why_it_ended)
+    try:
+        yield
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
 
 
 @asynccontextmanager
@@ -138,8 +152,8 @@ async def _tuning(settings: Settings, runtime: Runtime) -> AsyncIterator[Tuner |
     fleet = [engine.spec for engine in runtime.engines]
     tuner = Tuner(runtime.driver, runtime.window, fleet, WallClock(), look_aside, every_s)
     runtime.metrics.registry.register(TuningMetrics(lambda: tuner.state))
-    tuning = asyncio.create_task(tuner.run())
-    tuning.add_done_callback(_say_why_tuning_ended)
+    tuning = asyncio.create_task(tuner.run(), name="tuning")
+    tuning.add_done_callback(_say_why_it_ended)
     try:
         yield tuner
     finally:
@@ -147,10 +161,10 @@ async def _tuning(settings: Settings, runtime: Runtime) -> AsyncIterator[Tuner |
         await asyncio.wait([tuning])
 
 
-def _say_why_tuning_ended(tuning: "asyncio.Task[None]") -> None:
+def _say_why_it_ended(task: "asyncio.Task[None]") -> None:
     """Whatever it found so far stays in force."""
-    if not tuning.cancelled() and (error := tuning.exception()) is not None:
-        log.error("tuning ended", exc_info=error)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error(f"{task.get_name()} ended", exc_info=error)
 
 
 def _weights(limits: Limits) -> Weights:
@@ -189,7 +203,7 @@ def _parts(
         cancel=runtime.driver.cancel,
         progress=runtime.driver.progress,
         doings=runtime.driver.doings,
-        draining=Draining(runtime.driver, door),
+        draining=Draining(runtime.store, [engine.spec.id for engine in runtime.engines], runtime.driver, door),
         metrics=runtime.metrics,
         tuning=lambda: tuner.state if tuner else None,
         bounds=settings.limits,
@@ -216,6 +230,8 @@ def _greeting(parts: Parts, engines: Sequence[EngineSpec], listening: socket.soc
     host, port = listening.getsockname()[:2]
     yield f"Halo listens on http://{f'[{host}]' if ':' in host else host}:{port} (docs: /docs)"
     yield f"workflows: {', '.join(sorted(parts.catalog.workflows)) or 'none'}; engines: {len(engines)}"
+    if drained := parts.draining.drained:
+        yield f"drained by an operator: {', '.join(drained)} (`halo engines resume` sends calls there again)"
     yield f"live state: {parts.state_is}"
     yield "agents that speak OpenAI's API: OPENAI_BASE_URL is the address above with /v1"
     if not parts.tenants:

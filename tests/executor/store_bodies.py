@@ -15,6 +15,7 @@ from executor.store.memory import MemoryStore
 from executor.store.result_cache import CachingStore
 from executor.store.sql import open_store
 
+TABLES = "plans, jobs, programs, nodes, events, cached_results, drained_engines"
 POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
 
 
@@ -53,7 +54,7 @@ def store_url(request: pytest.FixtureRequest, folder: Path) -> str | None:
 async def fresh_stores(url: str | None) -> AsyncIterator[Stores]:
     """Stores with nothing in them."""
     if url is not None and url.startswith("postgresql"):
-        await administer(url, "TRUNCATE plans, jobs, programs, nodes, events, cached_results RESTART IDENTITY CASCADE")
+        await administer(url, f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE")
     stores = Stores(url)
     try:
         yield stores

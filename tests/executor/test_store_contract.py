@@ -891,6 +891,21 @@ async def test_nobody_decided_anything_of_a_job_that_is_not_there(store: Store) 
     assert await store.decisions(JobId("nothing")) == []
 
 
+# Engines taken out
+
+
+async def test_a_drained_engine_is_told_to_every_process_until_it_is_resumed(stores: Stores) -> None:
+    one, two = await stores.open(), await stores.open()
+    assert await one.drained() == []
+    for store, engine in ((one, "b"), (two, "a"), (two, "b"), (one, AWKWARD[0])):
+        await store.drain(EngineId(engine), "ops")
+    assert await one.drained() == await two.drained() == ["a", AWKWARD[0], "b"]
+
+    await one.resume(EngineId("b"))
+    await one.resume(EngineId("never drained"))
+    assert await (await stores.open()).drained() == ["a", AWKWARD[0]]
+
+
 # Forgetting
 
 LONG_AGO_S, A_MOMENT_TO_COME_S = 3600.0, -60.0

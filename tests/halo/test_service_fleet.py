@@ -1,12 +1,19 @@
 """/v1/fleet: what was asked of engines lately and what is possible, and engines that an operator takes out."""
 
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 
+import pytest
 from service_stand import SPEC, service
 
 from executor.engines.scripted import Scripted
 from executor.engines.synthetic import Synthetic
+from executor.store.failures import StoreUnavailable
+from executor.store.memory import MemoryStore
+from halo.service.draining import LOOK_S, Draining
 from planner.ir.ids import EngineId
 
 OTHER = replace(SPEC, id=EngineId("small-1"))
@@ -59,6 +66,100 @@ async def test_a_drained_engine_is_sent_nothing_until_it_is_resumed() -> None:
         OTHER.id: (False, 0),
     }
     assert resumed == {"id": "small-0", "draining": False, "calls": 0, "unserved": []}
+
+
+class Driver:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, EngineId]] = []
+
+    def drain(self, engine: EngineId) -> None:
+        self.told.append(("drain", engine))
+
+    def resume(self, engine: EngineId) -> None:
+        self.told.append(("resume", engine))
+
+    def running(self) -> Mapping[EngineId, int]:
+        return Counter({SPEC.id: 3})
+
+
+class Shaky(MemoryStore):
+    """While `away`, it answers nobody. Reading waits for the event, where there is one."""
+
+    away = False
+    reading: asyncio.Event | None = None
+
+    async def drained(self) -> Sequence[EngineId]:
+        self._require()
+        found = await super().drained()
+        if self.reading:
+            await self.reading.wait()
+        return found
+
+    async def drain(self, engine: EngineId, operator: str) -> None:
+        self._require()
+        await super().drain(engine, operator)
+
+    def _require(self) -> None:
+        if self.away:
+            raise StoreUnavailable("away")
+
+
+class Steps:
+    """A clock by which whoever sleeps is woken by hand."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+        self._steps: asyncio.Queue[None] = asyncio.Queue()
+
+    def now(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await self._steps.get()
+
+    async def step(self) -> None:
+        """Gives when who slept sleeps again."""
+        before = len(self.slept)
+        self._steps.put_nowait(None)
+        while len(self.slept) == before:
+            await asyncio.sleep(0)
+
+
+async def test_another_replica_follows_what_the_store_says_and_tells_its_drivers_once() -> None:
+    store, driver, clock = Shaky(), Driver(), Steps()
+    ada, bob = Draining(store, [SPEC.id]), Draining(store, [SPEC.id, OTHER.id], driver)
+    following = asyncio.create_task(bob.follow(clock))
+    await ada.drain(SPEC.id, "ops")
+    await store.drain(EngineId("of another fleet"), "ops")
+    for _ in range(3):
+        await clock.step()
+    assert (bob.drained, bob.inside(SPEC.id)) == ([SPEC.id], 3)
+
+    store.away = True
+    await clock.step()
+    with pytest.raises(StoreUnavailable):
+        await bob.drain(OTHER.id, "ops")
+    assert bob.drained == [SPEC.id], "what was known stays, and what was not stored is not done"
+
+    store.away = False
+    await ada.resume(SPEC.id)
+    await clock.step()
+    following.cancel()
+    assert driver.told == [("drain", SPEC.id), ("resume", SPEC.id)]
+    assert set(clock.slept) == {LOOK_S}
+
+
+async def test_what_was_read_before_a_drain_does_not_undo_it() -> None:
+    store, driver = Shaky(), Driver()
+    draining, store.reading = Draining(store, [SPEC.id], driver), asyncio.Event()
+    looking, told = asyncio.create_task(draining.look()), asyncio.create_task(draining.drain(SPEC.id, "ops"))
+    await asyncio.sleep(0)
+    store.reading.set()
+    await asyncio.gather(looking, told)
+    assert driver.told == [("drain", SPEC.id)]
 
 
 async def test_it_is_told_which_models_nobody_else_serves_and_that_an_engine_is_unknown() -> None:

@@ -48,6 +48,26 @@ def test_a_person_takes_an_engine_out_and_back(tmp_path: Path):
         assert (unknown.exit_code, "it has: small-0" in unknown.stderr) == (1, True)
 
 
+def test_an_engine_that_was_taken_out_stays_so_over_a_restart_and_for_all_replicas(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'halo.db'}"
+    with served(tmp_path, url) as ada, served(tmp_path, url) as bob:
+        assert CliRunner().invoke(make_app(), ["engines", "drain", "small-0", "--server", ada.url]).exit_code == 0
+        assert _draining(ada)
+        _until(lambda: _draining(bob))
+    with served(tmp_path, url) as ada, served(tmp_path, url) as bob:
+        assert any(line.startswith("drained by an operator: small-0") for line in ada.said)
+        assert _draining(ada)
+        assert CliRunner().invoke(make_app(), ["engines", "resume", "small-0", "--server", ada.url]).exit_code == 0
+        _until(lambda: not _draining(bob))
+        run = bob.api.post("/v1/runs", json={"workflow": "greet", "input": {"name": "ada"}}).json()
+        _until(lambda: bob.api.get(run["links"]["run"]).json()["status"] == "succeeded")
+
+
+def _draining(halo: Served) -> bool:
+    (engine,) = halo.api.get("/v1/engines").json()["engines"]
+    return bool(engine["draining"])
+
+
 def test_the_sdk_submits_waits_and_learns_why_a_run_failed(tmp_path: Path):
     greet, fail = (find_workflow(f"{FLOWS}:{name}") for name in ("greet", "fail"))
     with served(tmp_path, f"sqlite:///{tmp_path / 'halo.db'}") as halo:

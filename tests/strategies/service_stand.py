@@ -109,7 +109,7 @@ async def service(
             progress=driver.progress,
             metrics=metrics,
             doings=driver.doings,
-            draining=Draining(driver, door),
+            draining=Draining(store, [engine.spec.id for engine in engines], driver, door),
             bounds=bounds or Bounds(),
             tenants=tenants or {},
             operators=operators,

@@ -50,20 +50,20 @@ async def fleet_signals(
 async def drain_engine(engine: _Engine, parts: TheParts, operator: TheOperator) -> EngineDrained:
     """Send nothing more to the engine. What it has ends there; programs whose KV it keeps go on elsewhere.
 
-    This process remembers it until it ends; other replicas are told by themselves.
+    Other replicas follow within a second or two, and so does every later start, until it is resumed.
     """
     id = _known(engine, parts)
-    parts.draining.drain(id)
-    log.info("engine drains", engine=id, operator=operator)
+    log.info("told to drain an engine", engine=id, operator=operator)
+    await parts.draining.drain(id, operator)
     return _drained(id, parts)
 
 
 @router.post("/engines/{engine:path}/resume")
 async def resume_engine(engine: _Engine, parts: TheParts, operator: TheOperator) -> EngineDrained:
-    """Send calls to the engine again."""
+    """Send calls to the engine again, from every replica."""
     id = _known(engine, parts)
-    parts.draining.resume(id)
-    log.info("engine resumed", engine=id, operator=operator)
+    log.info("told to resume an engine", engine=id, operator=operator)
+    await parts.draining.resume(id)
     return _drained(id, parts)
 
 
