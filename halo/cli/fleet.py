@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halo.cli.console import print_json, print_table, prints_aside, say
-from halo.cli.options import AsJson, Fleet, complete_workflow
+from halo.cli.console import print_json, print_table, say
+from halo.cli.options import AsJson, Fleet, Tenant, complete_workflow
+from halo.cli.workloads import workload_asked
 
 if TYPE_CHECKING:
     from planner.fleet.kinds import EngineKind
@@ -140,6 +141,7 @@ def plan(
     at_most: _AtMost = None,
     gpus_per_engine: _MostGpus = 8,
     fleet: Fleet = None,
+    tenant: Tenant = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the cheapest engines for a workload within bounds on latency.
@@ -153,12 +155,15 @@ def plan(
     from halo.prices import read_prices
     from planner.fleet.knee import find_knee, one_more, point_of
     from planner.fleet.mix import cheapest_mix
+    from planner.fleet.sharing import require_served
 
-    asked = _workload(workflow, rows, workload, job, database, programs_per_s)
+    asked = workload_asked(workflow, rows, workload, job, database, programs_per_s, tenant)
     slo, prices = _slo(token_ms, first_token_s, call_s, program_s, share), read_prices(os.environ)
     if fleet is not None and gpu:
         raise typer.BadParameter("name GPU kinds with --gpu, or engines with --fleet", param_hint="--gpu")
     kinds = list(_there(asked, (), fleet)) if fleet else kinds_for(asked, gpu or (), prices, gpus_per_engine)
+    if fleet:
+        require_served(asked, kinds)
     limits = {one.gpu: one.count for one in read_counts(at_most or ())}
     mix = cheapest_mix(asked, slo, kinds, limits)
     found = PlanTold(
@@ -196,6 +201,7 @@ def knee(
     have: _Have = None,
     fleet: Fleet = None,
     gpu: _Gpus = None,
+    tenant: Tenant = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the load at which calls leave their bounds, and what one more engine adds to that.
@@ -207,7 +213,7 @@ def knee(
     from halo.prices import read_prices
     from planner.fleet.knee import find_knee, one_more
 
-    asked = _workload(workflow, rows, workload, job, database, programs_per_s)
+    asked = workload_asked(workflow, rows, workload, job, database, programs_per_s, tenant)
     slo, engines = _slo(token_ms, first_token_s, call_s, program_s, share), _there(asked, have or (), fleet)
     candidates = kinds_for(asked, gpu, read_prices(os.environ)) if gpu else list(engines)
     found = KneeTold(
@@ -243,6 +249,7 @@ def signals(
     have: _Have = None,
     fleet: Fleet = None,
     target: _Target = 0.8,
+    tenant: Tenant = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell an autoscaler what is asked for and what is possible, in tokens a second, and how many engines to have.
@@ -253,7 +260,7 @@ def signals(
     from halo.fleet.told import SIGNAL_COLUMNS, notes, signal_json, signal_rows
     from planner.fleet.signals import signals as find_signals
 
-    asked = _workload(workflow, rows, workload, job, database, programs_per_s)
+    asked = workload_asked(workflow, rows, workload, job, database, programs_per_s, tenant)
     slo, engines = _slo(token_ms, first_token_s, call_s, program_s, share), _there(asked, have or (), fleet)
     found = find_signals(asked, slo, engines, target)
     if as_json:
@@ -288,52 +295,3 @@ def _there(workload: "Workload", have: Sequence[str], fleet: Path | None) -> "Ma
     if have:
         return engines_had(workload, have, prices)
     return engines_of_fleet(workload, named_engines((), (), fleet, os.environ), prices)
-
-
-def _workload(
-    workflow: str | None,
-    rows: Path | None,
-    file: Path | None,
-    job: str | None,
-    database: str | None,
-    programs_per_s: float | None,
-) -> "Workload":
-    from halo.fleet.workload_file import read_workload
-
-    if sum(one is not None for one in (workflow, file, job)) != 1:
-        raise typer.BadParameter(
-            "name one: --workload FILE, --job ID, or a workflow with --rows", param_hint="--workload"
-        )
-    if file is not None:
-        read = read_workload(file)
-        return read if programs_per_s is None else read.at(programs_per_s)
-    if job is not None:
-        return _of_job(job, database, programs_per_s)
-    return _forecast(workflow or "", rows, database, programs_per_s)
-
-
-def _of_job(job: str, database: str | None, programs_per_s: float | None) -> "Workload":
-    from halo.analysis import recorded_in_database
-    from halo.event_loop import run_async
-    from halo.fleet.workload import workload_of_job
-    from halo.settings import read_settings
-
-    recorded = run_async(recorded_in_database(database or read_settings().database_url, job))
-    return workload_of_job(recorded, programs_per_s)
-
-
-def _forecast(workflow: str, rows: Path | None, database: str | None, programs_per_s: float | None) -> "Workload":
-    from halo.batch.intake import take_in
-    from halo.cli.explain import experience_in
-    from halo.fleet.workload import workload_of_forecast
-    from halo.sdk.find import find_workflow
-    from planner.foretell import foretell
-    from planner.job import JobPart
-
-    if rows is None or programs_per_s is None:
-        raise typer.BadParameter("a workflow needs --rows and --programs-per-s", param_hint="--rows")
-    with prints_aside():
-        found = find_workflow(workflow)
-    table, _ = take_in(rows, found.plan.inputs, None)
-    told = foretell([JobPart(found.plan, table)], experience=experience_in(found.plan, found.name, database))
-    return workload_of_forecast(told.explanation, programs_per_s)

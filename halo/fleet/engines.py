@@ -1,7 +1,7 @@
 """Engines of fleet questions: kinds that could be bought, and those that are there."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from executor.engines.port import EngineSpec
 from halo.sdk.errors import HaloError
@@ -10,7 +10,7 @@ from planner.cost.model import Replica, kv_tokens, replica_for
 from planner.cost.shapes import shape_named
 from planner.errors import Problem, problem_lines
 from planner.fleet.kinds import DEGREES, EngineKind, kinds_of
-from planner.fleet.workload import Workload
+from planner.fleet.workload import CallClass, Workload
 
 _CPU = "cpu"
 
@@ -37,7 +37,8 @@ class Counted:
 def kinds_for(
     workload: Workload, gpus: Sequence[str], prices: Mapping[str, float], most_gpus: int = max(DEGREES)
 ) -> list[EngineKind]:
-    """Every kind of engine of these GPUs, of all where none is named, for each model. `gpus` are `NAME` or `NAME=USD`.
+    """Every kind of engine of these GPUs, of all where none is named, for each model; and for each tenant whose calls
+    to it are kept apart. `gpus` are `NAME` or `NAME=USD`.
 
     Raises `KindsInvalid`.
     """
@@ -46,7 +47,10 @@ def kinds_for(
     found: list[EngineKind] = []
     for model in workload.models:
         for name, (gpu, usd) in priced.items():
-            found.extend(kinds_of(model, replica_for(gpu.name, model), {name: (gpu, usd)}, degrees))
+            kinds = list(kinds_of(model, replica_for(gpu.name, model), {name: (gpu, usd)}, degrees))
+            found.extend(
+                _with_adapters(kind, workload, tenants) for tenants in _keeping(workload, model) for kind in kinds
+            )
     return found
 
 
@@ -56,11 +60,17 @@ def engines_of_fleet(
     """How many there are of each kind; one that serves several models of the workload counts for the first."""
     engines: dict[EngineKind, int] = {}
     for spec in specs:
-        model = next((model for model in workload.models if not spec.models or model in spec.models), None)
+        calls = [call for call in workload.calls if spec.serves_tenant(call.tenant)] or workload.calls
+        model = next((_model_of(spec, call) for call in calls if not spec.models or call.model in spec.served), None)
         if model is not None:
             kind = _kind_of(spec, model, prices)
+            kind = kind if spec.models else _with_adapters(kind, workload, spec.tenants)
             engines[kind] = engines.get(kind, 0) + 1
     return engines
+
+
+def _model_of(spec: EngineSpec, call: CallClass) -> str:
+    return spec.base_of(call.model) if spec.models else call.weights
 
 
 def engines_had(workload: Workload, had: Sequence[str], prices: Mapping[str, float]) -> dict[EngineKind, int]:
@@ -76,9 +86,22 @@ def engines_had(workload: Workload, had: Sequence[str], prices: Mapping[str, flo
     for one in counted:
         model = one.model or workload.models[0]
         replica = replica_for(one.gpu, model, one.degree)
-        kind = _named_kind(model, replica, replica.degree * prices[replica.gpu.name])
+        kind = _with_adapters(_named_kind(model, replica, replica.degree * prices[replica.gpu.name]), workload)
         engines[kind] = engines.get(kind, 0) + one.count
     return engines
+
+
+def _with_adapters(kind: EngineKind, workload: Workload, tenants: tuple[str, ...] = ()) -> EngineKind:
+    """It serves whichever the workload asks for."""
+    adapters = dict.fromkeys(call.model for call in workload.of_model(kind.model) if call.adapter_of)
+    return replace(kind, adapters=tuple(adapters), tenants=tenants)
+
+
+def _keeping(workload: Workload, model: str) -> list[tuple[str, ...]]:
+    """For whom engines with the model may be kept: everybody's come first."""
+    calls = workload.of_model(model)
+    apart = dict.fromkeys((call.tenant,) for call in calls if call.apart)
+    return [*([()] if any(not call.apart for call in calls) else []), *apart]
 
 
 def _unclear(workload: Workload, one: Counted, text: str) -> Problem | None:
@@ -106,11 +129,12 @@ def taken_for(workload: Workload) -> list[str]:
 
 
 def _kind_of(spec: EngineSpec, model: str, prices: Mapping[str, float]) -> EngineKind:
-    replica = replica_for(spec.gpu, spec.served_names.get(model, model), spec.tensor_parallel)
+    replica = replica_for(spec.gpu, spec.weights_of.get(model, model), spec.tensor_parallel)
     usd = spec.price_per_hour or replica.degree * prices[replica.gpu.name]
     kind = _named_kind(model, replica, usd)
     measured = f"{kind.name} as measured" if spec.profile is not None else kind.name
-    return EngineKind(measured, model, replica, usd, spec.profile, spec.kv_tokens, spec.max_running)
+    kind = EngineKind(measured, model, replica, usd, spec.profile, spec.kv_tokens, spec.max_running)
+    return replace(kind, tenants=spec.tenants, adapters=spec.adapters if spec.models[:1] == (model,) else ())
 
 
 def _named_kind(model: str, replica: Replica, usd_per_hour: float) -> EngineKind:

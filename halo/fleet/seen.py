@@ -1,7 +1,7 @@
 """What engines were asked lately, model by model: the workload that signals are of."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from executor.engines.port import EngineSpec
 from executor.store.told import Served
@@ -9,15 +9,19 @@ from halo.fleet.engines import engines_of_fleet
 from planner.fleet.kinds import EngineKind
 from planner.fleet.workload import CallClass, Workload
 
+_Place = tuple[str, tuple[str, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class SeenModel:
-    """A model, the engines that serve it, and its mean call; without calls there is no `workload`."""
+    """A model, the engines that serve it to everybody, or to `tenants` for whom they are kept, and its mean call;
+    without calls there is no `workload`."""
 
     model: str
     engines: Mapping[EngineKind, int]
     calls_per_s: float = 0.0
     workload: Workload | None = None
+    tenants: tuple[str, ...] = ()
 
     @property
     def prefill_per_s(self) -> float:
@@ -35,26 +39,32 @@ class SeenModel:
 def seen_models(
     specs: Sequence[EngineSpec], served: Iterable[Served], window_s: float, prices: Mapping[str, float]
 ) -> list[SeenModel]:
-    """By the models that engines name, in order. An engine that serves several counts for its first."""
-    sums: dict[str, Served] = {}
-    models = {spec.id: spec.models[0] for spec in specs if spec.models}
+    """By the models that engines name, in order, and by whom they are kept for. An engine that serves several models
+    counts for its first."""
+    sums: dict[_Place, Served] = {}
+    places = {spec.id: _place(spec) for spec in specs if spec.models}
     for one in served:
-        model = models.get(one.engine)
-        if model is not None and one.calls:
-            sums[model] = sums[model] + one if model in sums else one
-    return [_seen(model, specs, sums.get(model), window_s, prices) for model in dict.fromkeys(models.values())]
+        place = places.get(one.engine)
+        if place is not None and one.calls:
+            sums[place] = sums[place] + one if place in sums else one
+    return [_seen(place, specs, sums.get(place), window_s, prices) for place in dict.fromkeys(places.values())]
+
+
+def _place(spec: EngineSpec) -> _Place:
+    return spec.models[0], spec.tenants
 
 
 def _seen(
-    model: str, specs: Sequence[EngineSpec], summed: Served | None, window_s: float, prices: Mapping[str, float]
+    place: _Place, specs: Sequence[EngineSpec], summed: Served | None, window_s: float, prices: Mapping[str, float]
 ) -> SeenModel:
-    serving = [spec for spec in specs if spec.models and spec.models[0] == model]
+    model, tenants = place
+    serving = [replace(spec, tenants=()) for spec in specs if spec.models and _place(spec) == place]
     call = CallClass("mean", model, 1.0, 1.0) if summed is None else _mean(model, summed)
     engines = engines_of_fleet(Workload(1.0, (call,)), serving, prices)
     if summed is None:
-        return SeenModel(model, engines)
+        return SeenModel(model, engines, tenants=tenants)
     rate = summed.calls / window_s
-    return SeenModel(model, engines, rate, Workload(rate, (call,), f"as seen in {window_s:g} s"))
+    return SeenModel(model, engines, rate, Workload(rate, (call,), f"as seen in {window_s:g} s"), tenants)
 
 
 def _mean(model: str, summed: Served) -> CallClass:

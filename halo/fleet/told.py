@@ -16,6 +16,7 @@ QUEUE = (
     "each engine is a queue that calls reach at random; its calls share it, and a prompt is read by the engine alone;"
     " engines of a kind get equal parts"
 )
+ADAPTERS = "calls to a LoRA adapter take what calls to its model do, and every engine with the model has it loaded"
 Rows = Sequence[Sequence[str]]
 
 
@@ -58,7 +59,7 @@ class PlanTold:
     def engine_rows(self) -> Rows:
         engines = self.mix.engines.items()
         return [
-            (str(count), kind.name, kind.model, three_digits(count * kind.usd_per_hour), _calls(kind, self.mix.rates))
+            (str(count), _told(kind), kind.model, three_digits(count * kind.usd_per_hour), _calls(kind, self.mix.rates))
             for kind, count in engines
         ]
 
@@ -125,7 +126,7 @@ def curve_rows(knee: Knee) -> Rows:
 def more_rows(more: Sequence[OneMore], shown: int = 6) -> Rows:
     return [
         (
-            one.kind.name,
+            _told(one.kind),
             three_digits(one.programs_per_s),
             f"+{three_digits(one.gained_per_s)}",
             three_digits(one.kind.usd_per_hour),
@@ -141,7 +142,7 @@ SIGNAL_COLUMNS = ("model", "engines", "prefill asked", "possible", "decode asked
 def signal_rows(found: Sequence[Signal]) -> Rows:
     return [
         (
-            one.model,
+            one.model + _kept(one.tenants),
             str(one.engines),
             three_digits(one.prefill_demanded),
             three_digits(one.prefill_possible),
@@ -161,12 +162,26 @@ def signal_json(one: Signal) -> Json:
 def notes(workload: Workload, slo: Slo, kinds: Sequence[EngineKind]) -> list[str]:
     """What the answers assume."""
     told = [f"calls are {workload.origin}"] if workload.origin else []
+    told += [_apart(tenant) for tenant in workload.tenants_apart]
+    told += [ADAPTERS] if any(call.model != call.weights for call in workload.calls) else []
     gpus = dict.fromkeys(kind.gpu for kind in kinds if kind.profile is None)
     rough = [gpu.name for gpu in gpus if not gpu.calibrated]
     told += [f"speeds are not calibrated for {', '.join(rough)}"] if rough else []
     told += [QUEUE, ASSUMPTION]
     told += [f"what {', '.join(dark)} draws is not known"] if (dark := unknown_boards(kinds)) else []
     return told + ([] if slo.bounded else ["nothing bounds what calls take: engines are filled until calls would wait"])
+
+
+def _told(kind: EngineKind) -> str:
+    return kind.name + _kept(kind.tenants)
+
+
+def _kept(tenants: Sequence[str]) -> str:
+    return f", kept for {', '.join(tenants)}" if tenants else ""
+
+
+def _apart(tenant: str) -> str:
+    return f"{tenant} has engines of its own: its calls go nowhere else, and nobody else's go there"
 
 
 def _asked(workload: Workload, slo: Slo) -> dict[str, Json]:
@@ -182,6 +197,8 @@ def _engine(kind: EngineKind, count: int, rates: Rates) -> Json:
     return {
         "kind": kind.name,
         "model": kind.model,
+        "tenants": list(kind.tenants),
+        "adapters": list(kind.adapters),
         "count": count,
         "gpu": kind.gpu.name,
         "gpus": kind.gpus,
@@ -211,6 +228,7 @@ def _more(one: OneMore) -> Json:
     return {
         "kind": one.kind.name,
         "model": one.kind.model,
+        "tenants": list(one.kind.tenants),
         "programs_per_s": one.programs_per_s,
         "gained_per_s": one.gained_per_s,
         "usd_per_hour": one.kind.usd_per_hour,

@@ -27,7 +27,8 @@ def workload_of_job(recorded: Recorded, programs_per_s: float | None = None) -> 
         raise _nothing(f"job {recorded.record.id}", "no call of it has ended", "name a job whose calls went to engines")
     calls = tuple(_recorded_calls(decode(recorded.definition.plan), made, ended))
     rate = programs_per_s or ended / max(1e-3, _seconds(made))
-    return Workload(rate, calls, f"as job {recorded.record.id} recorded it over {ended:,} programs")
+    origin = f"as job {recorded.record.id} recorded it over {ended:,} programs"
+    return Workload(rate, calls, origin).of_tenant(recorded.record.tenant)
 
 
 def workload_of_forecast(explanation: Explanation, programs_per_s: float) -> Workload:

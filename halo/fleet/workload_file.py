@@ -10,6 +10,10 @@ cached_tokens = 2000               # of them; without it, none
 output_tokens = 200
 per_program = 3                    # without it, 1
 in_turn = 1                        # so many wait for each other; without it, all
+tenant = "ann"                     # whose they are; without it, those of `halo fleet ... --tenant`
+adapter_of = "meta-llama/Llama-3"  # where `model` is a LoRA adapter: the model that it is of
+
+Before the first [[call]], `apart = ["ann"]` names tenants whose calls go to engines that are kept for them.
 """
 
 import json
@@ -53,6 +57,8 @@ class _Call(BaseModel):
     per_program: _Positive = 1.0
     cached_tokens: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     in_turn: _Positive | None = None
+    tenant: str = ""
+    adapter_of: str = ""
 
     @model_validator(mode="after")
     def _cached_are_of_the_prompt(self) -> Self:
@@ -66,6 +72,13 @@ class _File(BaseModel):
 
     programs_per_s: _Positive
     call: Annotated[list[_Call], Field(min_length=1)]
+    apart: list[str] = []
+
+    @model_validator(mode="after")
+    def _who_is_apart_calls(self) -> Self:
+        if strangers := set(self.apart) - {call.tenant for call in self.call}:
+            raise ValueError(f"apart names tenants that no call is of: {', '.join(sorted(strangers))}")
+        return self
 
     def workload(self, origin: str) -> Workload:
         calls = [
@@ -77,6 +90,9 @@ class _File(BaseModel):
                 call.per_program,
                 call.cached_tokens,
                 call.in_turn,
+                call.tenant,
+                call.tenant in self.apart,
+                call.adapter_of,
             )
             for number, call in enumerate(self.call, start=1)
         ]

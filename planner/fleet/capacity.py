@@ -55,5 +55,5 @@ def bounds_of_classes(workload: Workload, slo: Slo, kinds: Sequence[EngineKind])
 
 
 def _least_s(call: CallClass, kinds: Sequence[EngineKind]) -> float:
-    serving = [kind for kind in kinds if kind.model == call.model]
+    serving = [kind for kind in kinds if kind.serves(call)]
     return min(Occupancy(kind, {call: 1e-9}).latency(call).call_s for kind in serving)

@@ -24,7 +24,7 @@ class EngineKind:
     """One engine that serves `model` on `replica`; with a `profile` it is as fast as that was measured to be.
 
     `name` tells kinds apart. `kv_room_tokens` is what its KV cache holds. With `only` it is kept for calls of that
-    class.
+    class, with `tenants` for theirs. It serves `adapters` beside its model.
     """
 
     name: str
@@ -35,9 +35,17 @@ class EngineKind:
     kv_room_tokens: int = field(default=0, hash=False)
     max_running: int = field(default=MAX_RUNNING, hash=False)
     only: CallClass | None = None
+    tenants: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = field(default=(), hash=False)
 
     def takes(self, call: CallClass) -> bool:
-        return self.model == call.model and self.only in (None, call)
+        return self.only in (None, call) and self.serves(call)
+
+    def serves(self, call: CallClass) -> bool:
+        """Whether it has the model or adapter, and is there for the tenant."""
+        if call.model != self.model and call.model not in self.adapters:
+            return False
+        return call.tenant in self.tenants if self.tenants else not call.apart
 
     @property
     def gpu(self) -> Gpu:

@@ -10,6 +10,7 @@ from planner.fleet.energy import mix_watts
 from planner.fleet.kinds import EngineKind
 from planner.fleet.mix_values import Mix, Rates
 from planner.fleet.occupancy import Latency, Occupancy
+from planner.fleet.sharing import require_served
 from planner.fleet.workload import CallClass, Slo, Workload
 from planner.placement.linear import LinearProgram
 
@@ -86,7 +87,7 @@ def one_more(
     capacities = _capacities(workload, slo, list(dict.fromkeys((*engines, *candidates))))
     _, before = _most(workload, engines, capacities)
     found = []
-    for kind in dict.fromkeys(candidates):
+    for kind in dict.fromkeys(kind for kind in candidates if any(kind.serves(call) for call in workload.calls)):
         _, after = _most(workload, {**engines, kind: engines.get(kind, 0) + 1}, capacities)
         found.append(OneMore(kind, after, max(0.0, after - before)))
     return tuple(sorted(found, key=lambda more: (more.usd_per_million, more.kind.usd_per_hour, more.kind.name)))
@@ -128,10 +129,7 @@ def _latency(call: CallClass, rates: Rates, used: Mapping[EngineKind, Occupancy]
 
 
 def _capacities(workload: Workload, slo: Slo, kinds: Sequence[EngineKind]) -> Capacities:
-    missing = [model for model in workload.models if model not in {kind.model for kind in kinds}]
-    if missing:
-        fix = "name an engine that serves it"
-        raise FleetImpossible(tuple(Problem(model, "no engine of the fleet serves it", fix) for model in missing))
+    require_served(workload, kinds)
     return Capacities(bounds_of_classes(workload, slo, kinds), slo.share)
 
 

@@ -12,6 +12,7 @@ solution gives it is asked of its queue; its kind is credited with that much mor
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from math import inf
 
 from planner.errors import FleetImpossible, Problem
@@ -19,6 +20,7 @@ from planner.fleet.capacity import Capacities, bounds_of_classes
 from planner.fleet.improve import allowed, fewest, improved
 from planner.fleet.kinds import EngineKind
 from planner.fleet.mix_values import Mix
+from planner.fleet.sharing import sharing
 from planner.fleet.workload import CallClass, Slo, Workload
 from planner.placement.linear import LinearProgram
 
@@ -34,11 +36,22 @@ _NOTHING = 1e-9
 def cheapest_mix(
     workload: Workload, slo: Slo, kinds: Sequence[EngineKind], at_most: Mapping[str, int] | None = None
 ) -> Mix:
-    """`at_most` bounds the GPUs of a kind, by its name. Raises `FleetImpossible` with everything that is in the way."""
+    """`at_most` bounds the GPUs of a kind, by its name. Calls that have no engine in common, for they ask other models
+    or are of tenants that are kept apart, get engines of their own. Raises `FleetImpossible` with everything that is in
+    the way."""
     _check(workload, kinds)
     capacities = Capacities(bounds_of_classes(workload, slo, kinds), slo.share)
     _check_capacities(workload, kinds, capacities)
     limits = at_most or {}
+    if limits:  # parts that have no engines in common may still want the same GPUs
+        return _cheapest(workload, kinds, capacities, limits)
+    parts = [(workload.only(part.calls), part.kinds) for part in sharing(workload.calls, kinds)]
+    return reduce(_together, (_cheapest(part, serving, capacities, limits) for part, serving in parts))
+
+
+def _cheapest(
+    workload: Workload, kinds: Sequence[EngineKind], capacities: Capacities, limits: Mapping[str, int]
+) -> Mix:
     worth = _worth_it(workload, kinds, capacities, limits)
     apart = _dedicated(workload, worth, capacities)
     starts = (
@@ -53,6 +66,10 @@ def cheapest_mix(
         raise FleetImpossible((Problem("the GPUs allowed", "they cannot do it within the bounds", fix),))
     best = [min(mixes, key=_usd_per_hour) for mixes in found if mixes]
     return min((improved(mix, worth, capacities, limits) for mix in best), key=_usd_per_hour)
+
+
+def _together(one: Mix, other: Mix) -> Mix:
+    return Mix({**one.engines, **other.engines}, {**one.rates, **other.rates})
 
 
 def _in_proportion(
@@ -201,13 +218,11 @@ def _most(kind: EngineKind, at_most: Mapping[str, int]) -> float:
 
 
 def _check(workload: Workload, kinds: Sequence[EngineKind]) -> None:
-    served = {kind.model for kind in kinds}
-    missing = [model for model in workload.models if model not in served]
+    missing = [call.weights for call in workload.calls if not any(kind.serves(call) for kind in kinds)]
     if missing:
         fix = "allow GPUs with more memory, or more of them for one engine"
-        raise FleetImpossible(
-            tuple(Problem(model, "no GPU allowed has room for it and its KV", fix) for model in missing)
-        )
+        what = "no GPU allowed has room for it and its KV"
+        raise FleetImpossible(tuple(Problem(model, what, fix) for model in dict.fromkeys(missing)))
 
 
 def _check_capacities(workload: Workload, kinds: Sequence[EngineKind], capacities: Capacities) -> None:

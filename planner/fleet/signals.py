@@ -5,13 +5,14 @@ that decodes is busy whatever it writes (HeteroScale, arXiv 2508.19559). What is
 leave their bounds (`planner.fleet.knee`), not the most tokens an engine can write.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
 from planner.errors import FleetImpossible, Problem
 from planner.fleet.kinds import EngineKind
 from planner.fleet.knee import find_knee
+from planner.fleet.sharing import require_served, sharing
 from planner.fleet.workload import Slo, Workload
 
 #: The share of what is possible that is aimed at.
@@ -24,7 +25,8 @@ DEAD_BAND = 0.1
 class Signal:
     """Of one model, in tokens for each second: `prefill` are prompt tokens that are not cached, `decode` written ones.
 
-    What is `possible` is in the mix that is asked for. `engines_wanted` are of the kinds there are, in their mix.
+    What is `possible` is in the mix that is asked for. `engines_wanted` are of the kinds there are, in their mix. With
+    `tenants`, all of it is of engines that are kept for these.
     """
 
     model: str
@@ -34,6 +36,7 @@ class Signal:
     decode_demanded: float
     decode_possible: float
     engines_wanted: int
+    tenants: tuple[str, ...] = ()
 
     @property
     def load(self) -> float:
@@ -44,22 +47,30 @@ class Signal:
 def signals(
     demand: Workload, slo: Slo, engines: Mapping[EngineKind, int], target: float = TARGET_LOAD
 ) -> tuple[Signal, ...]:
-    """One for each model that is asked for. Raises `FleetImpossible` where an engine is missing, or too slow."""
-    return tuple(_signal(model, demand, slo, engines, target) for model in demand.models)
+    """One for each model that is asked for; for each group of calls to it that have no engine in common, where engines
+    are kept for tenants. Raises `FleetImpossible` where an engine is missing, or too slow."""
+    require_served(demand, list(engines))
+    parts = sharing(demand.calls, engines)
+    return tuple(_signal(demand.only(one.calls), slo, {k: engines[k] for k in one.kinds}, target) for one in parts)
 
 
-def _signal(model: str, demand: Workload, slo: Slo, engines: Mapping[EngineKind, int], target: float) -> Signal:
-    of_model = Workload(demand.programs_per_s, tuple(demand.of_model(model)))
-    serving = {kind: count for kind, count in engines.items() if kind.model == model}
-    possible = find_knee(of_model, slo, serving, loads=()).programs_per_s / demand.programs_per_s
+def _signal(part: Workload, slo: Slo, serving: Mapping[EngineKind, int], target: float) -> Signal:
+    model = next(iter(serving)).model
+    possible = find_knee(part, slo, serving, loads=()).programs_per_s / part.programs_per_s
     if not possible:
         what = "its classes of calls are in each other's way on these engines, however few come"
         raise FleetImpossible((Problem(model, what, "loosen the bounds"),))
-    prefill = sum(of_model.rate(call) * call.prefill_tokens for call in of_model.calls)
-    decode = sum(of_model.rate(call) * call.output_tokens for call in of_model.calls)
+    prefill = sum(part.rate(call) * call.prefill_tokens for call in part.calls)
+    decode = sum(part.rate(call) * call.output_tokens for call in part.calls)
     there = sum(serving.values())
     wanted = _wanted(there, 1 / possible, target)
-    return Signal(model, there, prefill, prefill * possible, decode, decode * possible, wanted)
+    return Signal(model, there, prefill, prefill * possible, decode, decode * possible, wanted, _kept_for(serving))
+
+
+def _kept_for(kinds: Iterable[EngineKind]) -> tuple[str, ...]:
+    """Nobody where one of them is everybody's."""
+    kept = [kind.tenants for kind in kinds]
+    return tuple(dict.fromkeys(tenant for tenants in kept for tenant in tenants)) if all(kept) else ()
 
 
 def _wanted(there: int, load: float, target: float) -> int:

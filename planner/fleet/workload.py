@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 class CallClass:
     """Calls that are alike: on average `prompt_tokens`, of which the engine has `cached_tokens`, and `output_tokens`.
 
-    A program makes `per_program` of them, and waits for `in_turn` one after another; without it, for all of them.
+    A program makes `per_program` of them, and waits for `in_turn` one after another; without it, for all of them. They
+    are the `tenant`'s; with `apart`, they go to engines that are kept for it and to no others. Where `model` is a LoRA
+    adapter, `adapter_of` is the model whose weights it is computed with.
     """
 
     name: str
@@ -18,6 +20,9 @@ class CallClass:
     per_program: float = field(default=1.0, hash=False)
     cached_tokens: float = field(default=0.0, hash=False)
     in_turn: float | None = field(default=None, hash=False)
+    tenant: str = ""
+    apart: bool = field(default=False, hash=False)
+    adapter_of: str = field(default="", hash=False)
 
     def __post_init__(self) -> None:
         assert min(self.prompt_tokens, self.output_tokens, self.per_program) > 0, self
@@ -26,6 +31,11 @@ class CallClass:
     @property
     def turns(self) -> float:
         return self.per_program if self.in_turn is None else self.in_turn
+
+    @property
+    def weights(self) -> str:
+        """The model that an engine has to have in its memory for them."""
+        return self.adapter_of or self.model
 
     @property
     def prefill_tokens(self) -> float:
@@ -43,14 +53,26 @@ class Workload:
 
     @property
     def models(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(call.model for call in self.calls))
+        """Those whose weights are needed."""
+        return tuple(dict.fromkeys(call.weights for call in self.calls))
+
+    @property
+    def tenants_apart(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(call.tenant for call in self.calls if call.apart))
 
     def rate(self, call: CallClass) -> float:
         """Calls of the class for each second."""
         return self.programs_per_s * call.per_program
 
     def of_model(self, model: str) -> Sequence[CallClass]:
-        return [call for call in self.calls if call.model == model]
+        return [call for call in self.calls if call.weights == model]
+
+    def only(self, calls: Sequence[CallClass]) -> "Workload":
+        return replace(self, calls=tuple(calls))
+
+    def of_tenant(self, tenant: str) -> "Workload":
+        """With those calls the tenant's of which nobody is named."""
+        return self.only([call if call.tenant else replace(call, tenant=tenant) for call in self.calls])
 
     def at(self, programs_per_s: float) -> "Workload":
         return replace(self, programs_per_s=programs_per_s)

@@ -115,6 +115,39 @@ def test_a_workflow_is_forecast_and_a_job_tells_what_it_took(halo: Halo) -> None
     assert recorded["origin"] == f"as job {job} recorded it over 20 programs"
 
 
+APART = WORKLOAD.replace("per_program", 'tenant = "ann"\nper_program')
+SQL = '\n[[call]]\nname = "sql"\nmodel = "sql"\nadapter_of = "Llama-3.1-8B"\nprompt_tokens = 500\noutput_tokens = 50\n'
+
+
+def test_tenants_that_are_kept_apart_get_engines_of_their_own(halo: Halo) -> None:
+    Path("apart.toml").write_text('apart = ["ann"]\n' + APART + SQL)
+    asked = ("fleet", "plan", "--workload", "apart.toml", "--token-ms", "50")
+    plan = found(halo(*asked, "--json"))
+    of_tenants = {tuple(one["tenants"]): set(one["calls_per_s"]) for one in plan["engines"]}
+    assert of_tenants == {(): {"sql"}, ("ann",): {"draft"}}
+    assert [one["adapters"] for one in plan["engines"] if not one["tenants"]] == [["sql"]]
+    shown = halo(*asked)
+    assert ", kept for ann  Llama-3.1-8B" in shown.stdout
+    assert "ann has engines of its own: its calls go nowhere else, and nobody else's go there" in told(shown)
+    assert "calls to a LoRA adapter take what calls to its model do" in told(shown)
+
+
+def test_engines_that_are_kept_for_others_do_nothing_for_a_tenant(halo: Halo) -> None:
+    engine = '[[engine]]\nid = "{}"\nkind = "scripted"\nmodel = "Llama-3.1-8B"\nadapters = ["sql"]\ngpu = "H100"\n'
+    kept = engine.format("anns") + 'tenants = ["ann"]\n'
+    Path("traffic.toml").write_text(WORKLOAD + SQL.replace('adapter_of = "Llama-3.1-8B"\n', ""))
+    Path("fleet.toml").write_text(engine.format("everybodys") + kept)
+    asked = ("fleet", "signals", "--workload", "traffic.toml", "--fleet", "fleet.toml", "--token-ms", "50", "--json")
+    (anns,), (bobs,) = (found(halo(*asked, "--tenant", name))["models"] for name in ("ann", "bob"))
+    assert (anns["engines"], bobs["engines"], bobs["tenants"]) == (2, 1, [])
+    assert anns["decode_possible"] == pytest.approx(2 * bobs["decode_possible"], rel=0.05)
+    Path("fleet.toml").write_text(kept)
+    for question in ("knee", "signals", "plan"):
+        refused = halo("fleet", question, "--workload", "traffic.toml", "--fleet", "fleet.toml", "--tenant", "bob")
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "kept for other tenants than 'bob'; name 'bob' in `tenants` of an engine" in told(refused)
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [

@@ -210,6 +210,68 @@ def test_kinds_leave_out_engines_without_room_for_kv() -> None:
     assert found[0].usd_per_hour == 0.7
 
 
+# Tenants that are kept apart, and adapters
+
+ANNS = replace(SHORT, tenant="ann", apart=True)
+FOR_ANN = [replace(one, tenants=("ann",)) for one in (H100, L40S, A10)]
+
+
+def test_tenants_that_are_kept_apart_get_the_engines_that_each_alone_would() -> None:
+    both, kinds = Workload(40, (SHORT, ANNS, LONG)), [H100, L40S, A10, *FOR_ANN]
+    mix = cheapest_mix(both, QUICK, kinds)
+    alone = [cheapest_mix(both.only(calls), QUICK, kinds) for calls in ([SHORT, LONG], [ANNS])]
+    assert mix.usd_per_hour == pytest.approx(sum(one.usd_per_hour for one in alone))
+    for one, rates in mix.rates.items():
+        assert {call.tenant for call in rates} == ({"ann"} if one.tenants else {""})
+    limited = cheapest_mix(both, QUICK, kinds, {"H100": 1})
+    assert sum(count for one, count in limited.engines.items() if one.gpu.name == "H100") <= 1
+
+
+def test_everybodys_engines_take_a_tenants_calls_that_are_not_kept_apart() -> None:
+    ann, bob = replace(SHORT, tenant="ann"), replace(SHORT, tenant="bob")
+    kept = {H100: 1, FOR_ANN[0]: 1}
+    assert find_knee(Workload(1, (bob,)), QUICK, kept).rates.keys() == {H100}
+    assert find_knee(Workload(1, (ann,)), QUICK, kept).rates.keys() == {H100, FOR_ANN[0]}
+    assert find_knee(Workload(1, (ANNS,)), QUICK, kept).rates.keys() == {FOR_ANN[0]}
+
+
+@pytest.mark.parametrize(
+    ("call", "engines", "told"),
+    [
+        (replace(SHORT, tenant="bob"), FOR_ANN, "kept for other tenants than 'bob'; name 'bob' in `tenants`"),
+        (ANNS, [H100], "no engine of the fleet is kept for the tenant 'ann'; name the tenant in `tenants`"),
+        (replace(SHORT, model="gpt"), [H100], "no engine of the fleet serves it"),
+    ],
+)
+def test_calls_that_nobody_may_take_are_told_with_the_fix(
+    call: CallClass, engines: list[EngineKind], told: str
+) -> None:
+    for ask in (find_knee, signals):
+        with pytest.raises(FleetImpossible, match=told):
+            ask(Workload(1, (call,)), QUICK, dict.fromkeys(engines, 1))
+
+
+def test_signals_are_apart_where_no_engine_is_in_common() -> None:
+    ann = replace(SHORT, tenant="ann")
+    shared = signals(Workload(2, (LONG, ann)), QUICK, {H100: 1, FOR_ANN[0]: 1})
+    assert [(one.engines, one.tenants) for one in shared] == [(2, ())]
+    everybodys, anns = signals(Workload(2, (LONG, ANNS)), QUICK, {H100: 1, FOR_ANN[0]: 1})
+    assert [(one.engines, one.tenants) for one in (everybodys, anns)] == [(1, ()), (1, ("ann",))]
+    assert (everybodys.decode_demanded, anns.decode_demanded) == (2 * 300, 2 * 100)
+
+
+def test_an_adapters_calls_go_where_its_model_is_and_it_is_loaded() -> None:
+    sql = replace(SHORT, name="sql", model="sql", adapter_of=MODEL)
+    with_sql = replace(H100, adapters=("sql",))
+    workload = Workload(1, (SHORT, sql))
+    assert workload.models == (MODEL,)
+    assert find_knee(workload, QUICK, {L40S: 1, with_sql: 1}).rates[with_sql].keys() >= {sql}
+    (signal,) = signals(workload, QUICK, {L40S: 1, with_sql: 1})
+    assert (signal.model, signal.engines) == (MODEL, 2)
+    with pytest.raises(FleetImpossible, match="sql: no engine of the fleet serves it"):
+        find_knee(workload, QUICK, {L40S: 1})
+
+
 # The knee, one more engine, energy, signals
 
 

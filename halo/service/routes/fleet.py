@@ -1,7 +1,7 @@
 """/v1/fleet: what an autoscaler goes by, and engines that an operator takes out."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Annotated
 
 import structlog
@@ -42,7 +42,8 @@ async def fleet_signals(
     served = [*await parts.store.served(window_s), *parts.door.served(window_s)]
     slo = Slo(token_ms / 1000 if token_ms is not None else None, first_token_s, call_s)
     models = seen_models(parts.seen_by(tenant), served, window_s, parts.prices)
-    told = await asyncio.to_thread(lambda: [_signal(model, slo, target) for model in models])
+    hidden = {name for model in models for name in model.tenants if name != tenant and not parts.operates(tenant)}
+    told = await asyncio.to_thread(lambda: [_signal(model, slo, target, hidden) for model in models])
     return FleetSignals(window_s=window_s, target_load=target, models=told)
 
 
@@ -87,9 +88,10 @@ def _served(model: str, tenants: Sequence[str], engines: Sequence[EngineSpec]) -
     return all(any(engine.serves(model, tenant) for engine in engines) for tenant in tenants)
 
 
-def _signal(seen: SeenModel, slo: Slo, target: float) -> FleetSignal:
+def _signal(seen: SeenModel, slo: Slo, target: float, hidden: Set[str]) -> FleetSignal:
     told = FleetSignal(
         model=seen.model,
+        tenants=[name for name in seen.tenants if name not in hidden],
         engines=sum(seen.engines.values()),
         calls_per_s=seen.calls_per_s,
         prefill_demanded=seen.prefill_per_s,
