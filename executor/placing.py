@@ -61,4 +61,5 @@ def _timed(spec: EngineSpec) -> PricedEngine:
         profile=spec.profile,
         name=spec.id,
         kv_room_tokens=spec.kv_tokens,
+        adapters=spec.adapters,
     )

@@ -46,6 +46,7 @@ def priced(specs: Sequence[EngineSpec], prices: Mapping[str, float]) -> tuple[Pr
             profile=spec.profile,
             name=spec.id,
             kv_room_tokens=spec.kv_tokens,
+            adapters=spec.adapters,
         )
         for spec in specs
     )

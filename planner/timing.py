@@ -24,6 +24,7 @@ class PricedEngine:
     `tensor_parallel` GPUs hold one copy of a model; without it, as few as do. With a `profile`, it is as fast as that.
     `usd_per_hour` is for the whole engine; without it, it pays `usd_per_gpu_hour` for each GPU its model needs.
     `kv_room_tokens` is what its KV cache holds; 0 where that is not known, and it is worked out. `name` is for people.
+    Of the names in `models`, `adapters` are LoRA adapters of the model beside them.
     """
 
     gpu: str
@@ -34,6 +35,7 @@ class PricedEngine:
     profile: Profile | None = None
     name: str = ""
     kv_room_tokens: int = 0
+    adapters: tuple[str, ...] = ()
 
     def serves(self, model: str) -> bool:
         return not self.models or model in self.models

@@ -73,8 +73,8 @@ class EngineSpec:
 
     @property
     def weights_of(self) -> dict[str, str]:
-        """For each name that calls may ask for, the server's own of the model whose weights it computes with: between
-        a model and its adapters nothing is loaded."""
+        """For each name that calls may ask for, the server's own of the model whose weights it computes with: for an
+        adapter no other model is loaded."""
         return {model: self.served_names.get(self.base_of(model), self.base_of(model)) for model in self.served}
 
     @property

@@ -42,6 +42,11 @@ class ModelShape:
         """With the embedding and the output matrix, counted apart."""
         return self.layers * self.layer_weights + 2 * self.vocab * self.hidden
 
+    def adapter_bytes(self, rank: int) -> float:
+        """Of a LoRA adapter (arXiv 2106.09685) of all matrices of all layers: beside each a pair as thin as `rank`."""
+        attention = 2 * (self.hidden + self.query_width) + 2 * (self.hidden + self.kv_width)
+        return rank * self.layers * (attention + 3 * (self.hidden + self.intermediate)) * _ACTIVATION_BYTES
+
 
 LLAMA_2_7B = ModelShape("Llama-2-7B", 32, 4096, 32, 32, 11008, 32000)
 LLAMA_2_70B = ModelShape("Llama-2-70B", 80, 8192, 64, 8, 28672, 32000)

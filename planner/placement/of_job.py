@@ -6,7 +6,7 @@ from math import ceil, inf
 
 from planner.cost.load import RUNNING
 from planner.cost.model import room_bytes
-from planner.cost.switching import WeightsAt, switch_seconds
+from planner.cost.switching import ADAPTER_RANK, WeightsAt, adapter_seconds, switch_seconds
 from planner.explanation import Explanation, Span, StageForecast
 from planner.ir.expressions import Expr, Output, leaves
 from planner.ir.ids import StageId
@@ -25,7 +25,7 @@ _FEWEST_BATCHES, _MOST_BATCHES = 4, 256
 ASSUMPTIONS = (
     "calls and lengths are in the middle of their ranges, and no prefix is read twice",
     f"a tool takes {TOOL_S:g} s where nothing is known of it",
-    "weights come from host memory, as fast as each GPU's bus lets them",
+    "weights come from host memory, as fast as each GPU's bus lets them, and each LoRA adapter once beside its model",
 )
 
 
@@ -116,7 +116,23 @@ class _Offer:
         self.engine = replace(engine, tensor_parallel=degree)
         self.own = {model: engine.models.get(model, model) for model in served}
         self.replicas = {model: self.engine.replica(model) for model in served}
-        self.starts_with = next((m for m in engine.models if m in self.replicas), None)
+        self.starts_with = next((m for m in engine.models if m in self.replicas and m not in engine.adapters), None)
+
+    def is_adapter(self, model: str) -> bool:
+        return model in self.engine.adapters
+
+    def meant_by(self, model: str) -> tuple[str, ...]:
+        """Names that mean the same here are one model."""
+        own = self.own.get(model, "")
+        return (own, model) if self.is_adapter(model) else (own,)
+
+    def weight_bytes(self, model: str) -> float:
+        shape = self.replicas[model].shape
+        return shape.adapter_bytes(ADAPTER_RANK) if self.is_adapter(model) else shape.weights * shape.weight_bytes
+
+    def load_s(self, model: str) -> float:
+        replica = self.replicas[model]
+        return adapter_seconds(replica) if self.is_adapter(model) else switch_seconds(replica, WeightsAt.HOST)
 
 
 def _asked(explanation: Explanation) -> Iterator[_Asked]:
@@ -183,29 +199,32 @@ def _parents(call: _Asked, indexes: Mapping[int, int]) -> tuple[int, ...]:
 
 def _same_models(models: Sequence[str], offers: Sequence[_Offer]) -> dict[str, int]:
     """Names that mean one model on every engine share its index."""
-    known: dict[tuple[str | None, ...], int] = {}
+    known: dict[tuple[tuple[str, ...], ...], int] = {}
     served = [model for model in models if any(model in offer.own for offer in offers)]
-    return {m: known.setdefault(tuple(offer.own.get(m) for offer in offers), len(known)) for m in served}
+    return {m: known.setdefault(tuple(offer.meant_by(m) for offer in offers), len(known)) for m in served}
 
 
 def _models(groups: Mapping[str, int], offers: Sequence[_Offer]) -> tuple[Model, ...]:
     found: dict[int, Model] = {}
     for name, index in groups.items():
-        shapes = [offer.replicas[name].shape for offer in offers if name in offer.replicas]
-        found.setdefault(index, Model(name, max(shape.weights * shape.weight_bytes for shape in shapes)))
+        sizes = [offer.weight_bytes(name) for offer in offers if name in offer.replicas]
+        found.setdefault(index, Model(name, max(sizes)))
     return tuple(found.values())
 
 
 def _engine(name: str, offer: _Offer, groups: Mapping[str, int]) -> Engine:
-    load_s, weights = [inf] * len(set(groups.values())), [0.0]
+    """Beside its largest model it has room for all adapters."""
+    load_s, weights, adapters = [inf] * len(set(groups.values())), [0.0], 0.0
     room = 0.0
     for model, replica in offer.replicas.items():
-        size = replica.shape.weights * replica.shape.weight_bytes
-        load_s[groups[model]] = switch_seconds(replica, WeightsAt.HOST)
-        weights.append(size)
+        load_s[groups[model]] = offer.load_s(model)
+        if offer.is_adapter(model):
+            adapters += offer.weight_bytes(model)
+        else:
+            weights.append(offer.weight_bytes(model))
         room = _SHARED_ROOM * room_bytes(replica)
     resident = () if offer.starts_with is None else (groups[offer.starts_with],)
-    return Engine(name, max(room, *weights), tuple(load_s), resident)
+    return Engine(name, max(room, *weights) + adapters, tuple(load_s), resident)
 
 
 def _names(fleet: Sequence[PricedEngine]) -> list[str]:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from planner.cost.model import replica_for
-from planner.cost.switching import COLD_START_S, WeightsAt, switch_seconds
+from planner.cost.model import Replica, replica_for
+from planner.cost.switching import COLD_START_S, WeightsAt, adapter_seconds, switch_seconds
 
 A100 = replica_for("A100", "Llama-3-8B")
 H100 = replica_for("H100", "Llama-3-8B")
@@ -26,3 +26,9 @@ def test_from_disk_the_engine_starts_too():
     assert switch_seconds(A100, WeightsAt.DISK) > COLD_START_S + switch_seconds(A100, WeightsAt.HOST)
     fast = switch_seconds(A100, WeightsAt.DISK, disk_gb_per_s=100.0)
     assert fast == pytest.approx(COLD_START_S + switch_seconds(A100, WeightsAt.HOST))
+
+
+def test_an_adapter_takes_milliseconds_and_each_gpu_all_of_it() -> None:
+    pair = Replica(A100.gpu, A100.shape, 2)
+    assert adapter_seconds(A100) == pytest.approx(32 * 16 * 81_920 * 2 / (0.8 * 32e9))
+    assert adapter_seconds(pair) == adapter_seconds(A100) == adapter_seconds(A100, rank=32) / 2

@@ -1,5 +1,7 @@
 """From an explained job to where its stages run."""
 
+from dataclasses import replace
+
 import pytest
 from example_plans import text_to_sql
 
@@ -66,6 +68,19 @@ def test_a_model_that_is_served_from_the_start_is_not_loaded() -> None:
     models = {stage.does for stage in explanation.stages if stage.asks_model}
     assert place(explanation, [engine("A100", *models)]).switches == ()
     assert {switch.model for switch in place(explanation, [engine("A100")]).switches} == models
+
+
+def test_an_adapter_is_loaded_once_on_each_engine_beside_its_model() -> None:
+    explanation = questions(50)
+    base, *adapters = dict.fromkeys(stage.does for stage in explanation.stages if stage.asks_model)
+    serving = replace(engine("A100", base, *adapters), adapters=tuple(adapters))
+    loads = place(explanation, [serving]).switches
+    assert [load.model for load in loads] == adapters
+    assert all(load.seconds == pytest.approx(84e6 / (0.8 * 32e9), rel=0.01) and not load.evicts for load in loads)
+    (tight,) = problem_of(explanation, [replace(serving, gpu="A10")]).problem.engines[:1]
+    assert tight.room_bytes >= 16.06e9 + len(adapters) * 83e6
+    only = place(explanation, [replace(engine("A100", "another", base), adapters=(base,))])
+    assert [load.model for load in only.switches] == [base]
 
 
 def test_stages_whose_model_nobody_serves_are_told_and_left_out() -> None:
