@@ -8,10 +8,10 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from executor.store.bulk import INSERT_EVENTS, INSERT_PROGRAMS
-from executor.store.failures import IdempotencyConflict
+from executor.store.failures import IdempotencyConflict, StoreUnavailable
 from executor.store.jobs import JobRecord, NewJob
 from executor.store.records import encode_json, job_record
-from executor.store.tables import database_now, jobs, plans, stored_text
+from executor.store.tables import SHOWN, database_now, jobs, plans, stored_text
 
 ProgramRow = tuple[str, int, str]
 
@@ -23,7 +23,8 @@ def create_job(connection: Connection, job: NewJob, rows: Sequence[ProgramRow]) 
     _insert_plan(connection, job)
     if not _insert_job(connection, job):
         before = accepted(connection, job)
-        assert before is not None, "something stood in the way"
+        if before is None:
+            raise StoreUnavailable(f"A forgotten job was called {job.id}, too, and is being deleted.")
         return before
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         INSERT_PROGRAMS.run(connection, rows[start : start + _ROWS_AT_ONCE])
@@ -76,7 +77,7 @@ def accepted(connection: Connection, job: NewJob) -> JobRecord | None:
     if job.idempotency_key is not None:
         same_key = (jobs.c.tenant == job.tenant) & (jobs.c.idempotency_key == job.idempotency_key)
         found = connection.execute(select(jobs).where(same_key)).one_or_none()
-    found = found or connection.execute(select(jobs).where(jobs.c.id == job.id)).one_or_none()
+    found = found or connection.execute(select(jobs).where(SHOWN, jobs.c.id == job.id)).one_or_none()
     if found is None:
         return None
     if (found.tenant, found.request_hash, found.plan_hash) != (job.tenant, job.request_hash, _plan_hash(job)):

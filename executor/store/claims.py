@@ -9,7 +9,7 @@ from executor.store.bulk import INSERT_EVENTS
 from executor.store.failures import Fenced, JobUnknown
 from executor.store.jobs import Claim, JobRecord, JobStatus, Weights
 from executor.store.records import job_record
-from executor.store.tables import OPEN, RUNNING, database_now, jobs, programs, stored_text
+from executor.store.tables import OPEN, RUNNING, SHOWN, database_now, jobs, programs, stored_text
 from executor.store.turns import first_free, free, next_job
 from planner.ir.ids import JobId
 
@@ -75,7 +75,7 @@ def check_fence(connection: Connection, claim: Claim) -> None:
 
 
 def request_cancel(connection: Connection, job: JobId, tenant: str | None) -> JobRecord:
-    found = connection.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
+    found = connection.execute(select(jobs).where(SHOWN, jobs.c.id == job).with_for_update()).one_or_none()
     if found is None or tenant not in (None, found.tenant):
         raise JobUnknown(f"There is no job {job}.")
     if not (JobStatus(found.status).ended or found.cancel_requested):

@@ -268,13 +268,14 @@ class MemoryStore:
             asking = {lender for job in asking if job in self._jobs for lender in self._jobs[job].lenders()} - needed
         return needed
 
-    async def forget(self, job: JobId) -> bool:
-        found = self._jobs.get(job)
-        if found is not None and found.status.ended:
-            del self._jobs[job]
-            self._keys = {key: kept for key, kept in self._keys.items() if kept != job}
-            self._events = [event for event in self._events if event.job != job]
-        return False
+    async def forget(self, jobs: Sequence[JobId]) -> None:
+        gone = {job for job in jobs if job in self._jobs and self._jobs[job].status.ended}
+        self._jobs = {id: job for id, job in self._jobs.items() if id not in gone}
+        self._keys = {key: job for key, job in self._keys.items() if job not in gone}
+        self._events = [event for event in self._events if event.job not in gone]
+
+    async def erase(self, rows: int) -> int:
+        return 0
 
     async def drain(self, engine: EngineId, operator: str) -> None:
         self._drained.add(engine)

@@ -140,12 +140,16 @@ class Store(Protocol):
         """Jobs that ended longer ago than that, the oldest first; none whose outputs a job that has not ended reads."""
         ...
 
-    async def forget(self, job: JobId) -> bool:
-        """Delete a piece of a job that has ended, its record at last; True while more of it is left.
+    async def forget(self, jobs: Sequence[JobId]) -> None:
+        """From now on none of these that has ended is there for anybody; `erase` deletes what is stored of them.
 
         One that has not ended stays as it is. The idempotency key of one that is gone may be used for another. What the
         result cache holds of it stays there.
         """
+        ...
+
+    async def erase(self, rows: int) -> int:
+        """Delete about so many rows of forgotten jobs in one transaction: how many it were, 0 once nothing is left."""
         ...
 
     async def drain(self, engine: EngineId, operator: str) -> None:

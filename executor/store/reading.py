@@ -11,7 +11,18 @@ from executor.slo import SloClass
 from executor.store.failures import JobUnknown
 from executor.store.jobs import JobDefinition, JobRecord, JobStatus, Pending
 from executor.store.records import PENDING, decode_failure, decode_page, iso_time, job_record
-from executor.store.tables import OPEN, WORK_COLUMNS, database_now, decisions, events, jobs, nodes, plans, programs
+from executor.store.tables import (
+    OPEN,
+    SHOWN,
+    WORK_COLUMNS,
+    database_now,
+    decisions,
+    events,
+    jobs,
+    nodes,
+    plans,
+    programs,
+)
 from executor.store.told import ResultRow, Served, StoredDecision, StoredEvent
 from executor.store.writes import MADE, RECALLED, RESULT_CACHE, SAVED
 from planner.cost.history import Seen
@@ -23,7 +34,7 @@ _JOBS_SEEN = 50
 
 
 def job(connection: Connection, job: JobId, tenant: str | None) -> JobRecord:
-    found = connection.execute(select(jobs).where(jobs.c.id == job)).one_or_none()
+    found = connection.execute(select(jobs).where(SHOWN, jobs.c.id == job)).one_or_none()
     if found is None or tenant not in (None, found.tenant):
         raise JobUnknown(f"There is no job {job}.")
     return job_record(found)
@@ -37,7 +48,7 @@ def list_jobs(
     before: JobId | None,
     limit: int,
 ) -> Sequence[JobRecord]:
-    query = select(jobs).order_by(jobs.c.number.desc()).limit(limit)
+    query = select(jobs).where(SHOWN).order_by(jobs.c.number.desc()).limit(limit)
     for column, wanted in ((jobs.c.tenant, tenant), (jobs.c.status, status), (jobs.c.workflow, workflow)):
         query = query if wanted is None else query.where(column == wanted)
     if before is not None:
@@ -46,9 +57,11 @@ def list_jobs(
 
 
 def results_page(connection: Connection, job: JobId, after_row: int) -> list[ResultRow]:
+    """None once the job is forgotten."""
     columns = select(programs.c.row_index, programs.c.status, programs.c.result, programs.c.failure)
-    query = columns.where(programs.c.job_id == job, programs.c.row_index > after_row)
-    page = connection.execute(query.order_by(programs.c.row_index).limit(_RESULTS_A_PAGE)).all()
+    query = columns.join(jobs, jobs.c.id == programs.c.job_id).where(SHOWN, programs.c.job_id == job)
+    following = query.where(programs.c.row_index > after_row).order_by(programs.c.row_index)
+    page = connection.execute(following.limit(_RESULTS_A_PAGE)).all()
     return [
         ResultRow(
             row.row_index,
@@ -90,7 +103,7 @@ def job_decisions(
 
 def usage(connection: Connection, job: JobId) -> Mapping[str, int]:
     counted = [jobs.c[name] for name in (*MADE, *SAVED, *RECALLED)]
-    found = connection.execute(select(*counted).where(jobs.c.id == job)).one_or_none()
+    found = connection.execute(select(*counted).where(SHOWN, jobs.c.id == job)).one_or_none()
     if found is None:
         raise JobUnknown(f"There is no job {job}.")
     return dict(found._mapping)
@@ -105,7 +118,7 @@ def pending(connection: Connection) -> Sequence[Pending]:
 
 def definition(connection: Connection, job: JobId) -> JobDefinition:
     query = select(plans.c.text, jobs.c.beliefs, jobs.c.learnt).join(jobs, plans.c.hash == jobs.c.plan_hash)
-    found = connection.execute(query.where(jobs.c.id == job)).one_or_none()
+    found = connection.execute(query.where(SHOWN, jobs.c.id == job)).one_or_none()
     if found is None:
         raise JobUnknown(f"There is no job {job}.")
     inputs = select(programs.c.input).where(programs.c.job_id == job).order_by(programs.c.row_index)
@@ -173,7 +186,7 @@ def served(connection: Connection, seconds: float) -> Sequence[Served]:
 def seen(connection: Connection, workflow: str, tenant: str, limit: int) -> Sequence[Seen]:
     """Job by job, so that old ones are not read once there is enough."""
     found: list[Seen] = []
-    newest = select(jobs.c.id).where(jobs.c.workflow == workflow, jobs.c.tenant == tenant)
+    newest = select(jobs.c.id).where(SHOWN, jobs.c.workflow == workflow, jobs.c.tenant == tenant)
     for job in connection.execute(newest.order_by(jobs.c.number.desc()).limit(_JOBS_SEEN)).scalars().all():
         if len(found) < limit:
             found.extend(_seen_in(connection, job, limit - len(found)))

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, select
 
 from executor.store import accepting, claims, drains, loading, migrating, reading, sweeping, writing
 from executor.store.database import LOCK_WAIT_S, Database, database_url
+from executor.store.failures import JobUnknown
 from executor.store.jobs import (
     EQUAL_WEIGHTS,
     Claim,
@@ -106,6 +107,8 @@ class SqlStore:
         record = await self.job(job)
         while after_row < record.rows - 1:
             page = await self._database.read(reading.results_page, job, after_row)
+            if not page:
+                raise JobUnknown(f"Job {job} was forgotten meanwhile.")
             for row in page:
                 yield row
             after_row = page[-1].row
@@ -142,8 +145,11 @@ class SqlStore:
     async def forgettable(self, older_than_s: float) -> Sequence[JobId]:
         return await self._database.read(sweeping.forgettable, older_than_s)
 
-    async def forget(self, job: JobId) -> bool:
-        return await self._database.write(sweeping.forget, job)
+    async def forget(self, jobs: Sequence[JobId]) -> None:
+        await self._database.write(sweeping.forget, jobs)
+
+    async def erase(self, rows: int) -> int:
+        return await self._database.write(sweeping.erase, rows)
 
     async def drain(self, engine: EngineId, operator: str) -> None:
         await self._database.write(drains.drain, engine, operator)

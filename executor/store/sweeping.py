@@ -1,15 +1,24 @@
-"""Forgetting old jobs, a piece at a time, so that whoever works on others never waits long."""
+"""Forgetting old jobs: at once they are shown to nobody, then they are deleted so many rows at a time.
+
+Whoever works on others never waits long. What a crash leaves half deleted is seen by nobody, and deleted next time.
+"""
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Column, Connection, Table, delete, func, select, update
 
-from executor.store.jobs import JobStatus
-from executor.store.tables import OPEN, database_now, jobs, nodes
+from executor.store.tables import FORGOTTEN, OPEN, SHOWN, database_now, decisions, events, jobs, nodes, programs
 from planner.ir.ids import JobId
 
-#: So many rows of nodes go in one transaction.
-ROWS_AT_ONCE = 500
+#: Rows of a job by table, and the column that each is deleted in the order of.
+_PARTS: tuple[tuple[Table, Column[int]], ...] = (
+    (nodes, nodes.c.row_index),
+    (decisions, decisions.c.seq),
+    (events, events.c.seq),
+    (programs, programs.c.row_index),
+)
+_BEYOND_ALL = 2**62
 
 
 def forgettable(connection: Connection, older_than_s: float) -> Sequence[JobId]:
@@ -18,18 +27,38 @@ def forgettable(connection: Connection, older_than_s: float) -> Sequence[JobId]:
     lenders = select(nodes.c.shared_job).join(needed, nodes.c.job_id == needed.c.job)
     needed = needed.union(lenders.where(nodes.c.shared_job.is_not(None)))
     old = jobs.c.ended_at < database_now() - older_than_s
-    query = select(jobs.c.id).where(old, jobs.c.id.not_in(select(needed.c.job))).order_by(jobs.c.number)
+    query = select(jobs.c.id).where(SHOWN, old, jobs.c.id.not_in(select(needed.c.job))).order_by(jobs.c.number)
     return [JobId(id) for id in connection.execute(query).scalars()]
 
 
-def forget(connection: Connection, job: JobId) -> bool:
-    """The nodes first: without them a job can still be read. Whether some are left."""
-    status = connection.execute(select(jobs.c.status).where(jobs.c.id == job).with_for_update()).scalar()
-    if status is None or not JobStatus(status).ended:
-        return False
-    first = connection.execute(select(func.min(nodes.c.row_index)).where(nodes.c.job_id == job)).scalar()
-    if first is None:
-        connection.execute(delete(jobs).where(jobs.c.id == job))  # and with it all else
-        return False
-    connection.execute(delete(nodes).where(nodes.c.job_id == job, nodes.c.row_index < first + ROWS_AT_ONCE))
-    return True
+def forget(connection: Connection, wanted: Sequence[JobId]) -> None:
+    ended = jobs.c.ended_at.is_not(None), jobs.c.id.in_(wanted)
+    connection.execute(update(jobs).where(*ended).values(forgotten=True, idempotency_key=None))
+
+
+def erase(connection: Connection, rows: int) -> int:
+    first = select(jobs.c.id).where(FORGOTTEN).order_by(jobs.c.number).limit(rows).with_for_update(skip_locked=True)
+    left = rows
+    for job in connection.execute(first).scalars().all():
+        left -= _erase(connection, job, left)
+        if left <= 0:
+            break
+    return rows - left
+
+
+def _erase(connection: Connection, job: str, rows: int) -> int:
+    """How many rows of the job went; its own is the last."""
+    left = rows
+    for table, order in _PARTS:
+        left -= connection.execute(_first_of(table, order, job, left)).rowcount
+        if left <= 0:
+            return rows - left
+    connection.execute(delete(jobs).where(jobs.c.id == job))
+    return rows - left + 1
+
+
+def _first_of(table: Table, order: Column[int], job: str, rows: int) -> Any:
+    """So many of the job's rows there, and those that are of one order with the last."""
+    of_job = table.c.job_id == job
+    last = select(order).where(of_job).order_by(order).offset(rows - 1).limit(1).scalar_subquery()
+    return delete(table).where(of_job, order <= func.coalesce(last, _BEYOND_ALL))

@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeDecorator
 from executor.store.writes import MADE, RECALLED, SAVED
 
 #: The newest migration in `migrations/versions`.
-SCHEMA_REVISION = "0009"
+SCHEMA_REVISION = "0010"
 
 #: Where the nodes keep each part of their work; `tools` are the names a turn asks for.
 WORK_COLUMNS = {name: "tool_runs" if name == "tools" else name for name in MADE}
@@ -149,6 +149,7 @@ jobs = Table(
     Column("learnt", StoredText),
     Column("slo", Text, nullable=False, server_default="standard"),
     Column("deadline_s", Double),
+    Column("forgotten", Boolean, nullable=False, server_default=text("false")),
     UniqueConstraint("tenant", "idempotency_key"),
     CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
     CheckConstraint("succeeded + failed + cancelled <= row_count", name="counts"),
@@ -160,9 +161,12 @@ Index("ix_jobs_tenant_number", jobs.c.tenant, jobs.c.number)
 OPEN = text("status IN ('queued', 'running')")
 RUNNING = text("status = 'running'")
 STARTED = text("started_at IS NOT NULL")
+FORGOTTEN = text("forgotten")
+SHOWN = text("NOT jobs.forgotten")
 Index("ix_jobs_turn", jobs.c.tenant, jobs.c.priority, jobs.c.number, sqlite_where=OPEN, postgresql_where=OPEN)
 Index("ix_jobs_running", jobs.c.tenant, sqlite_where=RUNNING, postgresql_where=RUNNING)
 Index("ix_jobs_started", jobs.c.tenant, jobs.c.started_at, sqlite_where=STARTED, postgresql_where=STARTED)
+Index("ix_jobs_forgotten", jobs.c.number, sqlite_where=FORGOTTEN, postgresql_where=FORGOTTEN)
 Index("ix_jobs_owner", jobs.c.owner, sqlite_where=RUNNING, postgresql_where=RUNNING)
 
 programs = Table(

@@ -919,7 +919,8 @@ async def ended(store: Store, name: str = "old", *writes: NodeOutput, **more: ob
 
 
 async def forget_all(store: Store, job: JobId) -> None:
-    while await store.forget(job):
+    await store.forget([job])
+    while await store.erase(5):
         pass
 
 
@@ -950,7 +951,7 @@ async def test_a_job_that_has_not_ended_is_never_forgotten(store: Store) -> None
     await store.write(claim, [output(0, "a")])
     assert await store.forgettable(A_MOMENT_TO_COME_S) == []
     for name in ("waits", "runs", "nothing"):
-        assert not await store.forget(JobId(name))
+        await forget_all(store, JobId(name))
     assert (await store.load(await again(store, claim))).saved[0].outputs == {"a": '"done"'}
     assert (await store.job(JobId("waits"))).status is JobStatus.QUEUED
 
@@ -969,15 +970,55 @@ async def test_what_a_running_job_shares_is_kept_though_it_is_old(store: Store) 
     assert await store.forgettable(A_MOMENT_TO_COME_S) == [lender, between, alone, claim.job]
 
 
-async def test_a_large_job_is_forgotten_in_pieces_and_can_be_read_meanwhile(stores: Stores) -> None:
+async def test_a_forgotten_job_is_shown_to_nobody_while_it_is_deleted_in_pieces(stores: Stores) -> None:
+    store = await stores.open()
+    claim = await running(store, "large", rows=120, idempotency_key="k")
+    ends = [ProgramEnded(row, Status.SUCCEEDED, str(row)) for row in range(120)]
+    await store.write(claim, [*(output(row, "a") for row in range(120)), *ends, JobEnded(Status.SUCCEEDED)])
+
+    await store.forget([claim.job])
+    erased = [await store.erase(50) for _ in range(2)]
+    store = await stores.open()  # whoever swept was killed
+    for asked in (store.job, store.usage, store.definition, store.request_cancel):
+        with pytest.raises(JobUnknown):
+            await asked(claim.job)
+    with pytest.raises(JobUnknown):
+        await all_results(store, claim.job)
+    assert await store.jobs() == await store.seen("text2sql") == await store.forgettable(A_MOMENT_TO_COME_S) == []
+    assert (await store.create_job(new_job("new", idempotency_key="k"))).id == "new"
+
+    while piece := await store.erase(50):
+        erased.append(piece)
+    in_database = 2 * 120 + 123 + 1  # nodes and programs, events, itself
+    assert (sum(erased), max(erased)) == ((0, 0) if stores.url is None else (in_database, 50))
+    assert [job.id for job in await store.jobs()] == ["new"]
+
+
+async def test_who_reads_the_results_of_a_job_while_it_is_forgotten_gets_all_or_is_told(stores: Stores) -> None:
     store = await stores.open()
     claim = await running(store, "large", rows=1200)
-    ends = [ProgramEnded(row, Status.SUCCEEDED, str(row)) for row in range(1200)]
-    await store.write(claim, [*(output(row, "a") for row in range(1200)), *ends, JobEnded(Status.SUCCEEDED)])
+    await store.write(claim, [JobEnded(Status.CANCELLED)])
+    rows: list[int] = []
+    try:
+        async for result in store.results(claim.job):
+            rows.append(result.row)
+            if result.row == 700:
+                await store.forget([claim.job])
+                await store.erase(300)
+    except JobUnknown:
+        assert rows == list(range(1000))
+    else:
+        assert rows == list(range(1200))
+    assert (len(rows) == 1200) == (stores.url is None)
 
-    pieces = 0
-    while await store.forget(claim.job):
-        pieces += 1
-        assert [row.result for row in await all_results(store, claim.job)] == list(range(1200))
-    assert pieces == (0 if stores.url is None else 3)
-    assert await store.jobs() == []
+
+async def test_many_small_jobs_are_deleted_in_one_transaction(stores: Stores) -> None:
+    store = await stores.open()
+    names = [await ended(store, f"job{number}", *(output(0, path) for path in "abcd")) for number in range(6)]
+    await store.forget(names[:5])
+    pieces = [await store.erase(24) for _ in range(4)]
+    rows = 4 + 1 + 4 + 1 + 1  # nodes, a decision, events, the program, the job
+    expected = [26, 24, 5 * rows - 26 - 24, 0]  # nodes of one row go together
+    assert pieces == ([0, 0, 0, 0] if stores.url is None else expected)
+    assert [job.id for job in await store.jobs()] == [names[5]]
+    assert len(await store.events(names[5])) == 4
