@@ -81,7 +81,8 @@ class LightEngine:
     def hint(self, hint: Mapping[str, object]) -> None:
         told = dict(hint)
         name, event, tenant = (str(told.pop(part, "")) for part in ("program", "event", "cache_salt"))
-        self._let_go(self.programs.hinted(tenant, name, event, told, self.now_s))
+        for branch in self.programs.hinted(tenant, name, event, told, self.now_s):
+            self.pool.let_go(branch)
 
     def reset(self) -> bool:
         """Empties the cache; what runs starts again."""
@@ -136,8 +137,8 @@ class LightEngine:
         self.pool.use(run.call.text)
         self._running[run.call.id] = self._ready.pop(run.call.id)
         run.computed = cached * self._block_tokens
-        resumed = self.programs.started(run.call.id, run.computed, self.now_s)
-        self._let_go(resumed.program if resumed is not None else None)
+        for resumed in self.programs.started(run.call.id, run.computed, self.now_s):
+            self.pool.let_go(resumed.branch)
         self.pool.grow(run.call.text, wanted, self.now_s)
         return True
 
@@ -169,18 +170,16 @@ class LightEngine:
         chain, tokens = self._context(run.call.text, run.tokens)
         outcome = self.programs.finished(run.call.id, chain, tokens, self.now_s, aborted=aborted)
         assert outcome is not None
+        for branch in outcome.gone:
+            self.pool.let_go(branch)
         if outcome.keep:
-            self.pool.keep(outcome.program, run.call.text)
+            self.pool.keep(outcome.branch, run.call.text)
         else:
-            self.pool.let_go(outcome.program)
+            self.pool.let_go(outcome.branch)
         if ran is not None:
             self.pool.unuse(run.call.text, run.full_tokens // self._block_tokens)
         for program, blocks in self.programs.over(self.now_s, self.pool, self.capacity_blocks):
             self.pool.give(program, blocks)
-
-    def _let_go(self, program: str | None) -> None:
-        if program is not None:
-            self.pool.let_go(program)
 
     def _context(self, text: int, tokens: int) -> tuple[range, range]:
         first = text * LONGEST_TEXT

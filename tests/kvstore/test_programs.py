@@ -98,8 +98,8 @@ def test_what_a_program_left_is_told_when_it_runs_again() -> None:
         assert finish(programs, "a/0", 10, 200.0)
         for call in calls:
             ask(programs, call, 10, 200.05, halo_program="a")
-        resumed = programs.started(calls[0], 0, 200.05)
-        assert resumed == Resumed(resumed.program if resumed else "", left=len(calls) == 1)
+        (resumed,) = programs.started(calls[0], 0, 200.05)
+        assert resumed == Resumed(resumed.branch, left=len(calls) == 1)
         for call in calls:
             programs.finished(call, (), (), 200.05, aborted=True)
 

@@ -10,7 +10,7 @@ from executor.engines.model.batch import Batch
 from executor.engines.model.call import Call, Id
 from executor.engines.model.kept_pool import KeptPool
 from executor.engines.model.line import ByKey
-from halo_vllm.program import Asked
+from halo_vllm.program import Asked, Outcome
 from halo_vllm.programs import Programs
 from halo_vllm.settings import Settings
 from planner.cost.profile import Profile
@@ -58,9 +58,8 @@ class RetainingBatch(Batch[Id]):
             super().drop(call, at)
 
     def hint(self, program: str, event: str, said: Mapping[str, object], at: float) -> None:
-        gone = self._programs.hinted("", program, event, said, at)
-        if gone is not None:
-            self._kept.let_go(gone)
+        for branch in self._programs.hinted("", program, event, said, at):
+            self._kept.let_go(branch)
 
     def form(self, at: float) -> None:
         self._now_s = self._formed_s = at
@@ -122,40 +121,44 @@ class RetainingBatch(Batch[Id]):
     def _admit(self, call: Call[Id], hits: int, budget: int) -> None:
         super()._admit(call, hits, budget)
         self._unsorted = True
-        if call.began_at is None:
-            self._started.append(call)
+        self._started.append(call)
 
     def _preempt(self, index: int) -> Call[Id]:
         call = super()._preempt(index)
         self._programs.preempted(self._names[call], self._now_s)
+        self._give_back(self._now_s)
         return call
 
     def _note_starts(self, at: float) -> None:
         started, self._started = self._started, []
         for call in started:
-            resumed = self._programs.started(self._names[call], call.cached_tokens, at)
-            if resumed is not None and resumed.left:
-                self._kept.leave(resumed.program)
-            elif resumed is not None:
-                self._kept.let_go(resumed.program)
+            for resumed in self._programs.started(self._names[call], call.cached_tokens, at):
+                (self._kept.leave if resumed.left else self._kept.let_go)(resumed.branch)
 
     def _leave(self, call: Call[Id], at: float, *, aborted: bool) -> None:
         self._now_s = at
         tokens = call.prompt_tokens + call.written
         chain = call.names[: tokens // self._profile.block_tokens]
         outcome = self._programs.finished(self._names.pop(call), chain, range(tokens), at, aborted=aborted)
-        if outcome is not None and outcome.keep:
-            self._kept.keep(outcome.program, call.shared)
-        elif outcome is not None:
-            self._kept.let_go(outcome.program)
+        if outcome is not None:
+            self._end(outcome, call)
         super()._leave(call, at, aborted=aborted)
         self._give_back(at)
 
+    def _end(self, outcome: Outcome, call: Call[Id]) -> None:
+        for branch in outcome.gone:
+            self._kept.let_go(branch)
+        if outcome.keep:
+            self._kept.keep(outcome.branch, call.shared)
+        else:
+            self._kept.let_go(outcome.branch)
+
     def _give_back(self, at: float) -> None:
-        """What is over the caps, now that the blocks are nobody's. One given by its program may be kept for another."""
+        """What is over the caps, now that the blocks are nobody's. One given by its branch may be kept for another,
+        which gives it next."""
         while gives := self._programs.over(at, self._kept, self._pool_blocks):
-            if not sum(self._kept.give(program, blocks) for program, blocks in gives):
-                return
+            for branch, blocks in gives:
+                self._kept.give(branch, blocks)
 
     def _lost(self, program: str, blocks: int) -> None:
         self._programs.lost(program, blocks, self._now_s, all_gone=not self._kept.kept_of(program))

@@ -14,11 +14,12 @@ MOST_ENDED = 65_536
 @dataclass(slots=True, eq=False)
 class Begun:
     """A call in flight. `sequence`: its place in program order, should there be one. `ready_s`: since when it waits for
-    its turn; None once it runs."""
+    its turn; None while it runs. `ran`: it has run before."""
 
     sequence: int
     asked_s: float
     ready_s: float | None
+    ran: bool = False
 
 
 class Ended(NamedTuple):
@@ -43,12 +44,12 @@ class Alone:
         self._begun[call_id] = Begun(sequence, now_s, now_s)
 
     def starts(self, call_id: str, now_s: float) -> float | None:
-        """How long ago it might have run; None for one that nobody knows."""
+        """How long ago it might have run, where it runs for the first time; None for one that nobody knows."""
         begun = self._begun.get(call_id)
-        if begun is None or begun.ready_s is None:
+        if begun is None:
             return None
-        begun.ready_s = None
-        return now_s - begun.asked_s
+        ran, begun.ran, begun.ready_s = begun.ran, True, None
+        return None if ran else now_s - begun.asked_s
 
     def waits(self, call_id: str, now_s: float) -> None:
         """It lost its blocks, and waits for its turn again."""

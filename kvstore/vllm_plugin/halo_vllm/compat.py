@@ -129,10 +129,13 @@ def is_aborted(request: Request) -> bool:
     return bool(request.status == RequestStatus.FINISHED_ABORTED)
 
 
-def first_starts(planned: Any) -> Iterator[tuple[str, int]]:
-    """(request, tokens found in the cache) of the requests that this step starts or starts again."""
+def starts(planned: Any) -> Iterator[tuple[str, int]]:
+    """(request, tokens found in the cache) of the requests that this step starts, or starts again after they had been
+    preempted: those are told among the new ones or by their ids alone."""
     for new in planned.scheduled_new_reqs:
         yield new.req_id, new.num_computed_tokens
+    for request_id in planned.scheduled_cached_reqs.resumed_req_ids:
+        yield request_id, 0
 
 
 def started(planned: Any) -> int:

@@ -25,7 +25,6 @@ class Gate:
         self._growth = Mean()
         self._held: dict[str, Call] = {}
         self._ready: dict[str, tuple[float, Call]] = {}
-        self._active = 0
         self._ask_s, self._forced_s = 0.0, float("-inf")
         self._idle_since_s: float | None = None
 
@@ -33,8 +32,7 @@ class Gate:
         """The call may run, and its program is active."""
         call.ready_s = now_s
         self.waits(call, now_s)
-        self._ledger.own(call.owner, call.asked.chain)
-        self._active += not call.program.active
+        self._ledger.own(call.branch.key, call.asked.chain)
         call.program.active = True
 
     def waits(self, call: Call, now_s: float) -> None:
@@ -93,26 +91,24 @@ class Gate:
 
     def left(self, program: Program, now_s: float) -> None:
         """The program is admitted anew when it is back."""
-        self.deactivate(program)
+        program.active = False
         self._ask_s = now_s
 
-    def deactivate(self, program: Program) -> None:
-        self._active -= program.active
-        program.active = False
-
     def grew(self, blocks: int) -> None:
-        """A program's context grew by so many blocks in a turn."""
+        """A branch's context grew by so many blocks in a turn."""
         self._growth.saw(max(blocks, 0))
 
     def _candidate(self, call: Call, now_s: float) -> Candidate:
-        need = self._ledger.missing_blocks(call.asked.chain) + 1
-        waited_s = now_s - call.asked_s
-        return Candidate(call.program.key, call.program.sequence, need, self._ahead(), waited_s, call.bypassed)
+        """Its program's calls come in together."""
+        held = [other for other in call.program.pending.values() if other.asked.id in self._held]
+        need = self._ledger.missing_together([other.asked.chain for other in held]) + len(held)
+        ahead, waited_s = len(held) * self._ahead(), now_s - call.asked_s
+        return Candidate(call.program.key, call.program.sequence, need, ahead, waited_s, call.bypassed)
 
     def _room(self, gone_blocks: float, now_s: float) -> Room:
         idle_s = None if self._idle_since_s is None else now_s - self._idle_since_s
         owned = round(self._ledger.owned_blocks - gone_blocks)
-        return Room(self._capacity_blocks, owned, self._active * self._ahead(), idle_s, now_s - self._forced_s)
+        return Room(self._capacity_blocks, owned, self._ledger.chains * self._ahead(), idle_s, now_s - self._forced_s)
 
     def _ahead(self) -> int:
         return round(self._turns_ahead * self._growth.value(0.0))

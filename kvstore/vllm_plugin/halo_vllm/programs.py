@@ -7,10 +7,12 @@ knows whose call a call is, `gate` who may run, `keeping` what is kept.
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 from halo_vllm.alone import Alone, Begun, Ended
+from halo_vllm.branching import branch_for, last_to_wait, over_with, too_many
 from halo_vllm.counters import Counters
 from halo_vllm.gate import Gate
 from halo_vllm.keeping import Keeping
 from halo_vllm.measured import Measured
+from halo_vllm.policy.branches import Beginning, Tip
 from halo_vllm.policy.durations import EVERY_COHORT
 from halo_vllm.policy.hints import LAST_STEP, LET_GO, Hints, says_something
 from halo_vllm.policy.identity import Ending
@@ -18,7 +20,7 @@ from halo_vllm.policy.ledger import Ledger
 from halo_vllm.policy.retention import Waiting
 from halo_vllm.policy.tools import ToolKey
 from halo_vllm.policy.worth import Worth
-from halo_vllm.program import Asked, Call, Kept, Outcome, Program, Resumed, after_calls, key_of
+from halo_vllm.program import Asked, Branch, Call, Kept, Outcome, Program, Resumed, after_calls, key_of
 from halo_vllm.roster import Roster
 from halo_vllm.settings import Settings
 from halo_vllm.trust import MOST_OPEN
@@ -87,9 +89,9 @@ class Programs:
         hints = self._roster.hints(asked)
         program, after = self._roster.program_of(asked, hints)
         call = self._enter(asked, program, hints, now_s, after)
-        if program.waiting is not None:
-            self._keeping.learnt.durations.returned(program.key, now_s)
-        self._keeping.comes(program)
+        if call.branch.waiting is not None:
+            self._keeping.learnt.durations.returned(call.branch.key, now_s)
+        self._keeping.comes(call.branch)
         if program.active or not (self.settings.admission and self._roster.is_program(program)):
             self._gate.let_in(call, now_s)
             return True
@@ -100,26 +102,23 @@ class Programs:
         """Of the calls that were held, those that may run now. `idle`: nothing runs and no call is ready."""
         return self._gate.admitted(now_s, self._keeping.gone_blocks, idle=idle)
 
-    def started(self, call_id: str, cached_tokens: int, now_s: float) -> Resumed | None:
-        """The call's prompt has its blocks; None if nothing was kept for its program, or had to be."""
+    def started(self, call_id: str, cached_tokens: int, now_s: float) -> list[Resumed]:
+        """The call's prompt has its blocks, for the first time or again: what of its program need not be kept now."""
         call = self._calls.get(call_id)
         if call is None or call.ready_s is None:
             self._started_alone(call_id, now_s)
-            return None
-        program = call.program
+            return []
         self._gate.started(call)
-        warm = cached_tokens >= WARM * program.blocks * self.measured.block_tokens
-        self.measured.queueing.admitted(now_s - call.ready_s, warm=warm and program.calls > 0)
-        if program.calls:
-            self.counters.warm_resumes += warm
-            self.counters.cold_resumes += not warm
-        if program.waiting is None or self._keeping.end(program, now_s, used=warm) is None:
-            return None
-        return Resumed(program.key, left=len(program.pending) == 1)
+        if call.ran:
+            return []
+        call.ran = True
+        warm = self._count_start(call, call.ready_s, cached_tokens, now_s)
+        return self._resumed(call, now_s, warm=warm)
 
     def preempted(self, call_id: str, now_s: float) -> None:
-        """The call lost its blocks, and waits for its turn again."""
+        """The call lost its blocks, and waits for its turn again. What it shared may be kept for others now."""
         self.counters.preemptions += 1
+        self._keeping.freed(self.measured.capacity_blocks)
         if call := self._calls.get(call_id):
             self._gate.waits(call, now_s)
         else:
@@ -136,33 +135,35 @@ class Programs:
         call = self._calls.pop(call_id, None)
         if call is None:
             return None
-        program = call.program
+        branch, program = call.branch, call.program
         del program.pending[call_id]
+        branch.call = None
         self._gate.ended(call, now_s)
         self._keeping.freed(len(chain))
         if not aborted:
             self._count_turn(call, chain, tokens, now_s)
-        kept = self._goes_on(call, chain, now_s, aborted=aborted)
-        if not (kept and call.owner == program.key):
-            self._ledger.release(call.owner)
-        return Outcome(program.key, keep=kept)
+        kept, gone = self._goes_on(call, chain, now_s, aborted=aborted)
+        if not kept:
+            self._ledger.release(branch.key)
+        return Outcome(branch.key, kept, tuple(gone))
 
-    def hinted(self, tenant: str, name: str, event: str, said: Mapping[str, object], now_s: float) -> str | None:
-        """What a client tells between calls; the program for which nothing is to be kept any more, if it is one."""
+    def hinted(self, tenant: str, name: str, event: str, said: Mapping[str, object], now_s: float) -> list[str]:
+        """What a client tells between calls; the branches for which nothing is to be kept any more."""
         self.counters.hints += 1
         program = self._roster.named(tenant, name)
         hints = self._roster.read(said)
-        if program is None or program.waiting is None or program.pending:
-            return None
+        branch = last_to_wait(program) if program is not None else None
+        if program is None or branch is None:
+            return []
         if event == LAST_STEP or hints.last:
-            self._end(program, now_s)
-            return program.key
+            return [] if program.pending else self._end(program, now_s)
         if event == LET_GO:
-            return self._keeping.let_go(program, now_s)
-        return self._keeping.reconsider(program, event, hints, now_s)
+            return self._let_go_all(program, now_s)
+        gone = self._keeping.reconsider(branch, event, hints, now_s)
+        return [gone] if gone is not None else []
 
     def expired(self, now_s: float) -> list[str]:
-        """The programs whose time is up, and which are kept for no longer."""
+        """The branches whose time is up, and which are kept for no longer."""
         self._roster.settle(now_s)
         return self._keeping.expired(now_s)
 
@@ -171,15 +172,15 @@ class Programs:
         return self._keeping.order(now_s)
 
     def over(self, now_s: float, kept: Kept, pool_blocks: int) -> list[tuple[str, int]]:
-        """(program, blocks) to be given back because more of the pool is kept than may be."""
+        """(branch, blocks) to be given back because more of the pool is kept than may be."""
         return self._keeping.over(now_s, kept, pool_blocks)
 
     def lost(self, key: str, blocks: int, now_s: float, *, all_gone: bool) -> None:
-        """Somebody who needed room took this many blocks of what was kept for the program."""
+        """Somebody who needed room took this many blocks of what was kept for the branch."""
         self._keeping.lost(key, blocks, now_s, all_gone=all_gone)
 
     def relieved(self, key: str, now_s: float) -> None:
-        """The program's pin was let go, so that others can run."""
+        """The branch's pin was let go, so that others can run."""
         self._keeping.relieved(key, now_s)
 
     def reset(self, now_s: float) -> None:
@@ -198,7 +199,7 @@ class Programs:
             return (0, 0)
         if call.aged:
             return (-1, call.program.sequence)
-        pinned_first = self.settings.order == "youngest" and not self._keeping.is_kept(call.program.key)
+        pinned_first = self.settings.order == "youngest" and not self._keeping.is_kept(call.branch.key)
         return (int(pinned_first), call.program.sequence)
 
     def worth(self, context_blocks: int, own_blocks: int) -> Worth:
@@ -206,10 +207,11 @@ class Programs:
         return self.measured.worth(context_blocks, own_blocks)
 
     def _enter(self, asked: Asked, program: Program, hints: Hints, now_s: float, after: str | None) -> Call:
-        """What a program's only call has is the program's: so a turn changes what is owned by no more than it adds."""
-        owner = asked.id if program.pending else program.key
-        call = Call(asked, program, hints, now_s, owner, self._roster.prompt_of(asked), after)
-        self._calls[asked.id] = program.pending[asked.id] = call
+        """It has the branch for itself: so a turn changes what is owned by no more than it adds."""
+        prompt = self._roster.context(asked)
+        branch = branch_for(program, prompt)
+        call = Call(asked, branch, hints, now_s, Beginning(len(asked.chain), prompt.ending), after)
+        self._calls[asked.id] = program.pending[asked.id] = branch.call = call
         return call
 
     def _go_on_with(self, asked: Asked, begun: Begun) -> None:
@@ -217,7 +219,7 @@ class Programs:
         program = self._roster.enter_alone(asked, begun.sequence)
         call = self._enter(asked, program, Hints(), begun.asked_s, None)
         self._gate.let_in(call, begun.asked_s if begun.ready_s is None else begun.ready_s)
-        call.ready_s = begun.asked_s
+        call.ready_s, call.ran = begun.asked_s, begun.ran
         if begun.ready_s is None:
             self._gate.started(call)
 
@@ -226,45 +228,83 @@ class Programs:
         if waited_s is not None:
             self.measured.queueing.admitted(waited_s, warm=False)
 
-    def _goes_on(self, call: Call, chain: Sequence[Hashable], now_s: float, *, aborted: bool) -> bool:
-        """What becomes of the program now that the call is over; whether it is kept."""
-        program = call.program
-        if program.pending:
-            return False
-        if call.hints.last:
-            self._end(program, now_s)
-        elif aborted:
-            self._keeping.let_go(program, now_s)
-        if aborted or call.hints.last:
-            return False
-        if call.owner != program.key:
-            self._ledger.release(call.owner)
-        return self._wait(call, chain, now_s)
+    def _count_start(self, call: Call, ready_s: float, cached_tokens: int, now_s: float) -> bool:
+        """Whether the call found what its branch has."""
+        branch = call.branch
+        warm = cached_tokens >= WARM * branch.blocks * self.measured.block_tokens
+        self.measured.queueing.admitted(now_s - ready_s, warm=warm and branch.calls > 0)
+        if branch.calls:
+            self.counters.warm_resumes += warm
+            self.counters.cold_resumes += not warm
+        return warm
+
+    def _resumed(self, call: Call, now_s: float, *, warm: bool) -> list[Resumed]:
+        branch, program = call.branch, call.program
+        gone = [] if branch.waiting is None else [self._keeping.end(branch, now_s, used=warm)]
+        if len(program.branches) > 1:
+            for other, back in list(over_with(call, self._roster.context(call.asked))):
+                gone.append(self._leave(other, call.asked_s if back else None, now_s))
+        alone = len(program.pending) == 1
+        return [Resumed(key, left=alone) for key in gone if key is not None]
+
+    def _goes_on(
+        self, call: Call, chain: Sequence[Hashable], now_s: float, *, aborted: bool
+    ) -> tuple[bool, Sequence[str]]:
+        """What becomes of the program now that the call is over: whether its branch is kept, and which are not."""
+        branch, program = call.branch, call.program
+        if call.hints.last and not program.pending:
+            return False, self._end(program, now_s)
+        if call.hints.last or (aborted and branch.tip is None):
+            self._leave(branch, None, now_s)
+            return False, ()
+        if aborted:
+            self._keeping.let_go(branch, now_s)
+            return False, ()
+        kept = self._wait(call, chain, now_s)
+        gone = [self._leave(other, None, now_s) for other in too_many(program)]
+        return kept, [key for key in gone if key is not None]
 
     def _count_turn(self, call: Call, chain: Sequence[Hashable], tokens: Sequence[int], now_s: float) -> None:
-        program = call.program
-        program.calls += 1
-        if program.calls > 1:
-            self._gate.grew(len(chain) - program.blocks)
-        program.blocks = len(chain)
-        self._roster.finished(call, chain, tokens, now_s)
+        branch = call.branch
+        call.program.calls += 1
+        branch.calls += 1
+        if branch.calls > 1:
+            self._gate.grew(len(chain) - branch.blocks)
+        whole = self._roster.beginning(chain, tokens)
+        branch.blocks, branch.tip = len(chain), Tip(call.prompt, whole, branch.fork)
+        self._roster.finished(call, whole, now_s)
 
     def _wait(self, call: Call, chain: Sequence[Hashable], now_s: float) -> bool:
-        """The program waits from now on: is its context to be kept?"""
-        program = call.program
+        """The branch waits from now on: is its context to be kept?"""
+        branch, program = call.branch, call.program
         tools = _tools(program, call.hints)
-        self._keeping.learnt.durations.began(program.key, tools, now_s)
+        self._keeping.learnt.durations.began(branch.key, tools, now_s)
         if self._roster.comes_back(program):
-            return self._keeping.keep(program, chain, call.hints, tools, now_s)
-        program.waiting = Waiting(now_s, 0, tools)
-        self._gate.deactivate(program)
+            return self._keeping.keep(branch, chain, call.hints, tools, now_s)
+        branch.waiting = Waiting(now_s, 0, tools)
+        program.active = False
         return False
 
-    def _end(self, program: Program, now_s: float) -> None:
+    def _let_go_all(self, program: Program, now_s: float) -> list[str]:
+        """Of its branches those that wait."""
+        waiting = [branch for branch in program.branches.values() if branch.call is None]
+        gone = [self._keeping.let_go(branch, now_s) for branch in waiting]
+        return [key for key in gone if key is not None]
+
+    def _leave(self, branch: Branch, back_s: float | None, now_s: float) -> str | None:
+        """Nobody goes on from the branch any more; its key if it was kept. `back_s`: when that came it waited for."""
+        durations = self._keeping.learnt.durations
+        if back_s is not None:
+            durations.returned(branch.key, back_s)
+        durations.lost(branch.key, now_s)
+        del branch.program.branches[branch.key]
+        return self._keeping.let_go(branch, now_s)
+
+    def _end(self, program: Program, now_s: float) -> list[str]:
         self._keeping.learnt.turns.ended(program.calls)
-        self._keeping.learnt.durations.lost(program.key, now_s)
-        self._keeping.let_go(program, now_s)
+        gone = [self._leave(branch, None, now_s) for branch in list(program.branches.values())]
         self._roster.remove(program)
+        return [key for key in gone if key is not None]
 
 
 def _tools(program: Program, hints: Hints) -> tuple[ToolKey, ...]:

@@ -5,10 +5,11 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from halo_vllm.alone import Alone, Ended
 from halo_vllm.counters import Counters
+from halo_vllm.policy.branches import Beginning
 from halo_vllm.policy.hints import Clamps, Hints, read_hints, scoped
 from halo_vllm.policy.identity import Context, Conversations, Ending
 from halo_vllm.policy.retention import Waiting
-from halo_vllm.program import Asked, Call, Program, after_calls, key_of
+from halo_vllm.program import Asked, Branch, Call, Program, after_calls, key_of
 from halo_vllm.trust import Trust
 
 MOST_PROGRAMS = 65_536
@@ -42,7 +43,7 @@ class Roster:
         """The program, and the call it goes on from where that was told by its prompt."""
         if hints.program is not None:
             return self._enter(scoped(asked.tenant, hints.program), asked, named=True), None
-        found = self._conversations.continued(self._context(asked.chain, asked.tokens)) if self._infer else None
+        found = self._conversations.continued(self.context(asked)) if self._infer else None
         if found is None:
             return self._enter(key_of(asked.id), asked, named=False), None
         program = self._programs.get(found.program) or self._recalled(found.call)
@@ -53,8 +54,11 @@ class Roster:
             self._counters.programs += 1
         return program, found.call
 
-    def prompt_of(self, asked: Asked) -> Ending:
-        return self._context(asked.chain, asked.tokens).ending
+    def context(self, asked: Asked) -> Context:
+        return Context(asked.chain, asked.tokens, self._block_tokens)
+
+    def beginning(self, chain: Sequence[Hashable], tokens: Sequence[int]) -> Beginning:
+        return Beginning(len(chain), Context(chain, tokens, self._block_tokens).ending)
 
     def may_go_on(self, chain: Sequence[Hashable]) -> bool:
         """Whether a prompt of this chain may go on from an earlier call at all."""
@@ -89,12 +93,12 @@ class Roster:
         """The same of a program whose call has just ended."""
         return program.named or program.calls > 1 or self._trust.given
 
-    def finished(self, call: Call, chain: Sequence[Hashable], tokens: Sequence[int], now_s: float) -> None:
-        """A call of a program ended; its prompt and answer are these."""
+    def finished(self, call: Call, whole: Beginning, now_s: float) -> None:
+        """A call of a program ended; its prompt and answer are `whole`."""
         program = call.program
         if self._infer:
-            whole = self._context(chain, tokens).ending
-            self._conversations.finished(call.asked.id, program.key, call.prompt, whole, call.after)
+            ending = whole.ending
+            self._conversations.finished(call.asked.id, program.key, call.prompt.ending, ending, call.after)
         if program.calls == 1 and not program.named:
             self._trust.wait(program.key, now_s)
 
@@ -117,8 +121,9 @@ class Roster:
         ended = self._alone.returns(call_id)
         if ended is None:
             return None
-        program = Program(key_of(call_id), ended.sequence, ended.tenant, named=False, calls=1, blocks=ended.blocks)
-        program.waiting = Waiting(ended.ended_s, 0, after_calls(1))
+        program = Program(key_of(call_id), ended.sequence, ended.tenant, named=False, calls=1, branched=1)
+        branch = program.branches[program.key] = Branch(program.key, program, calls=1, blocks=ended.blocks)
+        branch.waiting = Waiting(ended.ended_s, 0, after_calls(1))
         return self._known(program)
 
     def _known(self, program: Program) -> Program:
@@ -134,6 +139,3 @@ class Roster:
                 self._programs.move_to_end(oldest.key)
             else:
                 del self._programs[oldest.key]
-
-    def _context(self, chain: Sequence[Hashable], tokens: Sequence[int]) -> Context:
-        return Context(chain, tokens, self._block_tokens)

@@ -6,7 +6,7 @@ What is decided is decided in `halo_vllm.programs`; what is done is vLLM's own c
 import time
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from vllm.logger import init_logger
@@ -91,8 +91,8 @@ class Scheduler(AsyncScheduler):
         told = dict(hint)
         name, event, tenant = (str(told.pop(field, "")) for field in ("program", "event", "cache_salt"))
         gone = self._programs.hinted(tenant, name, event, told, self._clock())
-        if gone is not None and self._kept is not None:
-            self._kept.let_go(gone)
+        if self._kept is not None:
+            _let_go(self._kept, gone)
         return True
 
     def halo_stats(self) -> dict[str, float]:
@@ -119,6 +119,8 @@ class Scheduler(AsyncScheduler):
         super()._preempt_request(request, *args, **kwargs)
         if self._programs is not None:
             self._programs.preempted(request.request_id, self._clock())
+            if self._kept is not None:
+                self._give_back(self._programs, self._kept)
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """Where a KV connector still sends the request's blocks, they are freed later; its call is over now."""
@@ -175,8 +177,8 @@ class Scheduler(AsyncScheduler):
         def rank() -> Iterator[str]:
             return programs.order(self._clock())
 
-        def taken(program: str, number: int) -> None:
-            programs.lost(program, number, self._clock(), all_gone=not queue.kept_of(program))
+        def taken(branch: str, number: int) -> None:
+            programs.lost(branch, number, self._clock(), all_gone=not queue.kept_of(branch))
 
         blocks = self.cache_config.num_gpu_blocks
         queue = pool.free_block_queue = RankedFreeQueue(pool.free_block_queue, blocks, rank, taken)
@@ -186,9 +188,9 @@ class Scheduler(AsyncScheduler):
         """Pins hold what the only calls there are need: the first in the order gives way."""
         if not isinstance(self._kept, PinnedBlocks) or self.running or not any(self._queues):
             return False
-        for program in programs.order(now_s):
-            if self._kept.let_go(program):
-                programs.relieved(program, now_s)
+        for branch in programs.order(now_s):
+            if self._kept.let_go(branch):
+                programs.relieved(branch, now_s)
                 return True
         return False
 
@@ -198,8 +200,7 @@ class Scheduler(AsyncScheduler):
         return (priority, *self._programs.place(request.request_id))
 
     def _prepare(self, programs: Programs, kept: RankedFreeQueue | PinnedBlocks, now_s: float) -> None:
-        for program in programs.expired(now_s):
-            kept.let_go(program)
+        _let_go(kept, programs.expired(now_s))
         idle = not self.running and not any(self._queues)
         for request_id in programs.admitted(now_s, idle=idle):
             for queue in self._queues:
@@ -210,18 +211,19 @@ class Scheduler(AsyncScheduler):
                 queue.replace(aged)
 
     def _note_starts(self, programs: Programs, planned: Any, now_s: float) -> None:
-        for request_id, cached_tokens in compat.first_starts(planned):
+        for request_id, cached_tokens in compat.starts(planned):
             resumed = programs.started(request_id, cached_tokens, now_s)
-            if resumed is not None and self._kept is not None:
+            if resumed and self._kept is not None:
                 self._resume(programs, self._kept, resumed)
         if self._kept is not None and (started := compat.started(planned)):
             self._order_running(started)
 
-    def _resume(self, programs: Programs, kept: RankedFreeQueue | PinnedBlocks, resumed: Resumed) -> None:
-        if resumed.left:
-            programs.counters.demotions += kept.leave(resumed.program)
-        else:
-            kept.let_go(resumed.program)
+    def _resume(self, programs: Programs, kept: RankedFreeQueue | PinnedBlocks, resumed: Iterable[Resumed]) -> None:
+        for one in resumed:
+            if one.left:
+                programs.counters.demotions += kept.leave(one.branch)
+            else:
+                kept.let_go(one.branch)
 
     def _order_running(self, started: int) -> None:
         """vLLM puts what starts at the end. The last in program order are preempted first, so the end has to be in that
@@ -251,10 +253,11 @@ class Scheduler(AsyncScheduler):
         outcome = programs.finished(request.request_id, chain, tokens, now_s, aborted=compat.is_aborted(request))
         if outcome is None or self._kept is None:
             return
-        if not outcome.keep:
-            self._kept.let_go(outcome.program)
-            return
-        self._kept.keep(outcome.program, compat.hashed_blocks(self, request))
+        _let_go(self._kept, outcome.gone)
+        if outcome.keep:
+            self._kept.keep(outcome.branch, compat.hashed_blocks(self, request))
+        else:
+            self._kept.let_go(outcome.branch)
 
     def _end_alone(self, programs: Programs, request: Request, now_s: float) -> None:
         prompt, whole = compat.endings_of(request, self._block_tokens)
@@ -263,10 +266,16 @@ class Scheduler(AsyncScheduler):
         programs.ended_alone(request.request_id, prompt, whole, tenant, blocks, now_s, aborted=aborted)
 
     def _give_back(self, programs: Programs, kept: RankedFreeQueue | PinnedBlocks) -> None:
-        """What is over the caps, now that the blocks are nobody's. One given by its program may be kept for another."""
+        """What is over the caps, now that the blocks are nobody's. One given by its branch may be kept for another,
+        which gives it next."""
         while gives := programs.over(self._clock(), kept, self.cache_config.num_gpu_blocks):
-            if not sum(kept.give(program, blocks) for program, blocks in gives):
-                return
+            for branch, blocks in gives:
+                kept.give(branch, blocks)
+
+
+def _let_go(kept: RankedFreeQueue | PinnedBlocks, branches: Iterable[str]) -> None:
+    for branch in branches:
+        kept.let_go(branch)
 
 
 def _settings_of(additional: object) -> Mapping[str, object]:

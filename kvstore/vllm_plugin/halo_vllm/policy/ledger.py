@@ -17,6 +17,11 @@ class Ledger:
         """Blocks of all programs together, each once."""
         return len(self._owners)
 
+    @property
+    def chains(self) -> int:
+        """How many own something, or may soon."""
+        return len(self._chains)
+
     def own(self, program: str, chain: Sequence[Hashable]) -> None:
         """`program` owns these blocks now, and none of those it owned before that are not among them."""
         held = self._chains.setdefault(program, [])
@@ -49,6 +54,12 @@ class Ledger:
         if not chain or chain[0] not in self._owners:
             return len(chain)
         return len(chain) - bisect_left(chain, True, key=lambda block: block not in self._owners)
+
+    def missing_together(self, chains: Sequence[Sequence[Hashable]]) -> int:
+        """Blocks of all these chains that nobody owns, each once."""
+        if len(chains) == 1:
+            return self.missing_blocks(chains[0])
+        return len({block for chain in chains for block in chain[len(chain) - self.missing_blocks(chain) :]})
 
     def _alone(self, held: Sequence[Hashable]) -> int:
         if not held or self._owners[held[0]] == 1:
