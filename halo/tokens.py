@@ -1,5 +1,6 @@
 """A job's prompts in the tokens of the engines that are named, for EXPLAIN: as exact as is cheap."""
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +24,8 @@ async def count_prompts(
     specs = [await _with_models(spec) for spec in specs]
     try:
         async with engine_tokenizers(specs, environ) as asked:
-            tokenizers: dict[str, Tokenize] = {**asked, **folder_tokenizers(specs)}
+            in_folders = await asyncio.to_thread(folder_tokenizers, specs)
+            tokenizers: dict[str, Tokenize] = {**asked, **in_folders}
             told = {model: await tokenizer.cache() for model, tokenizer in asked.items()}
             caches = {model: cache for model, cache in told.items() if cache}
             block_tokens = min((cache.block_tokens for cache in caches.values()), default=block_tokens_of(specs))

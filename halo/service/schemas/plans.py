@@ -1,6 +1,6 @@
 """What to run or to explain, and a plan explained."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -26,6 +26,19 @@ class PlanRequest(PlanSource):
     """What to explain, and for which rows."""
 
     rows: Annotated[list[Row] | None, Field(description="rows to plan for; nothing is run")] = None
+    tokenizer: Annotated[
+        Literal["characters", "engines"],
+        Field(
+            description="what counts the prompts that are known before the run: their characters, or the tokenizers of"
+            " the engines that serve their models"
+        ),
+    ] = "characters"
+
+    @model_validator(mode="after")
+    def _counts_rows(self) -> "PlanRequest":
+        if self.rows is None and self.tokenizer == "engines":
+            raise PydanticCustomError("rows", "'tokenizer' counts nothing", {"fix": "send 'rows', or leave it out"})
+        return self
 
 
 class PlanExplained(Told):
