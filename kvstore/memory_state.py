@@ -4,18 +4,19 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from kvstore.program_state import ProgramState
+from kvstore.program_state import MOST_LENGTHS, ProgramState
 from planner.ir.ids import ProgramId
 
 
 class MemoryStates:
-    """Body of the `ProgramStates` port for a single process. Beyond `most` programs, and as many turns, those that
-    nobody saved for longest are forgotten."""
+    """Body of the `ProgramStates` port for a single process. Beyond `most` programs, and as many turns and
+    beginnings of texts, those that nobody saved for longest are forgotten."""
 
     def __init__(self, most: int = 100_000) -> None:
         self._most = most
         self._states: OrderedDict[ProgramId, ProgramState] = OrderedDict()
         self._turns: OrderedDict[str, ProgramId] = OrderedDict()
+        self._lengths: OrderedDict[str, OrderedDict[int, None]] = OrderedDict()
         self._woken = asyncio.Event()
 
     async def save(self, states: Sequence[ProgramState]) -> None:
@@ -43,6 +44,20 @@ class MemoryStates:
 
     async def program_of_turn(self, names: Sequence[str]) -> ProgramId | None:
         return next((self._turns[name] for name in names if name in self._turns), None)
+
+    async def note_texts(self, texts: Sequence[tuple[str, int]]) -> None:
+        for beginning, length in texts:
+            kept = self._lengths.setdefault(beginning, OrderedDict())
+            kept[length] = None
+            kept.move_to_end(length)
+            self._lengths.move_to_end(beginning)
+            if len(kept) > MOST_LENGTHS:
+                kept.popitem(last=False)
+        while len(self._lengths) > self._most:
+            self._lengths.popitem(last=False)
+
+    async def text_lengths(self, beginnings: Sequence[str]) -> Sequence[int]:
+        return [length for beginning in beginnings for length in self._lengths.get(beginning, ())]
 
     async def wake(self) -> None:
         self._woken.set()

@@ -6,6 +6,9 @@ from typing import Protocol
 
 from planner.ir.ids import EngineId, ProgramId
 
+#: So many lengths are kept of texts that begin alike.
+MOST_LENGTHS = 64
+
 
 class StateUnavailable(Exception):
     """The states cannot be reached just now. Nothing is lost but speed."""
@@ -52,6 +55,14 @@ class ProgramStates(Protocol):
 
     async def program_of_turn(self, names: Sequence[str]) -> ProgramId | None:
         """The program of the first of these names that is known."""
+        ...
+
+    async def note_texts(self, texts: Sequence[tuple[str, int]]) -> None:
+        """A text of that beginning ended with so many characters."""
+        ...
+
+    async def text_lengths(self, beginnings: Sequence[str]) -> Sequence[int]:
+        """How long texts of these beginnings were when they ended: of each the `MOST_LENGTHS` newest, in any order."""
         ...
 
     async def wake(self) -> None:

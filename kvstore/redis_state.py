@@ -12,7 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from kvstore.program_state import ProgramState, StateUnavailable
+from kvstore.program_state import MOST_LENGTHS, ProgramState, StateUnavailable
 from planner.ir.ids import EngineId, ProgramId
 
 DAY_S = 86_400.0
@@ -32,9 +32,9 @@ end
 class RedisStates:
     """Body of the `ProgramStates` port for any number of processes.
 
-    A call takes `timeout_s` at most (`save`, `forget` and `name_turns` for each 500 of them); for a second after a
-    failure calls are refused at once. A state or a turn's name that nobody saved again for `ttl_s` is forgotten. Raises
-    `ValueError` for an address that is not Redis's; opens no connection before it is used.
+    A call takes `timeout_s` at most (one that writes for each 500 of what it is given); for a second after a failure
+    calls are refused at once. What nobody saved again for `ttl_s` is forgotten. Raises `ValueError` for an address that
+    is not Redis's; opens no connection before it is used.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RedisStates:
         )
         self._save_if_newer = self._redis.register_script(_SAVE_IF_NEWER)
         self._programs, self._channel = f"{namespace}:program:", f"{namespace}:wake"
-        self._turns = f"{namespace}:turn:"
+        self._turns, self._texts = f"{namespace}:turn:", f"{namespace}:text:"
         self._ttl_ms, self._timeout_s, self._now = int(ttl_s * 1000), timeout_s, now
         self._resting_until = float("-inf")
         self._subscription: PubSub | None = None
@@ -92,6 +92,26 @@ class RedisStates:
         known = next((value for value in found if value is not None), None)
         name = known.decode("utf-8", "surrogatepass") if isinstance(known, bytes) else known
         return None if name is None else ProgramId(name)
+
+    async def note_texts(self, texts: Sequence[tuple[str, int]]) -> None:
+        """Lengths in the order they came: one that comes again is the newest again."""
+        for start in range(0, len(texts), _AT_ONCE):
+            async with self._bounded(), self._redis.pipeline(transaction=False) as pipeline:
+                for beginning, length in texts[start : start + _AT_ONCE]:
+                    key = self._texts + beginning
+                    pipeline.lrem(key, 0, str(length))
+                    pipeline.lpush(key, length)
+                    pipeline.ltrim(key, 0, MOST_LENGTHS - 1)
+                    pipeline.pexpire(key, self._ttl_ms)
+                await pipeline.execute()
+
+    async def text_lengths(self, beginnings: Sequence[str]) -> Sequence[int]:
+        if not beginnings:
+            return []
+        async with self._bounded(), self._redis.pipeline(transaction=False) as pipeline:
+            for beginning in beginnings:
+                pipeline.lrange(self._texts + beginning, 0, MOST_LENGTHS - 1)
+            return [int(length) for lengths in await pipeline.execute() for length in lengths]
 
     async def wake(self) -> None:
         async with self._bounded():

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from executor.commands import CallMeAt, Hint, WatchEngine
 from executor.door.events import CallNumber
+from executor.door.turns import TextEnd
 from executor.engines.port import Failure
 from kvstore.program_state import ProgramState
 from planner.ir.ids import EngineId, ProgramId
@@ -43,10 +44,12 @@ class KeepState:
 
 @dataclass(frozen=True, slots=True)
 class NameTurn:
-    """A conversation of that name goes on as this program, whichever replica it comes to."""
+    """A conversation of that name goes on as this program, whichever replica it comes to. A text is found by its
+    `end`."""
 
     name: str
     program: ProgramId
+    end: TextEnd | None = None
 
 
 DoorCommand = Send | Refuse | KeepState | NameTurn | Hint | CallMeAt | WatchEngine

@@ -2,12 +2,11 @@
 
 from bisect import bisect_left, insort
 from collections import Counter, OrderedDict, deque
-from hashlib import blake2b
+from itertools import takewhile
 
-from executor.door.turns import Digests, Said, Talk, Text
+from executor.door.commands import NameTurn
+from executor.door.turns import Digests, Said, Talk, Text, TextEnd, end_of, names_at
 from planner.ir.ids import ProgramId
-
-_NAME_BYTES = 16
 
 
 class Conversations:
@@ -31,8 +30,8 @@ class Conversations:
                 return (ended.popleft() if len(ended) > 1 else ended[0])[1]
         return None
 
-    def note(self, said: Said, program: ProgramId, at: float) -> str | None:
-        """A call of the program ended with these words. Returns their name, where other processes can know it too."""
+    def note(self, said: Said, program: ProgramId, at: float) -> NameTurn | None:
+        """A call of the program ended with these words. Returns what other processes should know of it."""
         name = self._end_name(said)
         if name is None:
             return None
@@ -42,14 +41,15 @@ class Conversations:
         ended.append((at, program))
         self._ended.move_to_end(name)
         self._forget_old(at)
-        return name if isinstance(said, Talk) else None
+        return NameTurn(name, program, _end(said))
 
     def digests(self, said: Said) -> Said:
         """What these words are to the conversations known now, without the words of a text."""
         if not isinstance(said, Text):
             return said
-        name = _digest(said.root, said.text) if said.text else None
-        return Digests(tuple(self._lengths.beginnings(said)), name)
+        if not said.text:
+            return Digests(tuple(self._lengths.beginnings(said)), None)
+        return Digests(tuple(self._lengths.beginnings(said)), _name(said), end_of(said))
 
     def _beginnings(self, said: Said) -> list[str]:
         if isinstance(said, Talk):
@@ -63,7 +63,7 @@ class Conversations:
             return said.name
         if not said.text:
             return None
-        name = _digest(said.root, said.text)
+        name = _name(said)
         if name not in self._ended:
             self._lengths.add(said.root, len(said.text), name)
         return name
@@ -75,6 +75,13 @@ class Conversations:
                 return
             del self._ended[name]
             self._lengths.drop(name)
+
+
+def _end(said: Said) -> TextEnd | None:
+    """A talk is found by the names of its turns."""
+    if isinstance(said, Text):
+        return end_of(said)
+    return said.end if isinstance(said, Digests) else None
 
 
 class _Lengths:
@@ -103,16 +110,9 @@ class _Lengths:
             del lengths[bisect_left(lengths, length)]
 
     def beginnings(self, said: Text) -> list[str]:
-        digest, done, names = blake2b(said.root.encode(), digest_size=_NAME_BYTES), 0, []
-        for length in self._of_root.get(said.root, ()):
-            if length >= len(said.text):
-                break
-            digest.update(said.text[done:length].encode("utf-32-le", "surrogatepass"))
-            done = length
-            names.append(digest.hexdigest())
-        return names
+        return names_at(said, takewhile(lambda length: length < len(said.text), self._of_root.get(said.root, ())))
 
 
-def _digest(root: str, text: str) -> str:
-    data = root.encode() + text.encode("utf-32-le", "surrogatepass")
-    return blake2b(data, digest_size=_NAME_BYTES).hexdigest()
+def _name(said: Text) -> str:
+    (name,) = names_at(said, [len(said.text)])
+    return name

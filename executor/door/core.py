@@ -10,7 +10,7 @@ from executor.core.fleet import Fleet
 from executor.core.unserved import nobody_serves
 from executor.door import hinting
 from executor.door.admission import DoorAdmission
-from executor.door.commands import DoorCommand, KeepState, NameTurn, Refuse, Send
+from executor.door.commands import DoorCommand, KeepState, Refuse, Send
 from executor.door.conversations import Conversations
 from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone, CallNumber, DoorEvent
 from executor.door.limits import DoorLimits
@@ -178,9 +178,9 @@ class DoorCore:
         self.admission.answered(call, event.tools, event.at)
         self._tell_state(program)
         self._tell(hinting.after_answer(program))
-        name = self._conversations.note(event.said, program.id, event.at) if event.said else None
-        if name is not None:
-            self._commands.append(NameTurn(name, program.id))
+        turn = self._conversations.note(event.said, program.id, event.at) if event.said else None
+        if turn is not None:
+            self._commands.append(turn)
 
     def _kept_until(self, engine: EngineId, model: str, at: float) -> float | None:
         """An idle block is gone when as much as the cache holds was read after it, which takes T* at least: the KV's

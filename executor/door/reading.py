@@ -1,9 +1,9 @@
 """What the door knows of a request in OpenAI's shape: whose it is, what was said before, and how long it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from executor.door.turns import Said, Talk, Text, answered_talk, talk_of, text_of_ids
+from executor.door.turns import Said, Talk, Text, answered_talk, blocks_of, names_at, talk_of, text_of_ids
 from executor.engines.names import from_header
 from executor.engines.prompts import prompt_text
 from executor.prompt_blocks import prompt_blocks
@@ -21,14 +21,15 @@ _NAME_FIELDS = (
     ("metadata", "program_id"),
     *(("vllm_xargs", name) for name in (PROGRAM, "session_id", "agent_id")),
 )
-#: How many of the last turns of a conversation another replica is asked for.
-LAST_TURNS = 8
+#: How many of the last turns of a conversation another replica is asked for, and of the last blocks of a text.
+LAST_TURNS, LAST_BLOCKS = 8, 64
 _LONGEST_NAME = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`turns` are names under which another replica may know the conversation, the longest first."""
+    """`turns` are names under which another replica may know the conversation, the longest first; of a text, `blocks`
+    are those under which it may know how long what it goes on from was."""
 
     named: ProgramId | None
     said: Said | None
@@ -36,6 +37,14 @@ class Reading:
     prompt_tokens: int
     answer_tokens: int
     turns: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
+
+    def turns_at(self, lengths: Iterable[int]) -> tuple[str, ...]:
+        """What `turns` are of a talk: names of the beginnings of the text that are so long, the longest first."""
+        if not isinstance(self.said, Text):
+            return ()
+        size = len(self.said.text)
+        return tuple(reversed(names_at(self.said, sorted({length for length in lengths if length < size}))))
 
 
 def read_call(tenant: str, path: str, body: Mapping[str, Json], headers: Mapping[str, str]) -> Reading:
@@ -52,6 +61,7 @@ def read_call(tenant: str, path: str, body: Mapping[str, Json], headers: Mapping
         prompt_tokens=-(-len(prompt_text(messages, tools)) // CHARS_PER_TOKEN),
         answer_tokens=_answer_tokens(body),
         turns=turns,
+        blocks=blocks_of(said, LAST_BLOCKS) if isinstance(said, Text) else (),
     )
 
 

@@ -6,12 +6,14 @@ known goes on with it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from planner.ir.values import Json, canonical_json
 
+#: A text is known by its beginnings of so many characters.
+BLOCK = 1024
 _NAME_BYTES = 16
 
 
@@ -32,12 +34,22 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class TextEnd:
+    """Where another process looks for a text that ended: among those of its whole blocks' name, by its length. What a
+    text goes on from is found so without knowing where in it that ended."""
+
+    blocks: str
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class Digests:
     """A text in a journal, which keeps no prompts: the names of those of its beginnings that earlier texts ended with,
-    the shortest first, and its own."""
+    the shortest first, its own, and its end."""
 
     beginnings: tuple[str, ...]
     name: str | None
+    end: TextEnd | None = None
 
 
 Said = Talk | Text | Digests
@@ -55,6 +67,29 @@ def answered_talk(talk: Talk, message: Json) -> Talk:
     """The talk with the answer to it."""
     name = _named(talk.names[-1] if talk.names else talk.root, _essence(message))
     return Talk(talk.root, (*talk.names, name))
+
+
+def names_at(text: Text, lengths: Iterable[int]) -> list[str]:
+    """Names of its beginnings of so many characters, in ascending order; the text is looked at once."""
+    digest, done, names = blake2b(text.root.encode(), digest_size=_NAME_BYTES), 0, []
+    for length in lengths:
+        digest.update(text.text[done:length].encode("utf-32-le", "surrogatepass"))
+        done = length
+        names.append(digest.hexdigest())
+    return names
+
+
+def end_of(text: Text) -> TextEnd:
+    length = len(text.text)
+    (blocks,) = names_at(text, [length - length % BLOCK])
+    return TextEnd(blocks, length)
+
+
+def blocks_of(text: Text, most: int) -> tuple[str, ...]:
+    """Names of its last beginnings that are whole blocks, the longest first: in one of them, what it goes on from has
+    its end."""
+    whole = range(0, len(text.text), BLOCK)
+    return tuple(reversed(names_at(text, whole[-most:])))
 
 
 def text_of_ids(ids: Sequence[int]) -> str:

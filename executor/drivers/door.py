@@ -231,11 +231,17 @@ class Door:
     async def _known(self, reading: Reading) -> ProgramState | None:
         """What any replica saved of the program. Without it the call is only slower."""
         try:
-            program = reading.named or await self._states.program_of_turn(reading.turns)
+            program = reading.named or await self._continued(reading)
             return await self._states.load(program) if program else None
         except StateUnavailable as error:
             log.warning("program state not read", error=str(error))
             return None
+
+    async def _continued(self, reading: Reading) -> ProgramId | None:
+        """The program that any replica knows to have ended where this one goes on."""
+        if not reading.blocks:
+            return await self._states.program_of_turn(reading.turns)
+        return await self._states.program_of_turn(reading.turns_at(await self._states.text_lengths(reading.blocks)))
 
     def _told(self, event: Event) -> None:
         """Of an engine; the watch has a clock of its own."""
@@ -283,8 +289,8 @@ class Door:
                 self._hints.tell(command)
             case KeepState():
                 self._live.keep(command.state)
-            case NameTurn():
-                self._live.name_turn(command.name, command.program)
+            case NameTurn(name=name, program=program, end=end):
+                self._live.name_turn(name, program, None if end is None else (end.blocks, end.length))
             case CallMeAt():
                 self._tasks.spawn(self._wake_at(command.at))
             case WatchEngine():

@@ -26,6 +26,7 @@ class LiveState:
         self._newest: dict[ProgramId, ProgramState] = {}
         self._ended: list[ProgramId] = []
         self._turns: list[tuple[str, ProgramId]] = []
+        self._texts: list[tuple[str, int]] = []
         self._version = time.time_ns()  # grows over restarts too, so that an old process never overwrites a new one
 
     def start(self, spawn: Callable[[Coroutine[None, None, None]], None]) -> None:
@@ -66,8 +67,11 @@ class LiveState:
         self._version += 1
         self._newest[state.program] = replace(state, version=self._version)
 
-    def name_turn(self, name: str, program: ProgramId) -> None:
+    def name_turn(self, name: str, program: ProgramId, text: tuple[str, int] | None = None) -> None:
+        """Of a `text`, the name of its whole blocks and its length."""
         self._turns.append((name, program))
+        if text is not None:
+            self._texts.append(text)
 
     def forget(self, program: ProgramId) -> None:
         if self._newest.pop(program, None) is None:
@@ -79,11 +83,14 @@ class LiveState:
             newest, self._newest = self._newest, {}
             ended, self._ended = self._ended, []
             turns, self._turns = self._turns, []
+            texts, self._texts = self._texts, []
             try:
                 if newest:
                     await self._states.save(list(newest.values()))
                 if turns:
                     await self._states.name_turns(turns)
+                if texts:
+                    await self._states.note_texts(texts)
                 if ended:
                     await self._states.forget(ended)
             except StateUnavailable as error:

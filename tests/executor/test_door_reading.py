@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from executor.door.answering import AnswerSoFar
 from executor.door.asking import engine_body
 from executor.door.conversations import Conversations
-from executor.door.reading import CHAT, COMPLETIONS, read_call
+from executor.door.reading import CHAT, COMPLETIONS, LAST_BLOCKS, read_call
 from executor.door.tools import tools_asked
-from executor.door.turns import Text, answered_talk, talk_of, text_of_ids
+from executor.door.turns import BLOCK, Text, answered_talk, end_of, names_at, talk_of, text_of_ids
 from executor.engines.names import engine_name, from_header, in_header, salted
 from executor.engines.port import EngineSpec, Usage
 from halo_vllm.policy.tools import ToolKey
@@ -20,6 +20,7 @@ from planner.ir.ids import EngineId, ProgramId
 _names = st.sampled_from(
     ["index", "message", "delta", "content", "text", "tool_calls", "function", "name", "arguments", "token_ids"]
 )
+ROOT, LETTERS = "team\0m\0text", st.text(st.sampled_from("abå"), max_size=40)
 VLLM = EngineSpec(EngineId("e"), "vllm", ("m",), "http://e", served_names={"m": "served"})
 
 
@@ -79,6 +80,26 @@ def test_a_text_goes_on_from_the_longest_of_its_beginnings(ended: list[list[int]
     assert found == expected
     assert conversations.continued(Text("r", text_of_ids(asked)), 11.0) is None
     assert len(conversations) == 0
+
+
+TEXTS = st.builds(lambda letters, size: (letters * size)[:size], LETTERS, st.integers(0, 3 * BLOCK))
+
+
+@given(TEXTS, st.text(max_size=40))
+def test_another_process_finds_where_a_text_goes_on_from(ended: str, more: str) -> None:
+    end, reading = end_of(Text(ROOT, ended)), read_call("team", COMPLETIONS, {"model": "m", "prompt": ended + more}, {})
+    (name,) = names_at(Text(ROOT, ended), [len(ended)])
+    assert (end.blocks in reading.blocks) == bool(more or len(ended) % BLOCK)
+    assert reading.turns_at([end.length, 10**9]) == ((name,) if more else ())
+    other = read_call("team", COMPLETIONS, {"model": "m", "prompt": "\0" + ended + more}, {})
+    assert name not in other.turns_at([end.length]) or not ended
+
+
+def test_a_text_is_looked_for_by_its_last_blocks_and_a_chat_by_none() -> None:
+    reading = read_call("team", COMPLETIONS, {"model": "m", "prompt": "x" * (LAST_BLOCKS + 9) * BLOCK}, {})
+    assert len(reading.blocks) == LAST_BLOCKS
+    assert reading.blocks[0] == end_of(Text(ROOT, "x" * ((LAST_BLOCKS + 8) * BLOCK + 5))).blocks
+    assert read_call("team", CHAT, {"model": "m", "messages": []}, {}).blocks == ()
 
 
 def test_what_is_remembered_of_conversations_is_bounded() -> None:

@@ -211,6 +211,28 @@ async def test_the_next_turn_may_come_to_another_replica() -> None:
     assert len(at_bob.bodies) == 2
 
 
+@pytest.mark.parametrize("as_ids", [False, True])
+async def test_the_next_turn_of_a_prompt_without_a_name_may_come_to_another_replica(as_ids: bool) -> None:
+    states, before, more = MemoryStates(), "You are terse. " * 200, " And then? " * 300
+
+    def prompt(text: str) -> Any:
+        return [ord(letter) for letter in text] if as_ids else text
+
+    async with door(states=states) as (ada, at_ada), door(states=states) as (bob, _):
+        for text in ("Hello. ", "Good day. "):
+            answer = {"index": 0, "text": f"Answer to {text}", "finish_reason": "stop"}
+            ids = {"token_ids": [ord(letter) for letter in answer["text"]]} if as_ids else {}
+            at_ada.next(good(choices=[answer | ids]))
+            first = await ada.api.post(COMPLETIONS, json={"model": "small", "prompt": prompt(before + text)})
+            program = first.headers["x-halo-program-id"]
+            await _state_of(states, program, "pause")
+            whole = before + text + answer["text"]
+            goes_on = await bob.api.post(COMPLETIONS, json={"model": "small", "prompt": prompt(whole + more)})
+            assert goes_on.headers["x-halo-program-id"] == program
+        other = await bob.api.post(COMPLETIONS, json={"model": "small", "prompt": prompt(before + "Hi. " + more)})
+        assert other.headers["x-halo-program-id"] != program
+
+
 class _Lost(MemoryStates):
     """A Redis that is gone."""
 

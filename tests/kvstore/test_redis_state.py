@@ -21,6 +21,8 @@ EVERYTHING: dict[str, Callable[[ProgramStates], Awaitable[object]]] = {
     "load": lambda states: states.load(STATE.program),
     "name_turns": lambda states: states.name_turns([("turn", STATE.program)] * 700),
     "program_of_turn": lambda states: states.program_of_turn(["turn"]),
+    "note_texts": lambda states: states.note_texts([("text", 7)] * 700),
+    "text_lengths": lambda states: states.text_lengths(["text"]),
     "forget": lambda states: states.forget([STATE.program]),
     "wake": lambda states: states.wake(),
     "wait_for_wake": lambda states: states.wait_for_wake(0.1),

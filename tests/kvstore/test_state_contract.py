@@ -10,7 +10,7 @@ import pytest
 from patience import at_some_pace
 
 from kvstore.memory_state import MemoryStates
-from kvstore.program_state import ProgramState, ProgramStates
+from kvstore.program_state import MOST_LENGTHS, ProgramState, ProgramStates
 from kvstore.redis_state import RedisStates
 from planner.ir.ids import EngineId, ProgramId
 
@@ -123,6 +123,20 @@ async def test_a_turn_is_found_by_its_name_from_everywhere(replica: Callable[[],
     assert await seen.program_of_turn(["nobody"]) is None
     assert await seen.program_of_turn([]) is None
     await seen.name_turns([])
+
+
+async def test_how_long_texts_of_a_beginning_were_is_known_from_everywhere(
+    replica: Callable[[], ProgramStates],
+) -> None:
+    await replica().note_texts([("a", 5), ("b", 9), ("a", 7), ("a", 5)])
+
+    seen = replica()
+
+    assert sorted(await seen.text_lengths(["nobody", "a", "b"])) == [5, 7, 9]
+    assert list(await seen.text_lengths(["nobody"])) == list(await seen.text_lengths([])) == []
+    await seen.note_texts([])
+    await seen.note_texts([("a", 100 + more) for more in range(MOST_LENGTHS - 1)])
+    assert sorted(await seen.text_lengths(["a"])) == [5, *range(100, 99 + MOST_LENGTHS)]
 
 
 async def test_nothing_saved_and_nothing_forgotten_is_nothing(states: ProgramStates) -> None:
