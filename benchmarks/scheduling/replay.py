@@ -3,16 +3,15 @@
 It speaks the events and commands of `executor.drivers.simulated`, and renders nothing.
 """
 
-import heapq
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import count
 
 from benchmarks.scheduling.programs import Asked, Ended, Programs
 from benchmarks.scheduling.traces import Arriving
 from executor.commands import Abort, CallMeAt, Command, Dispatch, FinishProgram
 from executor.core.scheduler import Scheduler
+from executor.drivers.agenda import Agenda
 from executor.engines.model.batch import Batch
 from executor.engines.model.engine import EngineModel
 from executor.engines.model.line import ByKey, by_priority
@@ -65,21 +64,18 @@ class _Replay:
         self._engines = {spec.id: _model(spec, by_deadline=asked.by_deadline) for spec in fleet}
         self._at_engine: dict[_Node, EngineId] = {}
         self._touched: dict[EngineId, None] = {}
-        self._now, self._order, self._events = 0.0, count(), 0
-        self._heap: list[tuple[float, int, _Due]] = []
+        self._events = 0
+        self._agenda: Agenda[_Due] = Agenda()
         self._inbox: deque[Event] = deque()
         self._work = Work()
         for one in arriving:
-            self._at(one.at, one)
+            self._agenda.put(one.at, one)
 
     def run(self) -> Replayed:
-        while self._heap:
-            self._now, _, due = heapq.heappop(self._heap)
+        for due in self._agenda.until_empty(self._set_alarms):
             self._happen(due)
             while self._inbox:
                 self._handle(self._inbox.popleft())
-            if not self._heap or self._heap[0][0] > self._now:
-                self._set_alarms()
         return Replayed(self._programs.ended(), self._work, self._events)
 
     def _happen(self, due: _Due) -> None:
@@ -105,7 +101,7 @@ class _Replay:
             case FinishProgram():
                 self._programs.finish(command, self._now)
             case CallMeAt(at=at):
-                self._at(max(at, self._now), WakeUp(max(at, self._now)))
+                self._agenda.put(max(at, self._now), WakeUp(max(at, self._now)))
             case _ if answer := self._programs.answer(command, self._now):
                 self._inbox.append(answer)
 
@@ -134,11 +130,12 @@ class _Replay:
         """Once nothing more happens at this instant, so that all calls of it are in the step that begins now."""
         for engine in self._touched:
             if (at := self._engines[engine].next_at()) is not None:
-                self._at(at, engine)
+                self._agenda.put(at, engine)
         self._touched.clear()
 
-    def _at(self, at: float, what: _Due) -> None:
-        heapq.heappush(self._heap, (at, next(self._order), what))
+    @property
+    def _now(self) -> float:
+        return self._agenda.now
 
 
 def _model(spec: EngineSpec, *, by_deadline: bool) -> EngineModel[_Node]:
