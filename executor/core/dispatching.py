@@ -110,23 +110,25 @@ def _feed_passed_over(state: State, pool: str) -> None:
 
 
 def _by_turns(state: State) -> None:
-    """Until nothing can be sent; where one tenant waits, that is left to those who know of no turns."""
+    """Until nothing can be sent; where one tenant waits, that is left to those who know of no turns.
+
+    The queue is that of all pools that share engines, whichever of them anybody has asked for so far.
+    """
     for sharing in state.fleet.sharing:
-        pools = [pool for pool in sharing if pool in state.lines or pool in state.calls]
-        while len(waiting := _waiting(state, pools)) > 1 and any(state.fleet.with_room(pool) for pool in pools):
+        queue, pools = sharing[0], [pool for pool in sharing if pool in state.lines or pool in state.calls]
+        while len(waiting := _waiting(state, pools, queue)) > 1 and any(state.fleet.with_room(pool) for pool in pools):
             if not all(_send_choosy(state, pool, state.calls_of(pool).frontiers(waiting)) for pool in pools):
                 break
-            if not any(_send_of(state, pools, equals) for equals in state.turns.order(waiting, pools[0])):
+            if not any(_send_of(state, pools, equals) for equals in state.turns.order(waiting, queue)):
                 break
 
 
-def _waiting(state: State, pools: Sequence[str]) -> list[Account]:
+def _waiting(state: State, pools: Sequence[str], queue: str) -> list[Account]:
     """Whose calls wait, where that makes a difference."""
     waiting = list(dict.fromkeys(account for pool in pools for account in _accounts(state, pool)))
     if len({(account.tenant, account.slo is SloClass.BACKGROUND) for account in waiting}) > 1:
         return waiting
-    if pools:
-        state.turns.order(waiting, pools[0])
+    state.turns.order(waiting, queue)
     return []
 
 

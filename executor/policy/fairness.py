@@ -84,7 +84,7 @@ class FairShares:
         """Groups of accounts, the first to be served first: whose turn it is, those that are no quantum behind it, then
         the others one by one; all background work after all other.
 
-        `waiting` has every account that waits in the queue: one for each model, since no engine serves both. It is
+        `waiting` has every account that waits in the queue: one for all models that any engine serves both of. It is
         asked also where there is but one, so that who comes later begins where that one is.
         """
         if len(waiting) <= 1:  # as nearly always: it is asked at every event

@@ -38,6 +38,9 @@ BASE = EngineSpec(ONE, "scripted", ("base",), gpu="A100-80", max_running=2, kv_t
 WITH_SQL = replace(BASE, id=TWO, adapters=("sql",))
 FOR_ANN = replace(BASE, id=OWN, tenants=("ann",))
 
+#: A turn is over when a call or two of these are.
+LONG = Usage(4000, 2000)
+
 
 class House:
     """A core whose programs are one call each; `tenants` of jobs are told when they are submitted."""
@@ -47,6 +50,7 @@ class House:
         self.commands: list[Command] = []
         self.ended = 0
         self.key: ContentKey | None = None
+        self.usage = Usage(100, 10)
 
     def submit(
         self,
@@ -65,7 +69,7 @@ class House:
         call = self.sent[self.ended]
         self.ended += 1
         self.now += 1
-        self.tell(CallFinished(self.now, call.node, call.attempt, Usage(100, 10)))
+        self.tell(CallFinished(self.now, call.node, call.attempt, self.usage))
 
     def end_all(self) -> "House":
         while self.ended < len(self.sent):
@@ -95,7 +99,7 @@ class House:
     def _answers(self, command: Command) -> Sequence[Event]:
         match command:
             case Prepare(node=node, attempt=attempt):
-                return [Prepared(self.now, node, attempt, self.key, 100, 10)]
+                return [Prepared(self.now, node, attempt, self.key, self.usage.prompt_tokens, self.usage.output_tokens)]
             case Settle(node=node, attempt=attempt):
                 return [Settled(self.now, node, attempt)]
         return []
@@ -196,7 +200,9 @@ def test_equal_work_of_tenants_that_use_the_same_engines_is_done_once() -> None:
 
 def test_who_has_an_engine_of_its_own_takes_turns_for_those_of_all() -> None:
     """Ann came first with much; Bob's calls have half of the engine that both may use."""
-    house = House(BASE, FOR_ANN).submit("ann", 40, tenant="ann").submit("bob", 10, tenant="bob")
+    house = House(BASE, FOR_ANN)
+    house.usage = LONG
+    house.submit("ann", 40, tenant="ann").submit("bob", 10, tenant="bob")
     while len([one for one in house.sent if one.node.program.startswith("bob/")]) < 10:
         house.end_one()
     shared = Counter(one.node.program.split("/")[0] for one in house.sent if one.engine == ONE)
@@ -294,3 +300,18 @@ def test_at_the_door_nobody_elses_calls_go_to_kept_engines_and_who_has_none_is_t
 def test_a_plan_loads_nothing_between_a_model_and_its_adapters() -> None:
     spec = replace(WITH_SQL, served_names={"base": "Llama-3-8B", "sql": "sql-lora"})
     assert spec.weights_of == {"base": "Llama-3-8B", "sql": "Llama-3-8B"}
+
+
+def test_who_comes_by_another_model_of_the_same_engine_has_saved_nothing_up() -> None:
+    """Ann used the adapter for a while; Bob asks for its model, of which nobody had asked before."""
+    house = House(BASE, WITH_SQL).tell(EngineLost(0.0, ONE))
+    house.usage = LONG
+    house.submit("ann", 100, "sql", tenant="ann")
+    for _ in range(40):
+        house.end_one()
+    house.submit("bob", 60, "base", tenant="bob")
+    since = len(house.sent)
+    for _ in range(40):
+        house.end_one()
+    had = Counter(one.node.program.split("/")[0] for one in house.sent[since:])
+    assert abs(had["ann"] - had["bob"]) <= 4, had
