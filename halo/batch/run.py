@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
+import structlog
+
 from executor.core.limits import Limits
 from executor.drivers.reasons import MOST_PROGRAMS
 from executor.engines.port import EngineSpec
@@ -34,6 +36,8 @@ from planner.ir.codec import encode
 from planner.ir.ids import JobId
 from planner.ir.values import Json, canonical_json
 from planner.table import Table
+
+log = structlog.get_logger(__name__)
 
 #: The folder's lock keeps others out, so the lease is a form: whoever holds the folder may claim its job again.
 OWNER = "batch"
@@ -191,7 +195,7 @@ def _identity(batch: Batch) -> dict[str, Json]:
         "rows_sha256": rows_digest(batch.rows),
         "plan_sha256": hashlib.sha256(encode(batch.workflow.plan).encode()).hexdigest(),
         "limit": batch.limit,
-        "tools": {name: tool.source_digest for name, tool in sorted(batch.workflow.tools.items())},
+        _TOOLS: {name: tool.source_digest for name, tool in sorted(batch.workflow.tools.items())},
     }
 
 
@@ -202,12 +206,14 @@ async def _known_job(store: Store, batch: Batch, identity: Mapping[str, Json]) -
         return None
     before = known[0].metadata
     changed = [what for key, what in _CHANGES.items() if before.get(key) != identity[key]]
-    if changed := changed or _changed_tools(before.get("tools") or {}, identity["tools"]):
+    if changed := changed or _changed_tools(before.get(_TOOLS) or {}, identity[_TOOLS]):
         fix = "give it what it began with, or start anew in another folder"
         raise FolderRefused(f"the batch in {batch.out} cannot be gone on with: {' and '.join(changed)}; {fix}")
     return known[0]
 
 
+#: Batches of earlier versions told their tools' sources in another way, under another name.
+_TOOLS = "tool_sources"
 _CHANGES = {
     "rows_sha256": "the rows have changed",
     "plan_sha256": "the workflow has changed",
@@ -216,8 +222,10 @@ _CHANGES = {
 
 
 def _changed_tools(before: Mapping[str, Json], now: Mapping[str, Json]) -> list[str]:
-    """Of those whose sources are known, then and now."""
+    """Of those that can be told, then and now."""
     known = [name for name, source in before.items() if source is not None and now.get(name) is not None]
+    if untold := sorted(set(now) - set(known)):
+        log.warning("whether these tools have changed cannot be told: give them a version", tools=untold)
     return [f"the tool {name!r} has changed" for name in known if before[name] != now[name]]
 
 

@@ -114,7 +114,10 @@ class Tool(Generic[P, R]):
 
     @property
     def source_digest(self) -> str | None:
-        """Changes with the tool's own source, not with that of what it calls. None where that cannot be had."""
+        """Changes with the tool's `version`, where that is a text; else with its own source, not with that of what it
+        calls. None where that cannot be had."""
+        if isinstance(self.version, str):
+            return f"version {self.version}"
         return source_digest(*self._bodies)
 
     def __repr__(self) -> str:

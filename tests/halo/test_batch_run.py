@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 import halo
 from executor.engines.port import EngineSpec
@@ -195,6 +196,27 @@ async def test_resume_notices_that_a_tool_does_something_else(tmp_path: Path) ->
 
     said_better = loud("third.py", "# for those who do not listen\n    return text . upper()")
     assert (await run_batch(replace(batch, resume=True, workflow=said_better))).succeeded == 2
+
+
+WHISPERING = """
+import halo
+
+exec("def whisper(text: str) -> str:\\n    return text.lower()")
+whisper = halo.tool(whisper)
+
+@halo.workflow
+def quiet(question: str) -> str:
+    return whisper(question)
+"""
+
+
+async def test_resume_says_of_which_tools_it_cannot_tell_whether_they_have_changed(tmp_path: Path) -> None:
+    (tmp_path / "quiet.py").write_text(WHISPERING)
+    batch = batch_of(tmp_path, QUESTIONS[:1], workflow=find_workflow(str(tmp_path / "quiet.py")))
+    await run_batch(batch)
+    with capture_logs() as logs:
+        assert (await run_batch(replace(batch, resume=True))).succeeded == 1
+    assert [line["tools"] for line in logs if "cannot be told" in line["event"]] == [["whisper"]]
 
 
 async def test_one_batch_at_a_time_runs_in_a_folder(tmp_path: Path) -> None:
