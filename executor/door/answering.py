@@ -47,8 +47,9 @@ class AnswerSoFar:
             return
         empty: dict[str, Json] = {"function": {"name": "", "arguments": ""}}
         function, added = self._tool_calls.setdefault(index, empty)["function"], part.get("function")
-        for name in ("name", "arguments") if isinstance(added, dict) else ():
-            function[name] += _text(added.get(name))
+        if isinstance(added, dict):
+            for name in ("name", "arguments"):
+                function[name] += _text(added.get(name))
 
 
 def _dicts(told: Json) -> list[dict[str, Json]]:

@@ -16,6 +16,7 @@ from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone
 from executor.door.limits import DoorLimits
 from executor.door.line import DoorCall, Line
 from executor.door.programs import Program, Programs
+from executor.door.turns_of_tenants import TurnsOfTenants
 from executor.engines.port import EngineSpec, Failure, FailureClass
 from executor.engines.rungs import Rung
 from executor.events import (
@@ -53,6 +54,7 @@ class DoorCore:
         self.fleet: Fleet[DoorCall] = Fleet(engines, self._limits.breaker_failures)
         self.programs = Programs(self._limits.programs, self._limits.idle_s)
         self.line = Line(self._limits.most_passes)
+        self._turns = TurnsOfTenants(self._limits, len(engines))
         self.admission = DoorAdmission(self.fleet, self._limits.admission)
         self._asks_again_at: float | None = None  # whoever is held
         self._waited_for: frozenset[EngineId] = frozenset()
@@ -166,6 +168,7 @@ class DoorCore:
         if call is None or call.engine is None:
             return
         engine, program, usage = call.engine, call.program, event.usage
+        self._turns.answered(call, self.fleet.took_s(call, usage))
         self.fleet.learn(call, program.id, usage, event.at)
         self.fleet.answered(self.fleet.leave(call))
         self._learn_length(call.model, usage.output_tokens)
@@ -197,6 +200,7 @@ class DoorCore:
         if call is None or call.engine is None:
             return
         engine, failure = call.engine, event.failure
+        self._turns.unanswered(call)
         view = self.fleet.leave(call)
         if self.fleet.failed(view, failure.failure_class, failure.code):
             self._lose(engine, failure.message, event.at)
@@ -225,6 +229,7 @@ class DoorCore:
         if call is None:
             return
         if call.engine is not None:
+            self._turns.unanswered(call)
             self.fleet.leave(call)
         elif any(call is resting for _, resting in self._resting):
             self._resting = [one for one in self._resting if one[1] is not call]
@@ -288,11 +293,12 @@ class DoorCore:
             self._commands.append(CallMeAt(wake_at))
 
     def _send_all(self, at: float) -> None:
-        """Earliest program first. An engine that a call waits for takes no later one, so nobody gets ahead of it."""
+        """Tenants in turn, of each the earliest program first. An engine that a call waits for takes no later one, so
+        nobody gets ahead of it."""
         self._let_in(at)
         waiting_s: dict[EngineId, float] = {}
         behind = 0
-        for call in self.line:
+        for call in self.line.in_turn(self._turns.order(self.line.tenants)):
             serving = self.fleet.serving(call.pool)
             if not serving:
                 self._strand(call, at)
@@ -314,9 +320,9 @@ class DoorCore:
         return self.fleet.full(self._waited_for)
 
     def _send(self, call: DoorCall, choice: Choice, at: float) -> None:
-        self.line.take(call)
-        self.line.sent += 1
+        self.line.send(call)
         self.fleet.enter(call, choice, at)
+        self._turns.sent(call)
         self._tell(hinting.turn_goes(call.program, choice.engine))
         call.program.move(choice.engine)
         call.program.become("call", at)

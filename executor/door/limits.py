@@ -1,8 +1,10 @@
 """The bounds the door keeps."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from executor.core.working_sets import ADMISSION
+from executor.policy.fairness import TenantShare
 from halo_vllm.policy.admission import Limits as Admission
 
 
@@ -10,7 +12,8 @@ from halo_vllm.policy.admission import Limits as Admission
 class DoorLimits:
     """At most `waiting` calls of one tenant wait for an engine, or are held; more are refused.
 
-    At most `most_passes` calls are sent before one that came earlier, whatever program it is of. A call waits at most
+    At most `most_passes` calls of its tenant are sent before one that came earlier, whatever program it is of; tenants
+    have engines' time by their shares in `tenants`, those that are not there by `any_tenant`. A call waits at most
     `no_engine_s` for an engine of its model to come back. An engine that fails `breaker_failures` times in a row is
     taken out until it answers a probe. Programs and their conversations are remembered for `idle_s` after their last
     call, at most `programs` and `conversations` of them. Programs are let in by `admission`, as far as their KV fits;
@@ -25,3 +28,5 @@ class DoorLimits:
     conversations: int = 50_000
     idle_s: float = 3600.0
     admission: Admission | None = ADMISSION
+    tenants: Mapping[str, TenantShare] = field(default_factory=dict)
+    any_tenant: TenantShare = TenantShare()  # noqa: RUF009 - frozen

@@ -52,7 +52,7 @@ def read_call(tenant: str, path: str, body: Mapping[str, Json], headers: Mapping
     root, salted = f"{tenant}\0{body['model']}", f"{tenant}\0{body['model']}"
     said = _said(root, path, body)
     messages: Sequence[Json] = body["messages"] if path == CHAT else [{"role": "user", "content": _text(said)}]
-    tools = body.get("tools") if path == CHAT and body.get("tools") else ()
+    tools: Sequence[Json] = (body.get("tools") or ()) if path == CHAT else ()
     turns = _turns(said, messages) if path == CHAT else ()
     return Reading(
         named=_named(tenant, body, headers),

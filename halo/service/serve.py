@@ -113,7 +113,7 @@ async def _serve(
     ) as runtime:
         owner, endings = owner_name(), Endings()
         bounds = settings.limits
-        limits_of_door = DoorLimits(waiting=bounds.calls_waiting)
+        limits_of_door = DoorLimits(waiting=bounds.calls_waiting, **tenant_shares(settings))
         doors = open_door(runtime, limits_of_door, journal=settings.journal, call_s=bounds.call_s)
         tuning = _tuning(settings, runtime)
         async with _leases(settings, owner) as lease_s, doors as door, tuning as tuner:

@@ -22,6 +22,7 @@ from executor.engines.port import Completion, EngineHealth, EngineSpec, Failure,
 from executor.engines.upstream_engine import EngineUpstream
 from executor.events import EngineBack, EngineLost, PlacesShared, WakeUp
 from executor.journal import Journal, read_door_journal, read_journal
+from executor.policy.fairness import TenantShare
 from halo_vllm.policy.tools import ToolKey
 from kvstore.memory_state import MemoryStates
 from planner.ir.ids import EngineId, ProgramId
@@ -35,7 +36,15 @@ class Traffic:
 
     def __init__(self, seed: int, path: Path) -> None:
         self.random, self.now = Random(seed), 1000.0
-        limits = DoorLimits(waiting=8, most_passes=4, no_engine_s=20.0, programs=6, conversations=4, idle_s=60.0)
+        limits = DoorLimits(
+            waiting=8,
+            most_passes=4,
+            no_engine_s=20.0,
+            programs=6,
+            conversations=4,
+            idle_s=60.0,
+            tenants={"ann": TenantShare(weight=2.0)},
+        )
         self.core, self.journal = DoorCore(ENGINES, limits), Journal(path)
         self.journal.append(DoorOpened(self.now, ENGINES, limits))
         self.handled: list[Sequence[DoorCommand]] = []
@@ -72,7 +81,7 @@ class Traffic:
             CallArrived(
                 at=self.now,
                 call=number,
-                tenant="team",
+                tenant=draw.choice(("team", "ann")),
                 model="m",
                 fresh=ProgramId(f"team/f{number}"),
                 named=named,

@@ -26,6 +26,7 @@ ENGINES = tuple(
     EngineSpec(EngineId(name), "vllm", ("m", name), url="http://engine", max_running=2, kv_tokens=4000) for name in "ab"
 )
 WAITING = 6
+TENANTS = ("team", "ann")
 PATIENCE_S, SPACING_S = 60.0, 5.0
 TOOL = (ToolKey("look"),)
 FAILURES = (
@@ -86,14 +87,17 @@ class DoorLaws(RuleBasedStateMachine):
         model=st.sampled_from(["m", "m", "a", "b", "nobody"]),
         tokens=st.integers(1, 6000),
         path=st.lists(st.integers(0, 1), max_size=5),
+        tenant=st.sampled_from(TENANTS),
     )
-    def arrive(self, program: str | None, offers_tools: bool, model: str, tokens: int, path: list[int]) -> None:
+    def arrive(
+        self, program: str | None, offers_tools: bool, model: str, tokens: int, path: list[int], tenant: str
+    ) -> None:
         number = next(self.numbers)
         prefix = tuple(hash(tuple(path[: end + 1])) for end in range(min(len(path), tokens // BLOCK_TOKENS)))
         self.open.add(number)
         named = ProgramId(program) if program else None
         fresh = ProgramId(f"fresh-{number}")
-        event = CallArrived(self.now, number, "team", model, fresh, named, prefix=prefix, prompt_tokens=tokens)
+        event = CallArrived(self.now, number, tenant, model, fresh, named, prefix=prefix, prompt_tokens=tokens)
         self.handle(replace(event, offers_tools=offers_tools))
 
     def some(self, data: Any) -> int:
@@ -157,7 +161,9 @@ class DoorLaws(RuleBasedStateMachine):
     @invariant()
     def what_waits_is_bounded(self) -> None:
         waiting = len(self.core.line) + len(self.core.admission.held)
-        assert waiting <= WAITING + sum(engine.max_running for engine in ENGINES)  # those tried again come back
+        assert waiting <= len(TENANTS) * WAITING + sum(
+            engine.max_running for engine in ENGINES
+        )  # those tried again come back
 
     @invariant()
     def every_open_call_is_in_one_place(self) -> None:
@@ -190,7 +196,7 @@ class DoorLaws(RuleBasedStateMachine):
         assert not self.open
         admission = self.core.admission
         assert not admission.held
-        assert not admission._standing
+        assert not admission._open
         assert not admission._behind
         assert len(self.core.line) == 0
         assert all(view.running == 0 and view.load_s == 0 for view in self.core.fleet.views.values())

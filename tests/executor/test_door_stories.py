@@ -15,6 +15,7 @@ from executor.door.limits import DoorLimits
 from executor.door.turns import answered_talk, talk_of
 from executor.engines.port import EngineSpec, Failure, FailureClass, Usage
 from executor.events import EngineBack, EngineLost, WakeUp
+from executor.policy.fairness import TenantShare
 from executor.prompt_blocks import BLOCK_TOKENS
 from halo_vllm.policy.tools import ToolKey
 from kvstore.program_state import ProgramState
@@ -135,6 +136,46 @@ def test_nobody_is_passed_over_for_ever() -> None:
         assert running == turn
     assert running == stranger
     assert waited == 6
+
+
+def _served_in_turn(story: Story, running: int, calls: int, whose: dict[int, str]) -> list[str]:
+    """Whose calls were sent, one after the other, on an engine that has room for one."""
+    served = []
+    for _ in range(calls):
+        ((running, _),) = sent(story.answered(running, usage=Usage(4000, 500)))
+        served.append(whose[running])
+    return served
+
+
+def test_a_tenant_that_floods_the_door_takes_turns_with_the_others() -> None:
+    story = Story(most_passes=4)
+    running = story.call(tenant="flood")
+    whose = {story.call(tenant="flood"): "flood" for _ in range(100)}
+    whose |= {story.call(tenant="ann"): "ann" for _ in range(20)}
+    served = _served_in_turn(story, running, 40, whose)
+    assert 18 <= served.count("ann") <= 20
+    assert "ann" in served[: len(served) // 2]
+
+
+def test_tenants_have_the_engine_by_their_weights() -> None:
+    story = Story(tenants={"ann": TenantShare(weight=3.0)})
+    running = story.call(tenant="bob")
+    whose = {story.call(tenant="bob"): "bob" for _ in range(200)}
+    whose |= {story.call(tenant="ann"): "ann" for _ in range(200)}
+    served = _served_in_turn(story, running, 200, whose)
+    assert served.count("ann") / served.count("bob") == pytest.approx(3.0, rel=0.2)
+
+
+def test_a_tenant_whose_calls_all_ended_without_an_answer_is_not_ahead_for_that() -> None:
+    story = Story()
+    running = story.call(tenant="gone")
+    for _ in range(50):
+        left = story.call(tenant="gone")
+        story.handle(CallGone(story.now, running))
+        running = left
+    whose = {story.call(tenant="gone"): "gone" for _ in range(20)}
+    whose |= {story.call(tenant="ann"): "ann" for _ in range(20)}
+    assert _served_in_turn(story, running, 4, whose)[:2] != ["gone", "gone"]
 
 
 def test_what_waits_is_bounded_for_each_tenant_and_the_refusal_says_when_to_come_again() -> None:

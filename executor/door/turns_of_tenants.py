@@ -1,0 +1,36 @@
+"""Whose calls go first at the door: tenants share the engines' time by their weights (`executor.policy.fairness`)."""
+
+from collections.abc import Collection
+
+from executor.door.limits import DoorLimits
+from executor.door.line import DoorCall
+from executor.policy.fairness import Account, fair_shares
+from executor.slo import SloClass
+
+
+class TurnsOfTenants:
+    """For a fleet of so many engines. A call is charged by what is predicted of it when it is sent, and by its tokens
+    when it is answered; where no answer comes, what was predicted stands."""
+
+    def __init__(self, limits: DoorLimits, engines: int) -> None:
+        self._shares = fair_shares(limits.tenants, limits.any_tenant, engines)
+
+    def order(self, waiting: Collection[str]) -> list[list[str]]:
+        """Groups of the tenants that wait, the first to be served first. Ask it also where there is but one."""
+        groups = self._shares.order([_account(tenant) for tenant in waiting])
+        return [[account.tenant for account in group] for group in groups]
+
+    def sent(self, call: DoorCall) -> None:
+        self._shares.charge(_account(call.tenant), call.load_s)
+
+    def answered(self, call: DoorCall, took_s: float) -> None:
+        """Before the call leaves its engine."""
+        self._shares.settle(_account(call.tenant), call.load_s, took_s)
+
+    def unanswered(self, call: DoorCall) -> None:
+        self._shares.settle(_account(call.tenant), call.load_s, call.load_s)
+
+
+def _account(tenant: str) -> Account:
+    """Nothing at the door says how urgent a call is."""
+    return Account(tenant, SloClass.STANDARD)
