@@ -65,7 +65,8 @@ class Clients:
         if verdict.taken:
             self.taken_back += arrival.job in self.returns
             self.taken_s[arrival.job] = arrival.at
-            self.entrance.taken(arrival.job, verdict, arrival.at)
+            if cost.ended:
+                self.entrance.taken(arrival.job, verdict, arrival.at)
             due_s = None if self.slack_s is None else arrival.at + self.slack_s
             return replace(arrival, slo=verdict.slo, deadline_s=due_s)
         self.refused += 1
@@ -85,11 +86,15 @@ class Clients:
         ended = ((job, at) for job, at in self.ended_s.items() if at <= until_s)
         return sum(at - self.taken_s[job] <= SLACK_S for job, at in ended)
 
+    def late(self) -> float:
+        """The share of all that were taken."""
+        return sum(at - self.taken_s[job] > SLACK_S for job, at in self.ended_s.items()) / len(self.ended_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """At `load` times what the fleet can do; goodput in programs a second. Of those that came back when they were told
-    to, `honest` were taken."""
+    to, `honest` were taken; of those taken, `late` were."""
 
     load: float
     asked: int
@@ -98,6 +103,7 @@ class Load:
     refused: int
     came_back: int
     honest: float
+    late: float
 
 
 def main() -> int:
@@ -108,11 +114,13 @@ def main() -> int:
     asked = parser.parse_args()
     rate = capacity_per_s()
     print(f"simulated, virtual time; the fleet does {rate:.2f} programs a second")
-    print(f"{'load':>6}{'asked':>8}{'goodput':>10}{'without door':>14}{'refused':>9}{'came back':>11}{'taken':>8}")
+    print(f"{'load':>6}{'asked':>8}{'goodput':>10}{'without door':>14}", end="")
+    print(f"{'refused':>9}{'came back':>11}{'taken':>8}{'late':>7}")
     loads = []
     for load in asked.loads:
         loads.append(one := _at(load, rate, asked.seconds))
         figures = f"{one.goodput:10.2f}{one.without_door:14.2f}{one.refused:9,}{one.came_back:11,}{one.honest:8.1%}"
+        figures += f"{one.late:7.1%}"
         print(f"{one.load:6.2f}{one.asked:8,}{figures}", flush=True)
     kept = loads[-1].goodput / max(one.goodput for one in loads)
     print(f"goodput at {loads[-1].load:g}x by its best: {kept:.2f} (goal >= {LEAST_KEPT})")
@@ -138,7 +146,7 @@ def _at(load: float, rate: float, seconds: float) -> Load:
     door, none = (_serve(list(one_by_one("ann", load * rate, count, 3)), Clients(late)) for late in _BOTH)
     honest = door.taken_back / door.came_back if door.came_back else 1.0
     goodputs = door.in_time(seconds) / seconds, none.in_time(seconds) / seconds
-    return Load(load, count, *goodputs, door.refused, door.came_back, honest)
+    return Load(load, count, *goodputs, door.refused, door.came_back, honest, door.late())
 
 
 _BOTH = OnLate.REJECT, OnLate.ACCEPT

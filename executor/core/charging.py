@@ -19,7 +19,8 @@ def program_ends(state: State, program: Program, *, succeeded: bool) -> None:
         del state.running_of[program.tenant]
     state.entering.shares.settle(program.account, program.charged_s, program.engine_s)
     if succeeded:
-        state.costs.learn(program.plan.name, program.engine_s, state.now - program.began_s)
+        took_s = min(state.now - program.began_s, state.remaining.whole_s(program))  # if no call had waited
+        state.costs.learn(program.plan.name, program.engine_s, took_s)
 
 
 def call_sent(state: State, work: Work) -> None:

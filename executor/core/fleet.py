@@ -237,6 +237,13 @@ class Fleet(Generic[CallT]):
         rates = self._rates_of(work.engine, work.model)
         return rates.seconds(usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
 
+    def gives(self, view: EngineView) -> float:
+        """The seconds that calls count as which a full engine does in one. With few places it reads its weights for few
+        at a time."""
+        model, places = view.spec.models[0], min(view.spec.max_running, RUNNING)
+        full, measure = self._rates_of(view.spec.id, model, places), self._rates_of(view.spec.id, model)
+        return measure.output_token_s / full.output_token_s / view.slowness
+
     def answered(self, view: EngineView) -> None:
         if view.failures or view.trips:
             self._put(replace(view, failures=0, trips=0))

@@ -22,6 +22,11 @@ class Pace:
         self._engine_s = self._engine_s * keep + engine_s
         self._seconds = self._seconds * keep + now_s - before_s
 
+    @property
+    def seen(self) -> bool:
+        """For long enough."""
+        return self._seconds >= LEAST_S
+
     def rate(self, otherwise: float) -> float:
         """Seconds of engines' time given in one."""
-        return self._engine_s / self._seconds if self._seconds >= LEAST_S else otherwise
+        return self._engine_s / self._seconds if self.seen else otherwise

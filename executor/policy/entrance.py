@@ -1,17 +1,22 @@
 """At the door: when a program would be done, and whether it is taken.
 
 With tenants served by virtual time (`executor.policy.fairness`), who has `A` seconds of engines' time before it waits
-until its tenant was given them: by then each other tenant was given as much by its weight, or all it wanted.
+until its tenant was given them: by then each other tenant was given as much by its weight, or all it wanted. Who comes
+is taken while everybody who was taken, or was told to come back, can still be in time: their work by each of their
+deadlines, the earliest first, must be done by then (the demand test of earliest deadline first; Baruah, Rosier and
+Howell, Real-Time Systems 2, 1990).
 """
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import inf
 
 from executor.policy.fairness import Account, TenantShare
+from executor.policy.foresight import Foresight
+from executor.policy.urgency import PATIENCE_S as UNDUE_S
 from executor.slo import SloClass
-from planner.cost.correction import Correction
 
 #: Somebody who was told to come back and has not come so long after that is not waited for any more.
 PATIENCE_S = 30.0
@@ -26,7 +31,12 @@ ELASTIC = 0.25
 _MOST_EXPECTED = 65_536
 #: Room is kept for so many of one tenant who were told to come back; others are told to come after the last of them.
 MOST_PROMISED = 8192
+#: Who goes before those who were told to come back keeps the fleet busy until they do: it may wait for that part of
+#: what it might. What is left is for them, and for what predictions miss.
+FILL = 0.5
 _LEAST_RATE = 1e-6
+#: What is behind is looked at by the slope of the wait, over so many seconds of work.
+_STEP_S = 0.01
 
 
 class OnLate(StrEnum):
@@ -41,8 +51,9 @@ class OnLate(StrEnum):
 class Outlook:
     """The work that was taken, and how quickly it is done.
 
-    `backlog_s` has the seconds of engines' time that the programs taken still need, `queued` how many programs those
-    are, by tenant. The fleet gives `rate` such seconds in one.
+    `backlog_s` has the seconds of engines' time that the programs taken still need, `begun_s` what of it is of programs
+    that engines work on, and `queued` how many programs there are, by tenant. The fleet gives `rate` such seconds in
+    one: as was `seen`, or as is believed.
     """
 
     backlog_s: Mapping[Account, float]
@@ -50,14 +61,16 @@ class Outlook:
     rate: float
     shares: Mapping[str, TenantShare] = field(default_factory=dict)
     others: TenantShare = TenantShare()  # noqa: RUF009 - frozen
+    begun_s: Mapping[Account, float] = field(default_factory=dict)
+    seen: bool = True
 
     def share(self, tenant: str) -> TenantShare:
         return self.shares.get(tenant, self.others)
 
     def before_s(self, account: Account) -> float:
-        """Of its own tenant, what is as urgent or more."""
+        """Of its own tenant, what is as urgent or more and has not begun: what has ends beside it."""
         mine = (one for one in self.backlog_s if one.tenant == account.tenant and one.slo.rank <= account.slo.rank)
-        return sum(self.backlog_s[one] for one in mine)
+        return sum(max(0.0, self.backlog_s[one] - self.begun_s.get(one, 0.0)) for one in mine)
 
     def wait_s(self, account: Account, engine_s: float) -> float:
         """Until the account's tenant was given so many seconds of engines' time."""
@@ -78,8 +91,8 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Somebody wants `programs` done: each costs about `engine_s` of engines' time and lasts about `took_s` once it has
-    begun. They should be done in `deadline_s`. Who comes again has the same name in `who`."""
+    """Somebody wants `programs` done: each costs about `engine_s` of engines' time and lasts about `took_s` where no
+    call of it has to wait. They should be done in `deadline_s`. Who comes again has the same name in `who`."""
 
     account: Account
     engine_s: float
@@ -89,11 +102,33 @@ class Ask:
     on_late: OnLate = OnLate.ACCEPT
     who: str | None = None
 
+    @property
+    def all_s(self) -> float:
+        """What its programs cost together."""
+        return self.programs * self.engine_s
+
+    @property
+    def within_s(self) -> float:
+        """In what time it is done at the latest, as the core orders work."""
+        return UNDUE_S if self.deadline_s is None else self.deadline_s
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A job should be done in `done_s`: so many `seconds` corrected by what is usual. If no call of it had to wait, it
+    would take `took_s`."""
+
+    done_s: float
+    seconds: float
+    took_s: float
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`taken` as of class `slo`, to be done in about `done_s`; or refused: for it was over its quota, or `late_s` late,
-    as far off as predictions are. Who comes back after `retry_after_s` will be taken; None where that would not help.
+    as far off as predictions are, or since those who were told to come back would be. Who comes back after
+    `retry_after_s` will be taken; None where that would not help. What is `expected` is told where something can be
+    learnt from how it comes out.
     """
 
     taken: bool
@@ -102,68 +137,111 @@ class Verdict:
     late_s: float = 0.0
     over_quota: bool = False
     retry_after_s: float | None = None
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Promise:
+    """Who asked so, and comes at `due_s`, is taken."""
+
     due_s: float
-    who: str | None
-    programs: int
+    ask: Ask
 
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """A job that was taken at `since_s`: it would last so many `seconds`, uncorrected."""
-
-    since_s: float
-    seconds: float
+    @property
+    def last_s(self) -> float:
+        """By when it must be done."""
+        return self.due_s + self.ask.within_s
 
 
 @dataclass(slots=True)
 class Entrance:
     """Gives verdicts, keeps room for those it told to come back, and learns from how its predictions come out."""
 
-    correction: Correction = Correction()  # noqa: RUF009 - frozen
+    foresight: Foresight = field(default_factory=Foresight)
     most_promised: int = MOST_PROMISED
     _promises: dict[str, deque[_Promise]] = field(default_factory=dict)
-    _expected: OrderedDict[str, _Expected] = field(default_factory=OrderedDict)
+    _expected: OrderedDict[str, tuple[float, Expected]] = field(default_factory=OrderedDict)
 
     def ask(self, ask: Ask, outlook: Outlook, now_s: float) -> Verdict:
         mine = self._take_promise(ask, now_s)
-        promised = self._kept_for_others(ask.account.tenant, mine, now_s)
-        done_s = self._done_s(ask, outlook, promised)
-        over = self._over_quota(ask, outlook, promised)
+        expected = self._expect(ask, outlook, self._promised_before(ask, mine, now_s))
+        over = self._over_quota(ask, outlook, self._kept_for_others(ask, mine, now_s, expected))
         if over > (0 if mine is None else self._elastic(ask, outlook)):
-            retry_s = self._promise(ask, outlook, now_s, PRUDENCE * outlook.wait_s(ask.account, over * ask.engine_s))
-            return Verdict(False, ask.account.slo, done_s, over_quota=True, retry_after_s=retry_s)
-        doubt = self.correction.error
-        safe_s = done_s * (1 + doubt) if mine is None else done_s / (1 + doubt)
-        late_s = 0.0 if ask.deadline_s is None else max(0.0, safe_s - ask.deadline_s)
-        if not late_s or ask.on_late is OnLate.ACCEPT:
-            return Verdict(True, ask.account.slo, done_s, late_s)
+            room_s = PRUDENCE * outlook.wait_s(ask.account, over * ask.engine_s)
+            told_s = self._promise(ask, outlook, now_s, room_s)
+            return Verdict(False, ask.account.slo, expected.done_s, over_quota=True, retry_after_s=told_s)
+        late_s = self._late_s(ask, expected, told=mine is not None)
+        if ask.deadline_s is None or ask.on_late is OnLate.ACCEPT:
+            return _taken(ask, expected, outlook, late_s)
+        if not late_s and (mine is not None or self._may_pass(ask, expected, outlook, now_s)):
+            return _taken(ask, expected, outlook)
         if ask.on_late is OnLate.DEGRADE:
-            lower = Account(ask.account.tenant, ask.account.slo.degraded)
-            return Verdict(True, lower.slo, self._done_s(_as(ask, lower), outlook, promised), late_s)
-        if ask.took_s * self.correction.factor > (ask.deadline_s or 0.0):  # nor would it be on an idle fleet
-            return Verdict(False, ask.account.slo, done_s, late_s)
-        retry_s = self._promise(ask, outlook, now_s, late_s * (1 + doubt))
-        return Verdict(False, ask.account.slo, done_s, late_s, retry_after_s=retry_s)
+            lower = replace(ask, account=Account(ask.account.tenant, ask.account.slo.degraded))
+            behind_s = self._promised_before(lower, mine, now_s)
+            return _taken(lower, self._expect(lower, outlook, behind_s), outlook, late_s)
+        retry_s = None if self._hopeless(ask) else self._promise(ask, outlook, now_s, late_s)
+        return Verdict(False, ask.account.slo, expected.done_s, late_s, retry_after_s=retry_s)
 
     def taken(self, job: str, verdict: Verdict, now_s: float) -> None:
         """To be told when it has ended."""
-        self._expected[job] = _Expected(now_s, verdict.done_s / self.correction.factor)
+        if verdict.expected is None:
+            return
+        self._expected[job] = now_s, verdict.expected
         if len(self._expected) > _MOST_EXPECTED:
             self._expected.popitem(last=False)
 
     def ended(self, job: str, now_s: float) -> None:
         """Of a job that nothing was predicted of, nothing is learnt."""
-        expected = self._expected.pop(job, None)
-        if expected is not None and expected.seconds > 0 and now_s > expected.since_s:
-            self.correction = self.correction.after(expected.seconds, now_s - expected.since_s)
+        since_s, expected = self._expected.pop(job, (now_s, None))
+        if expected is not None and expected.took_s > 0 and now_s > since_s:
+            self.foresight.learn(expected.seconds, expected.done_s, expected.took_s, now_s - since_s)
 
-    def _done_s(self, ask: Ask, outlook: Outlook, promised: int) -> float:
-        before_s = outlook.before_s(ask.account) + (promised + ask.programs - 1) * ask.engine_s
-        return (outlook.wait_s(ask.account, before_s) + ask.took_s) * self.correction.factor
+    def _expect(self, ask: Ask, outlook: Outlook, promised_s: float) -> Expected:
+        """Behind so much work that others were promised."""
+        before_s = outlook.before_s(ask.account) + promised_s + (ask.programs - 1) * ask.engine_s
+        seconds = outlook.wait_s(ask.account, before_s) + ask.took_s
+        return Expected(seconds * self.foresight.usual, seconds, ask.took_s)
+
+    def _hopeless(self, ask: Ask) -> bool:
+        """Whether it would be late on an idle fleet, too."""
+        return ask.took_s * self.foresight.usual > ask.within_s
+
+    def _late_s(self, ask: Ask, expected: Expected, *, told: bool) -> float:
+        """Who was told to come back has the benefit of the doubt."""
+        if ask.deadline_s is None:
+            return 0.0
+        doubted_s = self.foresight.at_least_s if told else self.foresight.at_most_s
+        return max(0.0, doubted_s(expected.done_s, ask.took_s) - ask.deadline_s)
+
+    def _promised_before(self, ask: Ask, mine: _Promise | None, now_s: float) -> float:
+        """The work of those who were told to come back and must be done sooner. Of those who are due and have not come,
+        only who was not told anything waits for it."""
+        since_s, last_s, rank = -inf if mine is None else now_s, now_s + ask.within_s, ask.account.slo.rank
+        promises = self._promises.get(ask.account.tenant, ())
+        sooner = (one.ask for one in promises if one.due_s > since_s and one.last_s < last_s)
+        return sum(one.all_s for one in sooner if one.account.slo.rank <= rank)
+
+    def _may_pass(self, ask: Ask, expected: Expected, outlook: Outlook, now_s: float) -> bool:
+        """Whether it may go before those who were told to come back."""
+        if not self._promises.get(ask.account.tenant):
+            return True
+        spare_s = FILL * (ask.within_s - ask.took_s)
+        if self.foresight.at_most_s(expected.done_s, ask.took_s) > ask.took_s + spare_s:
+            return False
+        return all(self._words_hold(slo, ask, outlook, now_s) for slo in SloClass if slo.rank >= ask.account.slo.rank)
+
+    def _words_hold(self, slo: SloClass, ask: Ask, outlook: Outlook, now_s: float) -> bool:
+        """Whether those of that class who were told to come back would be in time behind it."""
+        account, before_s = Account(ask.account.tenant, slo), 0.0
+        promises = [one for one in self._promises[ask.account.tenant] if one.ask.account.slo.rank <= slo.rank]
+        wait_s, each_s = _slope(outlook, account, outlook.before_s(account) + ask.all_s)
+        for one in sorted(promises, key=lambda one: one.last_s):
+            before_s += one.ask.all_s
+            behind = one.ask.account == account and (slo is not ask.account.slo or one.last_s >= now_s + ask.within_s)
+            done_s = (wait_s + each_s * before_s + one.ask.took_s) * self.foresight.usual
+            if behind and self.foresight.at_most_s(done_s, one.ask.took_s) > one.last_s - now_s:
+                return False
+        return True
 
     def _over_quota(self, ask: Ask, outlook: Outlook, promised: int) -> int:
         """How many programs too many."""
@@ -181,29 +259,40 @@ class Entrance:
         promises = self._promises.get(ask.account.tenant, deque())
         while promises and promises[0].due_s + PATIENCE_S < now_s:
             promises.popleft()
-        mine = next((one for one in promises if one.who == ask.who and (ask.who or one.due_s <= now_s)), None)
+        mine = next((one for one in promises if one.ask.who == ask.who and (ask.who or one.due_s <= now_s)), None)
         if mine is not None:
             promises.remove(mine)
         return mine
 
-    def _kept_for_others(self, tenant: str, mine: _Promise | None, now_s: float) -> int:
-        """The programs of those who were told to come back and have not; for one of them, of those before it."""
-        promises = self._promises.get(tenant, ())
+    def _kept_for_others(self, ask: Ask, mine: _Promise | None, now_s: float, expected: Expected) -> int:
+        """The programs of those who were told to come back, and are to come before it is done; for one of them, of
+        those before it."""
+        promises = self._promises.get(ask.account.tenant, ())
         if mine is None:
-            return sum(one.programs for one in promises)
-        return sum(one.programs for one in promises if now_s < one.due_s < mine.due_s)
+            until_s = now_s + self.foresight.at_most_s(expected.done_s, ask.took_s)
+            return sum(one.ask.programs for one in promises if one.due_s <= until_s)
+        return sum(one.ask.programs for one in promises if now_s < one.due_s < mine.due_s)
 
     def _promise(self, ask: Ask, outlook: Outlook, now_s: float, after_s: float) -> float:
         """Behind everybody who was told to come back, by the time that its own work takes."""
         promises = self._promises.setdefault(ask.account.tenant, deque())
         due_s = now_s + max(after_s, SOONEST_S)
         if promises:
-            apart_s = PRUDENCE * outlook.wait_s(ask.account, ask.programs * ask.engine_s)
+            apart_s = PRUDENCE * outlook.wait_s(ask.account, ask.all_s)
             due_s = max(due_s, promises[-1].due_s + apart_s)
         if len(promises) < self.most_promised:
-            promises.append(_Promise(due_s, ask.who, ask.programs))
+            promises.append(_Promise(due_s, ask))
         return due_s - now_s
 
 
-def _as(ask: Ask, account: Account) -> Ask:
-    return Ask(account, ask.engine_s, ask.took_s, ask.programs, ask.deadline_s, ask.on_late, ask.who)
+def _taken(ask: Ask, expected: Expected, outlook: Outlook, late_s: float = 0.0) -> Verdict:
+    """Nothing is learnt from a wait at a pace that was not seen yet."""
+    learns = outlook.seen or expected.seconds <= expected.took_s
+    return Verdict(True, ask.account.slo, expected.done_s, late_s, expected=expected if learns else None)
+
+
+def _slope(outlook: Outlook, account: Account, engine_s: float) -> tuple[float, float]:
+    """The wait for so much work, and how much longer it is for each second more, at most: other tenants run out of
+    work."""
+    wait_s = outlook.wait_s(account, engine_s)
+    return wait_s, (outlook.wait_s(account, engine_s + _STEP_S) - wait_s) / _STEP_S

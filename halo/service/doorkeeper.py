@@ -58,5 +58,7 @@ def _refusal(verdict: Verdict) -> QuotaFull | WouldBeLate:
     after_s = None if verdict.retry_after_s is None else ceil(verdict.retry_after_s)
     if verdict.over_quota:
         return QuotaFull("as many programs of this tenant are queued as may be", after_s)
+    if not verdict.late_s:
+        return WouldBeLate("what can be done in time is promised to those who were told to come back", after_s)
     told = f"it would be done in about {verdict.done_s:.0f} s, {verdict.late_s:.0f} s or so after its deadline"
     return WouldBeLate(told if after_s is not None else f"{told}, and would be late on an idle fleet, too", after_s)

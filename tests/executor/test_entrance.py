@@ -1,6 +1,11 @@
 """At the door: what is told of the wait, who is turned away, and that who comes back when told is taken."""
 
 from dataclasses import replace
+from heapq import heapify, heappop, heappush
+from itertools import accumulate
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from executor.core.pace import Pace
 from executor.policy.entrance import PRUDENCE, Ask, Entrance, OnLate, Outlook
@@ -102,3 +107,83 @@ def test_the_pace_is_what_was_seen_while_work_waited() -> None:
 
 def test_before_anything_was_seen_the_pace_is_what_is_believed() -> None:
     assert Pace().rate(4.0) == 4.0
+
+
+def test_what_engines_work_on_already_is_not_waited_for() -> None:
+    half_begun = Outlook({ANN: 10.0}, {}, 2.0, begun_s={ANN: 4.0})
+    assert half_begun.before_s(ANN) == 6.0
+    assert Entrance().ask(ASK, half_begun, 0.0).done_s == 6.0
+
+
+DUE = replace(ASK, deadline_s=20.0, on_late=OnLate.REJECT)
+BUSY = Outlook({ANN: 36.0}, {}, 2.0)
+
+
+def test_who_comes_anew_is_taken_before_those_who_were_told_to_come_back_while_these_are_in_time_all_the_same() -> None:
+    entrance = Entrance()
+    told = entrance.ask(replace(DUE, who="told"), BUSY, 0.0)
+    assert (told.taken, told.retry_after_s) == (False, 1.0)
+    assert entrance.ask(DUE, IDLE, 0.5).taken
+    assert entrance.ask(replace(DUE, who="told"), IDLE, 1.0).taken
+
+
+def test_before_those_who_were_told_to_come_back_nobody_waits_for_long() -> None:
+    entrance, busier = Entrance(), Outlook({ANN: 18.0}, {}, 2.0)
+    assert Entrance().ask(DUE, busier, 0.0).taken, "nobody was told to come back"
+    assert not entrance.ask(replace(DUE, who="told"), BUSY, 0.0).taken
+    refused = entrance.ask(DUE, busier, 0.5)
+    assert (refused.taken, refused.late_s) == (False, 0.0)
+    assert refused.retry_after_s == 0.5 + PRUDENCE / 2  # behind the other
+
+
+def test_a_long_program_does_not_pass_one_that_would_be_late_for_it() -> None:
+    entrance, soon = Entrance(), replace(DUE, deadline_s=10.0, who="soon")
+    assert not entrance.ask(soon, BUSY, 0.0).taken
+    long = replace(DUE, engine_s=60.0)
+    assert not entrance.ask(replace(long, deadline_s=8.0), IDLE, 0.5).taken
+    assert entrance.ask(replace(long, deadline_s=100.0), IDLE, 0.5).taken, "with a later deadline it goes behind"
+
+
+def test_nothing_is_learnt_of_a_wait_at_a_pace_that_was_not_seen() -> None:
+    entrance, unseen = Entrance(), replace(BUSY, seen=False)
+    entrance.taken("waits", entrance.ask(ASK, unseen, 0.0), 0.0)
+    entrance.ended("waits", 100.0)
+    assert entrance.foresight.usual == 1.0
+    entrance.taken("waits for nobody", entrance.ask(ASK, replace(IDLE, seen=False), 0.0), 0.0)
+    entrance.ended("waits for nobody", 6.0)
+    assert entrance.foresight.usual == 2.0
+
+
+def test_a_workflow_that_costs_nothing_is_no_trouble() -> None:
+    entrance, free = Entrance(), Ask(ANN, 0.0, 0.0, deadline_s=20.0, on_late=OnLate.REJECT)
+    assert not entrance.ask(DUE, BUSY, 0.0).taken
+    verdict = entrance.ask(free, IDLE, 0.5)
+    entrance.taken("free", verdict, 0.5)
+    entrance.ended("free", 0.6)
+    assert verdict.taken
+
+
+@given(st.lists(st.floats(0.0, 3.0), min_size=1, max_size=150), st.sampled_from((8.0, 20.0, 60.0)))
+def test_where_predictions_are_right_words_are_kept_nobody_is_late_and_the_fleet_is_not_left_idle(
+    apart_s: list[float], deadline_s: float
+) -> None:
+    """A fleet that does one program after the other, the earliest deadline first."""
+    entrance, rate = Entrance(), 0.5
+    ask = replace(DUE, deadline_s=deadline_s, took_s=1 / rate)
+    arrivals = [(at, f"{number}") for number, at in enumerate(accumulate(apart_s))]
+    heapify(arrivals)
+    told, free_at_s = set[str](), 0.0
+    while arrivals:
+        now_s, who = heappop(arrivals)
+        backlog_s = max(0.0, (free_at_s - now_s) * rate)
+        outlook = Outlook({ANN: backlog_s}, {}, rate)
+        verdict = entrance.ask(replace(ask, who=who), outlook, now_s)
+        assert verdict.taken or who not in told, "a word was not kept"
+        if verdict.taken:
+            free_at_s = max(free_at_s, now_s) + 1 / rate
+            assert free_at_s <= now_s + deadline_s + 1e-6
+        else:
+            told.add(who)
+            assert backlog_s > 0, "refused by an idle fleet"
+            assert verdict.retry_after_s is not None
+            heappush(arrivals, (now_s + verdict.retry_after_s, who))
