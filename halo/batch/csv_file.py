@@ -6,8 +6,8 @@ from pathlib import Path
 
 from halo.batch.cells import json_cell, takes_text
 from halo.batch.errors import RowsUnreadable
+from halo.batch.given_rows import MAX_ROW_BYTES, BadLine, GivenRow, check_names, optional_names
 from halo.batch.lines import read_lines
-from halo.batch.rows import MAX_ROW_BYTES, BadLine, GivenRow, check_names, optional_names
 from planner.ir.plan import Input
 from planner.ir.values import Json
 

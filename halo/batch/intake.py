@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from halo.batch.errors import ColumnsUnknown, RowsUnreadable
-from halo.batch.rows import BadLine, GivenRow, read_file
+from halo.batch.given_rows import BadLine, GivenRow
+from halo.batch.rows import read_file
 from halo.sdk.schemas import NoJsonForm, to_json
 from planner.advice import hint
 from planner.ir.plan import Input

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from halo.batch.given_rows import BadLine, GivenRow
 from halo.batch.lines import read_lines
-from halo.batch.rows import BadLine, GivenRow
 from planner.ir.plan import Input
 
 

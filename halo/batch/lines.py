@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from halo.batch.rows import MAX_ROW_BYTES, BadLine
+from halo.batch.given_rows import MAX_ROW_BYTES, BadLine
 
 _BOM = b"\xef\xbb\xbf"
 _SKIPPED_AT_ONCE = 1024 * 1024

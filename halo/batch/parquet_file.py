@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from halo.batch.errors import RowsUnreadable
-from halo.batch.rows import BadLine, GivenRow, check_names, optional_names
+from halo.batch.given_rows import BadLine, GivenRow, check_names, optional_names
 from planner.ir.plan import Input
 from planner.ir.values import Json
 

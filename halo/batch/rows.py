@@ -1,33 +1,12 @@
 """Rows from a file, one after the other. What is wrong with one of them is told in its place; the others come all the
 same."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from halo.batch.errors import RowsUnreadable
+from halo.batch.given_rows import BadLine, GivenRow
 from planner.ir.plan import Input
-from planner.ir.values import Json
-
-MAX_ROW_BYTES = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class GivenRow:
-    """One row as the file gives it. `line` counts from 1; None where the kind of file has no lines."""
-
-    line: int | None
-    columns: Mapping[str, Json]
-
-
-@dataclass(frozen=True, slots=True)
-class BadLine:
-    """What stands where a row should, and is none. `code` is stable; `message` is for people."""
-
-    line: int | None
-    code: str
-    message: str
-
 
 Reader = Callable[[Path, Sequence[Input]], Iterator[GivenRow | BadLine]]
 
@@ -49,17 +28,6 @@ def read_file(path: Path, inputs: Sequence[Input]) -> Iterator[GivenRow | BadLin
         yield from reader(path, inputs)
     except OSError as error:
         raise RowsUnreadable(f"the rows file {path} cannot be read: {error.strerror or error}") from None
-
-
-def check_names(path: Path, names: Sequence[str]) -> None:
-    """Raises `RowsUnreadable` when two columns have one name: a row could hold only one of them."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise RowsUnreadable(f"{path} names a column more than once: {', '.join(map(repr, twice))}")
-
-
-def optional_names(inputs: Sequence[Input]) -> frozenset[str]:
-    return frozenset(given.name for given in inputs if given.default is not None)
 
 
 def _readers() -> dict[str, Reader]:

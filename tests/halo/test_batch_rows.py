@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halo.batch.errors import ColumnsUnknown, RowsUnreadable
+from halo.batch.given_rows import MAX_ROW_BYTES, BadLine, GivenRow
 from halo.batch.intake import rows_digest, take_in
-from halo.batch.rows import MAX_ROW_BYTES, BadLine, GivenRow, read_file
+from halo.batch.rows import read_file
 from planner.ir.plan import Fallback, Input
 from planner.table import Table
 
