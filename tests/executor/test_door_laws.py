@@ -196,7 +196,7 @@ class DoorLaws(RuleBasedStateMachine):
         assert not self.open
         admission = self.core.admission
         assert not admission.held
-        assert not admission._open
+        assert not admission._standing
         assert not admission._behind
         assert len(self.core.line) == 0
         assert all(view.running == 0 and view.load_s == 0 for view in self.core.fleet.views.values())
