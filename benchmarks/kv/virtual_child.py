@@ -66,7 +66,8 @@ def _profiled_s(profile: Profile, step: Step) -> float:
     calls = step.prefill_sequences + step.decode_sequences
     reads = step.context_tokens + step.decode_sequences
     pairs, backward = step.chunk_pairs, step.backward_pairs
-    return profile.step_s(tokens, calls, step.begun, reads, pairs, backward, step.intake_tokens)
+    awake_s = profile.step_s(tokens, calls, step.begun, reads, pairs, backward, step.intake_tokens)
+    return awake_s + profile.waking_s(step.idle_s)
 
 
 def _program(program: Program, load: Load, number: int) -> virtual.Program:

@@ -38,6 +38,7 @@ class _ProfileTable(BaseModel):
     sequence_s: _NotNegative = 0.0
     call_s: _NotNegative = 0.0
     intake_token_s: _NotNegative = 0.0
+    wake_s: _NotNegative = 0.0
     round_trip_s: _NotNegative = 0.0
     look_back_s: _NotNegative | None = None
     chunked: bool = True

@@ -82,7 +82,7 @@ async def _try_trial(measuring: Measuring, trial: Trial, tokens_a_word: float) -
     texts = [[_prompt(measuring.random, ask, prefix, tokens_a_word) for ask in stream] for stream in trial.streams]
     began = measuring.clock.now()
     done = await _all([_stream(measuring, asks, prompts) for asks, prompts in zip(trial.streams, texts, strict=True)])
-    seconds = measuring.clock.now() - began
+    seconds = measuring.clock.now() - began - trial.rests_s
     usages = tuple(tuple(usage for usage, _ in stream) for stream in done)
     return TrialRun(trial, usages, tuple(tuple(length for _, length in stream) for stream in done), seconds)
 
@@ -99,7 +99,12 @@ async def _all(streams: Sequence[Coroutine[None, None, _Calls]]) -> list[_Calls]
 
 
 async def _stream(measuring: Measuring, asks: Sequence[Ask], prompts: Sequence[str]) -> _Calls:
-    return [await _call(measuring, prompt, ask.output_tokens) for ask, prompt in zip(asks, prompts, strict=True)]
+    done: _Calls = []
+    for ask, prompt in zip(asks, prompts, strict=True):
+        if ask.rest_s:
+            await measuring.clock.sleep(ask.rest_s)
+        done.append(await _call(measuring, prompt, ask.output_tokens))
+    return done
 
 
 def _prompt(random: Random, ask: Ask, prefix: str, tokens_a_word: float) -> str:

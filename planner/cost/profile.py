@@ -11,6 +11,9 @@ from planner.cost.rates import LoadRates
 from planner.ir.tokens import CHARS_PER_TOKEN
 
 _STEP_OVERHEAD_S = 0.0015  # scheduling, launching and sampling; an assumption
+#: Idle for so long, an engine is as slow to begin again as it gets: its caches hold what others left there, its cores
+#: doze. Of a CPU vLLM, calls took about 10 % longer after rests from 30 ms to 0.3 s, and hardly longer after 5 ms.
+_DOZES_AFTER_S = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class Profile:
     its intake, which on a CPU takes the engine's own cores: a request is read and its blocks are named whatever of it
     is known), the KV of every running call (`kv_read_s` a token), and prompt tokens looking back: `attend_s` for each
     pair within a chunk, `look_back_s` for each with a token that was in the KV before (without it, the same).
-    `round_trip_s` passes outside the engine, once a call.
+    `wake_s` comes to the step that an idle engine begins with. `round_trip_s` passes outside the engine, once a call.
 
     Without `chunked` prefill a prompt is read in one step or waits. A text of n characters is `template_tokens +
     n / chars_per_token` tokens. `error` is the mean absolute relative one on calls the fit has not seen.
@@ -44,6 +47,7 @@ class Profile:
     sequence_s: float = 0.0
     call_s: float = 0.0
     intake_token_s: float = 0.0
+    wake_s: float = 0.0
     round_trip_s: float = 0.0
     look_back_s: float | None = None
     chunked: bool = True
@@ -81,6 +85,10 @@ class Profile:
         reading = self.kv_read_s * kv_reads + self.attend_s * pairs + look_back_s * backward
         intake = self.call_s * begun + self.intake_token_s * intake_tokens
         return self.matrix_s(tokens) + self.sequence_s * calls + intake + reading
+
+    def waking_s(self, idle_s: float) -> float:
+        """What a step takes longer that begins after the engine had nothing to do for so long."""
+        return self.wake_s * min(1.0, idle_s / _DOZES_AFTER_S)
 
     def text_tokens(self, characters: int) -> int:
         """The estimated tokens of a prompt of so many characters; at least 1."""

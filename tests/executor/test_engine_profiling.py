@@ -40,6 +40,8 @@ TRUE = replace(
     round_trip_s=6e-3,
     attend_s=30e-9,
     look_back_s=20e-9,
+    kv_read_s=0.3e-6,
+    wake_s=4e-3,
     step_tokens=8192,
     block_tokens=32,
 )
@@ -80,6 +82,12 @@ def test_a_prompt_that_is_not_read_in_chunks_waits_for_a_step_with_room():
     assert predicted_s(replace(EVEN, chunked=False), beside, MOST) == 2.0
 
 
+def test_rests_between_calls_are_no_part_of_what_they_take_but_cool_the_engine():
+    rested = TrialRun(Trial("rested", ((Ask(8, 2), Ask(8, 3, rest_s=10.0)),)), ((Usage(8, 2), Usage(8, 3)),), (), 0.0)
+    assert predicted_s(EVEN, rested, MOST) == 5.0
+    assert predicted_s(replace(EVEN, wake_s=0.25), rested, MOST) == 5.5
+
+
 def test_the_fit_finds_an_engine_again_though_some_runs_were_slow():
     trials = trials_for(16_384, MOST)
     runs = [run_of(trial, TRUE) for trial in trials]
@@ -91,6 +99,8 @@ def test_the_fit_finds_an_engine_again_though_some_runs_were_slow():
     assert fit.held_out_error is not None
     assert fit.held_out_error < 0.03
     assert fit.profile.calibrated
+    assert fit.profile.kv_read_s == pytest.approx(TRUE.kv_read_s, rel=0.1)
+    assert fit.profile.wake_s == pytest.approx(TRUE.wake_s, rel=0.1)
     assert (fit.profile.step_tokens, fit.profile.block_tokens) == (8192, 32)
     assert fit.profile.chars_per_token == pytest.approx(3.0, rel=0.02)
     assert fit.profile.template_tokens == pytest.approx(10, abs=2)

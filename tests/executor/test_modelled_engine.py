@@ -322,6 +322,29 @@ def test_a_larger_step_takes_longer_and_a_fuller_one_is_better_used():
     assert profile_for("a GPU nobody has heard of") is PROFILES["A100"]
 
 
+@pytest.mark.parametrize("whole_stretches", [True, False])
+def test_an_engine_that_was_idle_takes_longer_to_begin(whole_stretches):
+    model = EngineModel(replace(SMALL, wake_s=0.5), whole_stretches=whole_stretches)
+    awake = EngineModel(SMALL, whole_stretches=whole_stretches)
+
+    def seconds(engine, number, at):
+        engine.submit(number, 10, 20, at=at)
+        return drain(engine)[-1].at - at
+
+    once = seconds(awake, 0, 0.0)
+    assert seconds(model, 0, 0.0) == pytest.approx(once + 0.5), "nobody knows what an engine did before"
+    assert seconds(model, 1, once + 0.5) == pytest.approx(once), "it just ended"
+    assert seconds(model, 2, 100.0) == pytest.approx(once + 0.5)
+    assert seconds(model, 3, 100.0 + once + 0.5 + 0.015) == pytest.approx(once + 0.25), "idle for half as long"
+
+
+def test_work_that_comes_while_an_engine_works_wakes_nobody():
+    model = EngineModel(replace(EVEN, wake_s=0.5))
+    model.submit("a", 4, 5, at=0.0)
+    model.submit("b", 4, 2, at=0.5)
+    assert ends(drain(model)) == [("b", 3.5), ("a", 5.5)]
+
+
 def test_a_crowd_is_slower_for_each_and_faster_for_all():
     def seconds(calls):
         model = EngineModel(PROFILES["A100"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Generic
 
 from executor.engines.model.batch import Batch
@@ -42,10 +43,12 @@ class EngineModel(Generic[Id]):
         """`whole_stretches=False` takes every step by itself: slower, and the same but for which idle blocks give way
         while a call writes a block that an idle one holds already. `batch` orders its calls in another way than first
         come, first served."""
+        self._profile = profile
         self._batch: Batch[Id] = Batch(profile, max_running) if batch is None else batch
         self._calls: dict[Id, Call[Id]] = {}
         self._stretch: _Stretch | None = None
         self._now = 0.0
+        self._worked_until = -inf  # nobody knows for how long it was idle before: for long
         self._ended: list[Finished[Id]] = []
         self._whole_stretches = whole_stretches
         self.steps = 0  # that have ended
@@ -135,11 +138,18 @@ class EngineModel(Generic[Id]):
         self._batch.form(self._now)
         steps = self._batch.steps_alike() if self._whole_stretches else 1
         idle = not self._batch.running
-        self._stretch = _Stretch(self._now, steps, self._batch.step_s(), self._batch.longer_s(), idle=idle)
+        first_s = self._batch.step_s() + (0.0 if idle else self._waking_s())
+        self._stretch = _Stretch(self._now, steps, first_s, self._batch.longer_s(), idle=idle)
         return self._stretch
+
+    def _waking_s(self) -> float:
+        """Only a step by itself is ever the first after others: it reads prompts."""
+        return self._profile.waking_s(self._now - self._worked_until) if self._profile.wake_s else 0.0
 
     def _end(self, stretch: "_Stretch") -> None:
         self._now, self._stretch = stretch.end_at, None
+        if not stretch.idle:
+            self._worked_until = stretch.end_at
         self.steps += stretch.steps
         for call in self._batch.complete(stretch.steps, self._now):
             del self._calls[call.id]

@@ -19,6 +19,7 @@ _FITTED = (
     "sequence_s",
     "call_s",
     "intake_token_s",
+    "wake_s",
     "round_trip_s",
     "kv_read_s",
     "attend_s",
@@ -29,11 +30,13 @@ _START = {
     "sequence_s": 50e-6,
     "call_s": 1e-3,
     "intake_token_s": 1e-6,
+    "wake_s": 1e-3,
     "round_trip_s": 2e-3,
     "weights_s": 1e-4,
     "kv_read_s": 1e-9,
 }
 _START_ELSE = 1e-8
+_NOISE = 0.05  # of what a run takes, on a machine of its own
 _PRIOR = 1e-4  # where trials cannot tell two coefficients apart, both stay near where they were
 _BLOCKS = (8, 16, 32, 64, 128, 256)
 _CHARACTERS = (1.0, 8.0)  # of a token, at least and at most
@@ -95,7 +98,7 @@ def fit_coefficients(start: Profile, errors: Callable[[Profile], Floats]) -> tup
     told = replace(start, look_back_s=start.attend_s if start.look_back_s is None else start.look_back_s)
     coefficients: dict[str, Any] = {n: getattr(told, n) or _START.get(n, _START_ELSE) for n in _FITTED}
     begun = replace(told, **coefficients)
-    offsets = least_errors(lambda offsets: errors(_moved(begun, offsets)), len(_FITTED), _PRIOR)
+    offsets = least_errors(lambda offsets: errors(_moved(begun, offsets)), len(_FITTED), _PRIOR, _NOISE)
     found = _moved(begun, offsets)
     return float(np.abs(errors(found)).mean()), found
 

@@ -13,14 +13,19 @@ from executor.engines.model.engine import EngineModel
 from executor.engines.port import Usage
 from planner.cost.profile import Profile
 
+#: Long enough for an engine to be as cold as it gets.
+_REST_S = 0.15
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A call as it is wanted. `shared_tokens` of its prompt are those of all calls of its trial that share any."""
+    """A call as it is wanted, `rest_s` after the one before it was answered. `shared_tokens` of its prompt are those of
+    all calls of its trial that share any."""
 
     prompt_tokens: int
     output_tokens: int
     shared_tokens: int = 0
+    rest_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +36,16 @@ class Trial:
     streams: tuple[tuple[Ask, ...], ...]
     held_out: bool = False
 
+    @property
+    def rests_s(self) -> float:
+        """Of the stream that rests longest."""
+        return max(sum(ask.rest_s for ask in stream) for stream in self.streams)
+
 
 @dataclass(frozen=True, slots=True)
 class TrialRun:
-    """A trial as it went: what the engine says of each call, stream by stream, and how long it took in all.
+    """A trial as it went: what the engine says of each call, stream by stream, and how long it took in all but for the
+    trial's rests.
 
     `characters` are those of each call's prompt, so that the lengths of texts can be learnt too.
     """
@@ -52,7 +63,7 @@ class TrialRun:
 
 def trials_for(context_tokens: int, max_running: int) -> tuple[Trial, ...]:
     """What tells the coefficients apart within a minute or two: prompts of many lengths, bursts, decoding beside each
-    other and over long contexts, cached prefixes, and mixtures of all; some are held out."""
+    other and over long contexts, cached prefixes, calls after rests, and mixtures of all; some are held out."""
     most, many = context_tokens // 2, min(64, max_running)
     alone = [tokens for tokens in (64, 256, 1024, 2048, 4096, 8192) if tokens <= most]
     long, prefix = min(2048, most), min(1499, most // 2)  # no multiple of a block: what is cached tells its size
@@ -65,10 +76,12 @@ def trials_for(context_tokens: int, max_running: int) -> tuple[Trial, ...]:
         Trial("16 read behind a shared prefix", _beside(min(16, many), *2 * (Ask(prefix + 128, 1, prefix),))),
         Trial("many write over a shared prefix", _beside(many, Ask(prefix // 2 + 32, 32, prefix // 2))),
         Trial("one asks 6 times", (6 * (Ask(64, 4),),)),
+        Trial("one asks 8 times after rests", (8 * (Ask(64, 8, rest_s=_REST_S),),)),
         Trial("4 ask 4 times", _beside(min(4, many), *4 * (Ask(128, 8),))),
         Trial("16 ask 3 times", _beside(min(16, many), *3 * (Ask(200, 16),))),
         Trial("64 ask twice", _beside(many, *2 * (Ask(160, 24),))),
         Trial("shared prefix, one after the other", (4 * (Ask(prefix + 64, 4, prefix),),)),
+        Trial("one writes over a long prefix, 5 times", (5 * (Ask(2 * prefix + 64, 64, 2 * prefix),),)),
         Trial("shared prefix, 4 times 8", _beside(min(8, many), *4 * (Ask(prefix // 2 + 64, 8, prefix // 2),))),
         *_held_out(most, many),
     )
@@ -113,20 +126,21 @@ class _Rehearsal:
 
     def seconds(self) -> float:
         for stream in range(len(self._run.streams)):
-            self._ask_at(0.0, (stream, 0))
+            self._ask_after(0.0, (stream, 0))
         ended_at = 0.0
         while (now := self._next_at()) is not None:
             for finished in self._engine.advance(now):
                 ended_at = finished.at + self._profile.round_trip_s
                 stream, place = finished.id
                 if place + 1 < len(self._run.streams[stream]):
-                    self._ask_at(ended_at, (stream, place + 1))
+                    self._ask_after(ended_at, (stream, place + 1))
             while self._due and self._due[0][0] <= now:
                 self._submit(heappop(self._due)[2], now)
-        return ended_at
+        return ended_at - self._run.trial.rests_s
 
-    def _ask_at(self, at: float, call: tuple[int, int]) -> None:
-        heappush(self._due, (at, next(self._order), call))
+    def _ask_after(self, answered_at: float, call: tuple[int, int]) -> None:
+        rest_s = _ask(self._run.trial.streams, call).rest_s
+        heappush(self._due, (answered_at + rest_s, next(self._order), call))
 
     def _next_at(self) -> float | None:
         instants = [at for at in (self._engine.next_at(), self._due[0][0] if self._due else None) if at is not None]

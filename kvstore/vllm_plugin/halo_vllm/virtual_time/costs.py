@@ -9,7 +9,8 @@ class Step:
     """What one step does. `context_tokens` are those that the decoding sequences attend to, all together.
 
     Prompts look back: `chunk_pairs` are the pairs of tokens within what the step reads of each, `backward_pairs` those
-    with tokens before it. `begun` sequences, with prompts of `intake_tokens` in all, are in their first step.
+    with tokens before it. `begun` sequences, with prompts of `intake_tokens` in all, are in their first step. The
+    engine had nothing to do for `idle_s` before.
     """
 
     prefill_tokens: int
@@ -20,6 +21,7 @@ class Step:
     chunk_pairs: float = 0.0
     backward_pairs: int = 0
     intake_tokens: int = 0
+    idle_s: float = 0.0
 
 
 #: Seconds.

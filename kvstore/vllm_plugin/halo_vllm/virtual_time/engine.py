@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -80,6 +81,7 @@ class VirtualEngine:
     def __init__(self, shape: EngineShape) -> None:
         self.shape = shape
         self.now_s = 0.0
+        self._worked_until_s = -math.inf
         self.steps = 0
         self.scheduler = _scheduler_of(shape, self.clock)
         self._hasher = get_request_block_hasher(shape.block_tokens, get_hash_fn_by_name(HASH))
@@ -122,7 +124,7 @@ class VirtualEngine:
     def _end_step(self) -> list[Progress]:
         planned, sampled, cost_s = self._steps_ahead.popleft()
         self.steps += 1
-        self.now_s += cost_s
+        self.now_s = self._worked_until_s = self.now_s + cost_s
         self.scheduler.update_from_output(planned, sampled)
         return self._collect(sampled)
 
@@ -143,7 +145,8 @@ class VirtualEngine:
                 reading, prefill = reading + 1, prefill + tokens
                 pairs, backward = pairs + tokens * tokens / 2, backward + tokens * before
                 self._in_flight[request_id].prefilled_tokens += tokens
-        return self.shape.costs(Step(prefill, decoding, context, reading, begun, pairs, backward, intake))
+        idle_s = max(0.0, self.now_s - self._worked_until_s)
+        return self.shape.costs(Step(prefill, decoding, context, reading, begun, pairs, backward, intake, idle_s))
 
     def _sample(self, planned: Any) -> ModelRunnerOutput:
         ids = list(planned.num_scheduled_tokens)
