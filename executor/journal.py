@@ -46,9 +46,9 @@ class RecentEvents:
         if self._log is not None:
             self._log.append(event)
 
-    def since(self, at: float = 0.0) -> Sequence[Event]:
-        """Those that happened then or later."""
-        return [event for event in self._events if event.at >= at]
+    def events(self) -> Sequence[Event]:
+        """In the order they came."""
+        return list(self._events)
 
 
 def read_journal(path: Path) -> Iterator[Event]:

@@ -136,6 +136,11 @@ def before(recording: Recording, later: Recording) -> Recording:
     return _with_jobs(recording, [job for job in recording.jobs if job.id not in known])
 
 
+def since(recording: Recording, at: float) -> Recording:
+    """The part of the window with the jobs that came in then or later."""
+    return _with_jobs(recording, [job for job in recording.jobs if job.submitted.at >= at])
+
+
 def part_of(recording: Recording, kept: Mapping[JobId, Sequence[int]], pace: float = 1.0) -> Recording:
     """Only these rows, with the jobs `pace` times as close to each other: as many programs a second as before where
     `pace` is how many times fewer they are. Deadlines keep their distance from the arrival."""

@@ -12,12 +12,12 @@ import structlog
 
 from executor.clock import Clock
 from executor.core.knobs import Tuned, setting_of
-from executor.drivers.shadow import FEWEST_PROGRAMS, Tuning, recorded_cost, simulated_cost, tune
+from executor.drivers.shadow import FEWEST_PROGRAMS, Tuning, Turn, reality, tune
 from executor.engines.port import EngineSpec
 from executor.events import Event
 from executor.journal import RecentEvents
 from executor.policy.tuning import Comparison, Guard, Setting, is_worse_than_told
-from executor.recording import record
+from executor.recording import record, since
 
 #: A shadow run takes a core for so long as it takes, and leaves it to whoever else wants it.
 NICE = 15
@@ -46,8 +46,8 @@ class Tunable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a shadow run found in a window of so many `programs`. `reality` is what they really cost over what the
-    simulation says that they cost under the setting in force; None where there were too few."""
+    """What a shadow run found in a window with so many `programs` that came in under the setting in force. `reality` is
+    what they really cost over what the simulation says that they cost; None where there were too few."""
 
     tuning: Tuning
     programs: int
@@ -79,7 +79,7 @@ class _Change:
     reality: float
 
 
-LookAt = Callable[[Sequence[Event], Sequence[EngineSpec], Tuned, Guard], Awaitable[Look]]
+LookAt = Callable[[Sequence[Event], Sequence[EngineSpec], Tuned, Guard, Turn | None], Awaitable[Look]]
 
 
 class Tuner:
@@ -99,7 +99,7 @@ class Tuner:
     ) -> None:
         self._driver, self._window, self._fleet, self._clock = driver, window, fleet, clock
         self._look_at, self._every_s, self._guard = look_at, every_s, guard or Guard()
-        self._since = 0.0
+        self._turned: Turn | None = None
         self._failed_in_a_row = 0
         self._watched: _Change | None = None
         self._rejected: set[Setting] = set()
@@ -124,7 +124,8 @@ class Tuner:
 
     async def step(self) -> None:
         """Look once, and do what that asks for."""
-        look = await self._look_at(self._window.since(self._since), self._fleet, self._driver.tuned, self._guard)
+        tuned, events = self._driver.tuned, self._window.events()
+        look = await self._look_at(events, self._fleet, tuned, self._guard, self._turned)
         self.state = replace(self.state, looks=self.state.looks + 1, why=look.tuning.why, found=look.tuning.last)
         if look.reality is None:
             return
@@ -137,7 +138,7 @@ class Tuner:
         self.state = replace(self.state, watching=self._watched is not None)
 
     def _change(self, found: Tuning, reality: float) -> None:
-        log.info("scheduler tuned", why=found.why, **_steps(found.current, found.chosen))
+        log.warning("scheduler tuned", why=found.why, **_steps(found.current, found.chosen))
         self._watched = _Change(found.current, found.chosen, reality)
         self._turn(found.chosen)
         self.state = replace(self.state, changes=self.state.changes + 1)
@@ -152,28 +153,36 @@ class Tuner:
 
     def _turn(self, setting: Setting) -> None:
         """What came in before says nothing of the new setting."""
+        self._turned = Turn(self._clock.now(), self._driver.tuned)
         self._driver.retune(setting)
-        self._since = self._clock.now()
         self.state = replace(self.state, setting=setting)
 
 
-def look(events: Sequence[Event], fleet: Sequence[EngineSpec], tuned: Tuned, guard: Guard) -> Look:
-    """One look at a window. Takes seconds to minutes of a core."""
+def look(
+    events: Sequence[Event], fleet: Sequence[EngineSpec], tuned: Tuned, guard: Guard, turned: Turn | None = None
+) -> Look:
+    """One look at a window, in which the setting in force was `turned` to. Takes seconds to minutes of a core."""
     recording = record(events)
-    tuning = tune(recording, fleet, tuned, guard)
-    if recording.programs < FEWEST_PROGRAMS:
-        return Look(tuning, recording.programs, None)
-    return Look(tuning, recording.programs, recorded_cost(recording) / simulated_cost(recording, fleet, tuned))
+    recent = recording if turned is None else since(recording, turned.at)
+    tuning = tune(recent, fleet, tuned, guard)
+    if recent.programs < FEWEST_PROGRAMS:
+        return Look(tuning, recent.programs, None)
+    return Look(tuning, recent.programs, reality(recording, fleet, tuned, turned))
 
 
 async def look_aside(
-    events: Sequence[Event], fleet: Sequence[EngineSpec], tuned: Tuned, guard: Guard, nice: int = NICE
+    events: Sequence[Event],
+    fleet: Sequence[EngineSpec],
+    tuned: Tuned,
+    guard: Guard,
+    turned: Turn | None = None,
+    nice: int = NICE,
 ) -> Look:
     """A look in a process of its own, behind everybody else, which ends with it whatever it is at. Raises LookFailed
     where the process ends without an answer, or the look fails."""
     spawn = get_context("spawn")
     answers, tells = spawn.Pipe(duplex=False)
-    child = spawn.Process(target=_tell, args=(tells, nice, (events, fleet, tuned, guard)), daemon=True)
+    child = spawn.Process(target=_tell, args=(tells, nice, (events, fleet, tuned, guard, turned)), daemon=True)
     await asyncio.to_thread(child.start)
     tells.close()
     try:
@@ -188,7 +197,10 @@ async def look_aside(
     raise LookFailed(found or f"the process that looked ended with {child.exitcode}")
 
 
-def _tell(tells: Connection, nice: int, asked: tuple[Sequence[Event], Sequence[EngineSpec], Tuned, Guard]) -> None:
+_Asked = tuple[Sequence[Event], Sequence[EngineSpec], Tuned, Guard, Turn | None]
+
+
+def _tell(tells: Connection, nice: int, asked: _Asked) -> None:
     os.nice(nice)
     try:
         tells.send(look(*asked))

@@ -37,6 +37,7 @@ from executor.events import (
     Event,
     NodeFailed,
     Prepared,
+    Retuned,
     Settled,
     ToolFinished,
     WakeUp,
@@ -68,13 +69,18 @@ class ReplayedProgram:
 
 
 def replay(
-    recording: Recording, fleet: Sequence[EngineSpec], limits: Limits | None = None, rule: str | Rule = "halo"
+    recording: Recording,
+    fleet: Sequence[EngineSpec],
+    limits: Limits | None = None,
+    rule: str | Rule = "halo",
+    retuned: Retuned | None = None,
 ) -> Sequence[ReplayedProgram]:
     """Run all recorded jobs to their ends. The same arguments give the same run, event for event.
 
-    Programs of which something was not recorded are left out of the result.
+    The core is `retuned` in the middle of it, where that is given. Programs of which something was not recorded are
+    left out of the result.
     """
-    return _Replay(recording, fleet, limits, rule).run()
+    return _Replay(recording, fleet, limits, rule).run(retuned)
 
 
 @dataclass(slots=True, eq=False)
@@ -108,8 +114,11 @@ class _Replay:
         self._engines: VirtualEngines[_Call] = VirtualEngines(fleet)
         self._core = Scheduler(self._engines.specs, limits, rule)
         self._jobs = {job.id: job for job in recording.jobs}
+        self._estimates = _estimates(recording)
 
-    def run(self) -> Sequence[ReplayedProgram]:
+    def run(self, retuned: Retuned | None) -> Sequence[ReplayedProgram]:
+        if retuned is not None:
+            self._agenda.put(retuned.at, retuned)
         for found in self._engines.rungs():
             self._agenda.put(found.at, found)
         for job in self._recording.jobs:
@@ -190,11 +199,23 @@ class _Replay:
         running = _Call(node, command.attempt, engine, answer.tools)
         self._underway.begin(running)
         prompt_tokens = max(1, answer.usage.prompt_tokens)
-        names = _names(prepared, prompt_tokens, engine.profile.block_tokens)
+        names = self._names(prepared, prompt_tokens // engine.profile.block_tokens, engine.profile.block_tokens)
         priority, output_tokens = priority_of(command.due_s or 0.0), max(1, answer.usage.output_tokens)
         said = {PROGRAM: node.program}
         engine.model.submit(running, prompt_tokens, output_tokens, self._now, names, priority, said)
         self._engines.touch(engine)
+
+    def _names(self, prepared: Prepared, blocks: int, block_tokens: int) -> tuple[int, ...]:
+        """Names of so many of the engine's blocks of the prompt, as far as the core's larger blocks, which are of
+        estimated tokens, reach: equal where the core's block that they end in is equal."""
+        names, prefix = list[int](), prepared.prefix
+        scale = self._estimates.get(prefix[0], 1.0) if prefix else 1.0
+        for place in range(blocks):
+            within = int(((place + 1) * block_tokens * scale - 1) // BLOCK_TOKENS)
+            if within >= len(prefix):
+                break
+            names.append(prefix[within] * _SPREAD + place)
+        return tuple(names)
 
     def _run_tool(self, node: NodeRef, attempt: int) -> None:
         seconds = self._recording.tool_seconds(node)
@@ -231,17 +252,13 @@ class _Replay:
         self._ended.append(ReplayedProgram(command.job, command.row, self._now - submitted.at, deadline_s))
 
 
-def _names(prepared: Prepared, prompt_tokens: int, block_tokens: int) -> tuple[int, ...]:
-    """Names of the engine's blocks of the prompt, as far as the core's larger blocks, which are of estimated tokens,
-    reach: equal where the core's block that they end in is equal."""
-    prefix = prepared.prefix
-    if not prefix:
-        return ()
-    scale = max(1, prepared.prompt_tokens) / prompt_tokens
-    names = []
-    for place in range(prompt_tokens // block_tokens):
-        within = int(((place + 1) * block_tokens * scale - 1) // BLOCK_TOKENS)
-        if within >= len(prefix):
-            break
-        names.append(prefix[within] * _SPREAD + place)
-    return tuple(names)
+def _estimates(recording: Recording) -> dict[int, float]:
+    """Estimated tokens in a real one, by the first block of prompts: alike for all that may share more than that. With
+    an estimate of its own, each would part from the others where the error comes to a token."""
+    sums: dict[int, tuple[int, int]] = {}
+    for node, answer in recording.answers.items():
+        prepared = recording.prepared.get(node)
+        if prepared is not None and prepared.prefix:
+            guessed, real = sums.get(prepared.prefix[0], (0, 0))
+            sums[prepared.prefix[0]] = guessed + prepared.prompt_tokens, real + answer.usage.prompt_tokens
+    return {first: max(1, guessed) / max(1, real) for first, (guessed, real) in sums.items()}

@@ -7,6 +7,7 @@ from random import Random
 from executor.core.knobs import Tuned, knobs_of, setting_of, with_setting
 from executor.drivers.replaying import ReplayedProgram, replay
 from executor.engines.port import EngineSpec
+from executor.events import Retuned
 from executor.policy.tuning import (
     LEFT_OUT,
     Comparison,
@@ -20,7 +21,7 @@ from executor.policy.tuning import (
     joined,
     turned,
 )
-from executor.recording import RecordedJob, Recording, before, latest, part_of
+from executor.recording import RecordedJob, Recording, before, latest, part_of, since
 from planner.ir.ids import JobId
 
 #: Of the window, the newest part is kept aside: what was chosen on the older part must hold there.
@@ -67,6 +68,25 @@ def tune(
 ) -> Tuning:
     """Look for a better setting than that of `tuned`, step by step. The same arguments find the same."""
     return _Search(fleet, tuned, guard or Guard(), effort or Effort(), seed).run(recording)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Until `at`, the setting in force was that of `before`."""
+
+    at: float
+    before: Tuned
+
+
+def reality(recording: Recording, fleet: Sequence[EngineSpec], tuned: Tuned, turn: Turn | None = None) -> float:
+    """What the programs that came in since the turn really cost, over what they cost in the simulation. What was there
+    before them was in their way: the simulation begins with it, too."""
+    if turn is None:
+        return recorded_cost(recording) / simulated_cost(recording, fleet, tuned)
+    recent = since(recording, turn.at)
+    came, retuned = {job.id for job in recent.jobs}, Retuned(turn.at, dict(setting_of(tuned)))
+    replayed = replay(recording, fleet, turn.before.limits, turn.before.rule, retuned)
+    return recorded_cost(recent) / _cost([one for one in replayed if one.job in came])
 
 
 def simulated_cost(recording: Recording, fleet: Sequence[EngineSpec], tuned: Tuned) -> float:

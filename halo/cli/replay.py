@@ -187,9 +187,10 @@ def _turned(settings: Sequence[str], known: "Mapping[str, Knob]") -> Iterator[tu
 
 
 def _specs(urls: list[str] | None, models: list[str] | None, fleet: Path | None) -> "Sequence[EngineSpec]":
+    from executor.engines.model.profiles import in_real_time
     from halo.batch.engines import named_engines
 
-    return named_engines(urls or (), models or (), fleet, os.environ)
+    return [in_real_time(spec) for spec in named_engines(urls or (), models or (), fleet, os.environ)]
 
 
 def _compared(found: "Replayed") -> Iterator[Sequence[str]]:

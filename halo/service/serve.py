@@ -19,6 +19,7 @@ from executor.core.limits import Limits
 from executor.door.limits import DoorLimits
 from executor.drivers.door import Door
 from executor.engines.fleet_file import read_fleet
+from executor.engines.model.profiles import in_real_time
 from executor.engines.port import EngineSpec
 from executor.store.jobs import Weights
 from executor.store.result_cache import CacheBounds
@@ -149,7 +150,7 @@ async def _tuning(settings: Settings, runtime: Runtime) -> AsyncIterator[Tuner |
     if not every_s:
         yield None
         return
-    fleet = [engine.spec for engine in runtime.engines]
+    fleet = [in_real_time(engine.spec) for engine in runtime.engines]
     tuner = Tuner(runtime.driver, runtime.window, fleet, WallClock(), look_aside, every_s)
     runtime.metrics.registry.register(TuningMetrics(lambda: tuner.state))
     tuning = asyncio.create_task(tuner.run(), name="tuning")

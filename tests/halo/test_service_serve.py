@@ -63,6 +63,16 @@ def test_an_engine_that_was_taken_out_stays_so_over_a_restart_and_for_all_replic
         _until(lambda: bob.api.get(run["links"]["run"]).json()["status"] == "succeeded")
 
 
+def test_a_service_that_is_tuned_looks_at_its_traffic_in_another_process_and_tells(tmp_path: Path):
+    with served(tmp_path, "memory://", {"HALO_TUNING__EVERY_S": "0.2"}) as halo:
+        _until(lambda: halo.api.get("/v1/tuning").json()["looks"] > 0)
+        told, metrics = halo.api.get("/v1/tuning").json(), halo.api.get("/metrics").text
+        assert halo.stop() == 0
+    assert (told["on"], told["failures"], told["changes"]) == (True, 0, 0)
+    assert told["why"].startswith("too little traffic: 0 programs")
+    assert 'halo_tuning_setting{knob="active_programs"} 512.0' in metrics
+
+
 def _draining(halo: Served) -> bool:
     (engine,) = halo.api.get("/v1/engines").json()["engines"]
     return bool(engine["draining"])

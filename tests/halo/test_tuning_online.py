@@ -13,7 +13,7 @@ from service_stand import service
 from executor.core.knobs import Tuned, setting_of, with_setting
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
-from executor.drivers.shadow import Tuning
+from executor.drivers.shadow import Tuning, Turn
 from executor.engines.port import EngineSpec
 from executor.events import Event, Retuned, WakeUp
 from executor.journal import RecentEvents, decode_events, encode_event
@@ -54,14 +54,19 @@ class Hands:
 
 @dataclass
 class Looks:
-    """Finds what the test says, one after the other; `asked` are the windows it was shown."""
+    """Finds what the test says, one after the other; `asked` are the windows it was shown, `turned` since when the
+    setting was in force, and what it was before."""
 
     driver: Driver
     found: list[tuple[dict[str, float], float | None]]
     asked: list[Sequence[Event]] = field(default_factory=list)
+    turned: list[Turn | None] = field(default_factory=list)
 
-    async def __call__(self, events: Sequence[Event], fleet: Sequence[EngineSpec], tuned: Tuned, guard: Guard) -> Look:
+    async def __call__(
+        self, events: Sequence[Event], fleet: Sequence[EngineSpec], tuned: Tuned, guard: Guard, turned: Turn | None
+    ) -> Look:
         self.asked.append(events)
+        self.turned.append(turned)
         steps, reality = self.found.pop(0)
         current = setting_of(tuned)
         better = bool(steps)
@@ -94,14 +99,16 @@ async def test_a_setting_that_does_not_keep_its_promise_is_taken_back_and_not_tr
     assert one.state.setting == one.state.began == began
 
 
-async def test_after_a_change_only_what_comes_later_is_looked_at():
-    one, _, looks, window, clock = tuner(({"kv_fill": 0.8}, 1.0), ({}, 1.0))
+async def test_after_a_change_a_look_is_told_since_when_it_is_in_force_and_what_was_before():
+    one, driver, looks, window, clock = tuner(({"kv_fill": 0.8}, 1.0), ({}, 1.0))
+    before = driver.tuned
     window.append(WakeUp(5.0))
     clock.at = 10.0
     await one.step()
     window.append(WakeUp(12.0))
     await one.step()
-    assert [[event.at for event in events] for events in looks.asked] == [[5.0], [12.0]]
+    assert [[event.at for event in events] for events in looks.asked] == [[5.0], [5.0, 12.0]]
+    assert looks.turned == [None, Turn(10.0, before)]
 
 
 async def test_with_too_little_traffic_a_change_is_neither_made_nor_judged():
@@ -170,6 +177,7 @@ async def test_after_looks_that_fail_the_next_comes_later_and_it_is_told():
     registry = CollectorRegistry()
     registry.register(TuningMetrics(lambda: one.state))
     assert registry.get_sample_value("halo_tuning_failures_total") == 2.0
+    assert registry.get_sample_value("halo_tuning_setting", {"knob": "kv_fill"}) == dict(one.state.setting)["kv_fill"]
 
 
 def test_a_window_keeps_the_newest_and_passes_all_on():
@@ -182,7 +190,7 @@ def test_a_window_keeps_the_newest_and_passes_all_on():
     window = RecentEvents(2, Log())
     for at in (1.0, 2.0, 3.0):
         window.append(WakeUp(at))
-    assert [event.at for event in window.since()] == [2.0, 3.0]
+    assert [event.at for event in window.events()] == [2.0, 3.0]
     assert len(passed) == 3
 
 

@@ -26,6 +26,12 @@ def profile_of(spec: EngineSpec) -> Profile:
     return replace(profile, kv_tokens=spec.kv_tokens) if spec.kv_tokens >= profile.block_tokens else profile
 
 
+def in_real_time(spec: EngineSpec) -> EngineSpec:
+    """As whoever looks at the clock sees it: a modelled engine whose options scale its time is quicker by that."""
+    scale = spec.options.get("scale", 1.0) if isinstance(spec.options, dict) else 1.0
+    return replace(spec, profile=profile_of(spec).quicker(scale)) if scale != 1.0 else spec
+
+
 def _profile(
     gpu: str, source: str, tflops: float, memory_gb: int, gb_per_s: float, measured: tuple[float, float, float] | None
 ) -> Profile:
