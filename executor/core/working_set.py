@@ -90,6 +90,10 @@ class WorkingSet:
             self._idle_since_s = now_s
         return inf if self._idle_since_s is None else self._idle_since_s
 
+    def shared_blocks(self, name: str, call: CachedCall) -> tuple[int, bool]:
+        """Of what the conversation has here, so many blocks the call begins with; and whether that is all."""
+        return self._owned.shared_blocks(name, call.prefix)
+
     def alone_blocks(self, name: str) -> int:
         """What only this conversation has here."""
         return self._owned.own_blocks(name) + self.members[name].own_blocks

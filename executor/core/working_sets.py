@@ -92,6 +92,14 @@ class WorkingSets(Generic[CallT]):
         """Other limits from now on; who is in stays in."""
         self._limits, self._bounds = limits or ADMISSION, limits is not None
 
+    def shared_blocks(self, name: str, call: CallT) -> tuple[int, bool] | None:
+        """Of what the conversation has, so many blocks the call begins with, and whether that is all; None where it has
+        no room."""
+        conversation = self._conversations.get(name)
+        if conversation is None or conversation.engine is None:
+            return None
+        return self.sets[conversation.engine].shared_blocks(name, call)
+
     def asks(self, call: CallT, name: str, order: Order, now_s: float) -> bool:
         """The next call of the conversation is there: may it run? If not, it is held until `admitted` gives it."""
         conversation = self._of(name)
@@ -167,6 +175,10 @@ class WorkingSets(Generic[CallT]):
         conversation = self._conversations.get(name)
         if conversation is None or conversation.engine in (None, engine):
             return True
+        return self.has_room_for(name, call, engine)
+
+    def has_room_for(self, name: str, call: CallT, engine: EngineId) -> bool:
+        """Whether it fits where it has no room, and nobody waits for that."""
         return not self._lines.get(call.pool) and self._fits(call, name, engine)
 
     def sent(self, name: str, call: CallT, engine: EngineId, now_s: float) -> str:

@@ -1,12 +1,13 @@
 """Which programs of the door may run: those whose KV fits, as for agents of jobs (`executor.core.working_sets`).
 
 Asked about is what may come back: a program that called a tool, and a new one whose client names it or offers it tools.
-Chats are not: they go to the engine as they come. Of a program with several calls open one stands for it; the others
-wait while it is held, and else need no leave of their own.
+Chats are not: they go to the engine as they come. Of a program with several calls open each is a branch with room of
+its own, what they share counted once; a branch goes on with the call that shares most with it. Only the first asks for
+room: the others wait while it is held, and else need no leave of their own. One that does not fit is no branch.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from executor.core.fleet import Fleet
 from executor.core.working_sets import WorkingSets
@@ -24,7 +25,9 @@ class DoorAdmission:
         self._fleet = fleet
         self.sets: WorkingSets[DoorCall] = WorkingSets(fleet, limits)
         self._models = list(dict.fromkeys(model for view in fleet.views.values() for model in view.spec.served))
-        self._standing: dict[str, DoorCall] = {}  # by conversation: a program's calls to one model
+        self._standing: dict[str, dict[str, DoorCall]] = {}  # a program's calls to one model, each by its branch
+        self._branches: dict[str, list[str]] = {}  # of programs that have had several calls open
+        self._unasked: dict[DoorCall, None] = {}  # open beside others, and not sent yet
         self._behind: dict[str, list[DoorCall]] = {}
         self._of_tenant: Counter[str] = Counter()
         self.held: dict[DoorCall, None] = {}
@@ -35,7 +38,7 @@ class DoorAdmission:
 
     def asks(self, call: DoorCall, at: float) -> bool:
         """Whether the call may go to an engine. If not, it is held until `admitted` gives it."""
-        if call.conversation is None and not self._stands(call):
+        if call.conversation is None and not self._opens(call):
             return call not in self.held
         assert call.conversation is not None
         if self.sets.asks(call, call.conversation, (call.program.sequence, call.number), at):
@@ -45,7 +48,7 @@ class DoorAdmission:
 
     def admitted(self, at: float) -> list[DoorCall]:
         """Of the calls that are held, those that may go to an engine from now on."""
-        return [call for admitted in self.sets.admitted(at) for call in self._release(admitted)]
+        return [call for admitted in self.sets.admitted(at) for call in self._release(admitted, at)]
 
     def newly_held(self) -> list[tuple[Program, str]]:
         """Programs that are held since this was asked last, and why."""
@@ -57,6 +60,11 @@ class DoorAdmission:
 
     def sent(self, call: DoorCall, engine: EngineId, at: float) -> str:
         """Returns what there is to say about how long it was held, and why."""
+        if call in self._unasked:
+            del self._unasked[call]
+            assert call.conversation is not None
+            if not self.sets.has_room_for(call.conversation, call, engine):
+                self._close(call)
         return "" if call.conversation is None else self.sets.sent(call.conversation, call, engine, at)
 
     def answered(self, call: DoorCall, tools: Sequence[ToolKey], at: float) -> None:
@@ -64,7 +72,7 @@ class DoorAdmission:
         name = call.conversation
         if name is None:
             return
-        self._stand_down(call)
+        self._close(call)
         if tools:
             self.sets.answered(name, call, tools, at)
         else:
@@ -83,9 +91,9 @@ class DoorAdmission:
         if name is None:
             self._leave_those_behind(call)
             return []
-        self._stand_down(call)
+        self._close(call)
         self.sets.leave(name, at)
-        behind = self._behind.pop(name, [])
+        behind = self._behind.pop(_conversation_of(call), [])
         for other in behind:
             self._unhold(other)
         return behind
@@ -97,35 +105,57 @@ class DoorAdmission:
     def forgotten(self, program: ProgramId, at: float) -> None:
         """Nobody came back for it."""
         for model in self._models:
-            self.sets.leave(_conversation(program, model), at)
+            name = _conversation(program, model)
+            for branch in self._branches.pop(name, (name,)):
+                self.sets.leave(branch, at)
 
-    def _stands(self, call: DoorCall) -> bool:
-        """Whether the call stands for its program from now on."""
+    def _opens(self, call: DoorCall) -> bool:
+        """Whether the call has to ask for room: the first that its program has open; one that has room is given it."""
         if not _may_come_back(call) or not self.sets.bounds(call.pool):
             return False
-        name = _conversation(call.program.id, call.model)
-        standing = self._standing.setdefault(name, call)
-        if standing is call:
-            call.conversation = name
-        elif standing in self.held:
+        name = _conversation_of(call)
+        others = self._standing.setdefault(name, {})
+        if any(other in self.held for other in others.values()):
             self._behind.setdefault(name, []).append(call)
             self._hold(call)
-        return standing is call
+            return False
+        call.conversation = branch = self._branch_of(call, name, others)
+        others[branch] = call
+        asks = len(others) == 1 or self.sets.shared_blocks(branch, call) is not None
+        if not asks:
+            self._unasked[call] = None
+        return asks
 
-    def _stand_down(self, call: DoorCall) -> None:
+    def _branch_of(self, call: DoorCall, name: str, others: Collection[str]) -> str:
+        """One that the call goes on from; else one without room, or a new one, beside others that have room. A call
+        without others writes anew what it has most of."""
+        branches = self._branches.get(name, [name])
+        shared = {branch: self.sets.shared_blocks(branch, call) for branch in branches if branch not in others}
+        begun = {branch: found[0] for branch, found in shared.items() if found and (found[1] or not others)}
+        free = [branch for branch, found in shared.items() if found is None]
+        if begun or free:
+            return max(begun, key=lambda branch: begun[branch]) if begun else free[0]
+        branch = f"{name}\0{len(branches)}"
+        self._branches[name] = [*branches, branch]
+        return branch
+
+    def _close(self, call: DoorCall) -> None:
         assert call.conversation is not None
-        del self._standing[call.conversation]
+        self._unasked.pop(call, None)
+        name = _conversation_of(call)
+        del self._standing[name][call.conversation]
+        if not self._standing[name]:
+            del self._standing[name]
         call.conversation = None
 
-    def _release(self, call: DoorCall) -> list[DoorCall]:
-        assert call.conversation is not None
-        released = [call, *self._behind.pop(call.conversation, ())]
-        for one in released:
+    def _release(self, call: DoorCall, at: float) -> list[DoorCall]:
+        behind = self._behind.pop(_conversation_of(call), ())
+        for one in (call, *behind):
             self._unhold(one)
-        return released
+        return [call, *(one for one in behind if self.asks(one, at))]
 
     def _leave_those_behind(self, call: DoorCall) -> None:
-        behind = self._behind.get(_conversation(call.program.id, call.model), [])
+        behind = self._behind.get(_conversation_of(call), [])
         if call in behind:
             behind.remove(call)
 
@@ -144,6 +174,10 @@ def _may_come_back(call: DoorCall) -> bool:
     """A program that had turns and never asked for a tool is a chat."""
     program = call.program
     return program.calls_tools or (not program.turns and call.looks_like_agent)
+
+
+def _conversation_of(call: DoorCall) -> str:
+    return _conversation(call.program.id, call.model)
 
 
 def _conversation(program: ProgramId, model: str) -> str:

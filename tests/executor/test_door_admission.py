@@ -171,6 +171,31 @@ def test_more_calls_of_a_program_that_runs_are_sent_as_they_come() -> None:
     assert story.running == [0, 0, 0, 1, 2]
 
 
+def test_each_of_a_program_s_calls_keeps_its_room_over_its_tool_and_what_they_share_is_counted_once() -> None:
+    story = Story()
+    one, two = ((*range(10), *range(begin, begin + 20)) for begin in (5000, 6000))
+    for prefix in (one, two):
+        story.arrives(0, prefix=prefix)
+    story.answer(0, PYTEST)
+    story.answer(0, PYTEST)
+    story.arrive(1, 2)
+    assert story.running == [1]
+    for prefix in (two, one):
+        story.arrives(0, prefix=(*prefix, 7))
+    assert story.running == [0, 0, 1]
+    assert story.doing[2] == f"held: {FULL}"
+
+
+def test_when_one_of_a_program_s_calls_is_done_for_good_the_other_keeps_its_room() -> None:
+    story = Story()
+    for begin in (5000, 6000):
+        story.arrives(0, prefix=(*range(10), *range(begin, begin + 20)))
+    story.answer(0)
+    assert story.arrive(1, 2, 3).running == [0, 1, 2]
+    story.answer(0, PYTEST)
+    assert story.running == [1, 2]
+
+
 def test_more_calls_of_a_program_that_is_held_wait_with_it_and_go_with_it() -> None:
     story = Story().arrive(0, 1, 2, 3, 3)
     assert story.running == [0, 1, 2]

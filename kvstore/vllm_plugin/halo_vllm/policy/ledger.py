@@ -49,6 +49,12 @@ class Ledger:
         """Blocks at the end of its chain that nobody else owns: what it can give."""
         return self._alone(self._chains.get(program, ()))
 
+    def shared_blocks(self, program: str, chain: Sequence[Hashable]) -> tuple[int, bool]:
+        """Of what `program` owns, so many blocks are the beginning of `chain`; and whether that is all it owns."""
+        held = self._chains.get(program, ())
+        shared = common(held, chain)
+        return shared, shared == len(held)
+
     def missing_blocks(self, chain: Sequence[Hashable]) -> int:
         """Blocks of `chain` that nobody owns."""
         if not chain or chain[0] not in self._owners:
