@@ -5,7 +5,8 @@
 Simulated: the product's own core, modelled engines, virtual time. Three questions:
 
 - flood: a tenant asks one by one at a quarter of what the fleet can do; its P95 beside a neighbour that asks for a
-  third, and beside one that hands in its programs all at once. Alone, and without turns, stand beside.
+  third, and beside one that hands in its programs all at once. Alone, and without turns, stand beside. Then beside a
+  fifth as many programs, of which no two prompts begin alike, each as long as usual or four times as long.
 - shares: two tenants with more than enough to do, one of programs three times as long: of any 60 s, the more served by
   the less, for weights 1:1 and 2:1.
 - grouping: the same two jobs, whose prompts come in groups that begin alike, by turns and one after the other: the
@@ -20,7 +21,17 @@ from itertools import count, takewhile
 from pathlib import Path
 from statistics import quantiles
 
-from benchmarks.scheduling.tenants import LONG, SHORT, Outcome, batch, capacity_per_s, one_by_one, run
+from benchmarks.scheduling.tenants import (
+    LONG,
+    SHARED_CHARS,
+    SHORT,
+    Outcome,
+    batch,
+    capacity_per_s,
+    one_by_one,
+    run,
+    unlike,
+)
 from executor.core.limits import Limits
 from executor.drivers.simulated import Arrival
 from executor.policy.fairness import TenantShare
@@ -43,6 +54,22 @@ class Flood:
     @property
     def by_neighbour(self) -> float:
         return self.beside_flood_s / self.beside_neighbour_s
+
+    @property
+    def by_alone(self) -> float:
+        return self.beside_flood_s / self.alone_s
+
+
+@dataclass(frozen=True, slots=True)
+class Unlike:
+    """Beside a flood of prompts of so many characters that have nothing in common, in seconds: P95 from arrival to end,
+    and how much of the flood a second of the fleet did meanwhile."""
+
+    chars: int
+    weight: float
+    alone_s: float
+    beside_flood_s: float
+    flood_per_s: float
 
     @property
     def by_alone(self) -> float:
@@ -82,14 +109,23 @@ def main() -> int:
     rate = capacity_per_s()
     print(f"simulated, virtual time; the fleet does {rate:.2f} programs a second")
     flood = _flood(rate, asked.flood, asked.asked)
+    long = [
+        _unlike(rate, asked.flood // 5, asked.asked, chars, weight)
+        for chars, weight in ((SHARED_CHARS, 1.0), (4 * SHARED_CHARS, 1.0), (4 * SHARED_CHARS, 3.0))
+    ]
     shares = [_shares(asked.rows, weight) for weight in (1.0, 2.0)]
     grouping = _grouping(asked.rows)
-    for line in _lines(flood, shares, grouping):
+    for line in _lines(flood, long, shares, grouping):
         print(line, flush=True)
     if asked.out:
         found = {"capacity": rate, "flood": asdict(flood), "shares": [asdict(one) for one in shares]}
-        asked.out.write_text(json.dumps({**found, "grouping": asdict(grouping)}, indent=1) + "\n", "utf-8")
-    met = flood.by_alone <= MOST_SLOWER and grouping.kept >= LEAST_KEPT and max(s.apart for s in shares) <= MOST_APART
+        found |= {"unlike": [asdict(one) for one in long], "grouping": asdict(grouping)}
+        asked.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    met = (
+        max(flood.by_alone, *(one.by_alone for one in long)) <= MOST_SLOWER
+        and grouping.kept >= LEAST_KEPT
+        and max(s.apart for s in shares) <= MOST_APART
+    )
     return 0 if met else 1
 
 
@@ -106,6 +142,17 @@ def _flood(rate: float, programs: int, count: int) -> Flood:
         _p95(run([*mine, flood]), "ann", settled_s),
         _p95(run(same), "ann", settled_s),
     )
+
+
+def _unlike(rate: float, programs: int, count: int, chars: int, weight: float) -> Unlike:
+    """`weight` is the other tenant's."""
+    mine = list(one_by_one("ann", rate / 4, count, seed=1))
+    flood = unlike("flood", "eve", programs, mine[len(mine) // 20].at, chars)
+    settled_s, last_s = mine[len(mine) // 10].at, mine[-1].at
+    beside = run([*mine, flood], Limits(tenants={"ann": TenantShare(weight=weight)}))
+    done = sum(settled_s <= at < last_s for at in beside.jobs[flood.job].ended_at.values())
+    alone_s = _p95(run(mine), "ann", settled_s)
+    return Unlike(chars, weight, alone_s, _p95(beside, "ann", settled_s), done / (last_s - settled_s))
 
 
 def _p95(outcome: Outcome, named: str, since_s: float) -> float:
@@ -141,11 +188,17 @@ def _grouping(rows: int) -> Grouping:
     return Grouping(ended_s, row.ended_s("one"), turns.service.cached_share(), row.service.cached_share())
 
 
-def _lines(flood: Flood, shares: Sequence[Shares], grouping: Grouping) -> Iterator[str]:
+def _lines(flood: Flood, long: Sequence[Unlike], shares: Sequence[Shares], grouping: Grouping) -> Iterator[str]:
     yield f"flood of {flood.programs:,}: P95 of the other, in seconds"
     yield f"  alone {flood.alone_s:.2f}   beside a neighbour {flood.beside_neighbour_s:.2f}"
     yield f"  beside the flood {flood.beside_flood_s:.2f}   without turns {flood.without_turns_s:.2f}"
     yield f"  flood by neighbour {flood.by_neighbour:.2f}, by alone {flood.by_alone:.2f} (goal <= {MOST_SLOWER})"
+    for each in long:
+        yield (
+            f"flood of unlike prompts of {each.chars:,} characters, the other's weight {each.weight:g}: "
+            f"{each.beside_flood_s:.2f} s, by alone {each.by_alone:.2f} (goal <= {MOST_SLOWER}); "
+            f"{each.flood_per_s:.2f} of the flood a second"
+        )
     for one in shares:
         what = f"weights {one.weight:g}:1, worst of {one.windows} windows of {WINDOW_S:g} s"
         yield f"shares, {what}: {one.apart:.2f} (goal <= {MOST_APART})"

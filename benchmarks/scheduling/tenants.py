@@ -76,6 +76,12 @@ def batch(name: str, tenant: str, rows: int, at: float = 0.0, plan: Plan = SHORT
     return Arrival(at, JobId(name), plan, Table.from_rows(cells, plan.inputs), tenant=tenant)
 
 
+def unlike(name: str, tenant: str, rows: int, at: float, chars: int) -> Arrival:
+    """All at once, of prompts so long of which no two begin alike."""
+    cells = [_row(f"{number} of {name}", number, chars) for number in range(rows)]
+    return Arrival(at, JobId(name), SHORT, Table.from_rows(cells, SHORT.inputs), tenant=tenant)
+
+
 def one_by_one(
     tenant: str, rate: float, count: int, seed: int, slo: SloClass = SloClass.STANDARD, slack_s: float | None = None
 ) -> Iterator[Arrival]:
@@ -88,10 +94,10 @@ def one_by_one(
         yield Arrival(at, JobId(f"{tenant}-{number}"), SHORT, table, tenant=tenant, slo=slo, deadline_s=due_s)
 
 
-def _row(database: str, number: int) -> dict[str, Json]:
+def _row(database: str, number: int, chars: int = SHARED_CHARS) -> dict[str, Json]:
     beginning = f"You write SQL for {database}. "
     return {
-        "database": (beginning + f"{database} has a table with columns. " * SHARED_CHARS)[:SHARED_CHARS],
+        "database": (beginning + f"{database} has a table with columns. " * (chars // 30))[:chars],
         "question": f"How many rows of {number} are new, and why are there so many of them this year?",
     }
 

@@ -4,6 +4,7 @@ from executor.core.outlook import work_waits
 from executor.core.state import State
 from executor.core.work import Program, Work
 from executor.engines.port import Usage
+from executor.policy.fairness import Account
 
 
 def program_begins(state: State, program: Program) -> None:
@@ -23,8 +24,10 @@ def program_ends(state: State, program: Program, *, succeeded: bool) -> None:
         state.costs.learn(program.plan.name, program.engine_s, took_s)
 
 
-def call_sent(state: State, work: Work) -> None:
+def call_sent(state: State, work: Work, prefill_s: float) -> None:
+    """After it entered its engine, which takes so long to read its prompt."""
     state.turns.charge(work.program.account, work.load_s)
+    _enters(state, work, work.program.account, prefill_s)
 
 
 def call_answered(state: State, work: Work, usage: Usage) -> None:
@@ -32,6 +35,7 @@ def call_answered(state: State, work: Work, usage: Usage) -> None:
     took_s = state.fleet.took_s(work, usage)
     work.program.engine_s += took_s
     state.turns.settle(work.program.account, work.load_s, took_s)
+    _leaves(state, work)
     state.pace.gave(took_s, state.now, waiting=work_waits(state))
 
 
@@ -39,8 +43,22 @@ def call_handed_over(state: State, work: Work, heir: Work) -> None:
     """Before `work` becomes what `heir` is in its program: from now on it is the heir's tenant that is given time."""
     state.turns.settle(work.program.account, work.load_s, 0.0)
     state.turns.charge(heir.program.account, work.load_s)
+    if work.engine is not None:
+        _leaves(state, work)
+        _enters(state, work, heir.program.account, 0.0)
 
 
 def call_failed(state: State, work: Work) -> None:
     """It left its engine without an answer: what it was sent for stands."""
     state.turns.settle(work.program.account, work.load_s, work.load_s)
+    _leaves(state, work)
+
+
+def _enters(state: State, work: Work, account: Account, prefill_s: float) -> None:
+    assert work.engine is not None
+    state.quiet[work.pool].sent(account, work.engine, prefill_s, state.now)
+
+
+def _leaves(state: State, work: Work) -> None:
+    assert work.engine is not None
+    state.quiet[work.pool].left(work.program.account, work.engine, state.now)

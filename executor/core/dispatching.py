@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 
 from executor.commands import CallMeAt, RunTool
 from executor.core.binding import dispatch_by_rule
@@ -14,7 +15,7 @@ from executor.core.warm_order import Ready
 from executor.core.work import Work
 from executor.policy.fairness import Account
 from executor.policy.migration import unless_it_stays
-from executor.policy.routing import EngineView, Offer, choose_engine
+from executor.policy.routing import EngineView, Offer, choose_engine, has_room
 from executor.policy.sampling import MANY, drawn
 from executor.policy.urgency import PASSED_OVER_S
 from executor.slo import SloClass
@@ -35,9 +36,24 @@ def dispatch(state: State) -> None:
     if not _holds(state):
         _dispatch_all(state)
         _line_up_again(state)
+        _look_who_is_calm(state)
     for name in state.tools.queues:
         while (work := state.tools.next(name)) is not None:
             _run_tool(state, work)
+
+
+def _look_who_is_calm(state: State) -> None:
+    """Now and then, once engines took what they may; and again when one opens that somebody waits for."""
+    opens_s = inf
+    for pools in state.fleet.sharing:
+        quiet = state.quiet[pools[0]]
+        if quiet.due(state.now):
+            views = {view.spec.id: view for pool in pools for view in state.fleet.serving(pool)}
+            quiet.look(views.values(), {one for pool in pools for one in _accounts(state, pool)}, state.now)
+        opens_s = min(opens_s, quiet.opens_s())
+    if opens_s < inf and not state.now < state.opens_at <= opens_s:
+        state.opens_at = opens_s
+        state.tell(CallMeAt(opens_s))
 
 
 def _line_up_again(state: State) -> None:
@@ -202,7 +218,7 @@ def _send_one(
             return True
         if choosy.work.suspect:  # some engine must run empty for it
             return False
-    wanting = {frontier: _wanting(frontier, views) if as_planned else views for frontier in frontiers}
+    wanting = {frontier: _wanting(state, frontier, views, as_planned=as_planned) for frontier in frontiers}
     for view in views:
         for frontier, ready in _best(wanting, view):
             if _send(state, frontier, ready, _looked_at(state, ready, view, views)):
@@ -231,10 +247,17 @@ def _send_choosy(state: State, pool: str, frontiers: Sequence[Frontier]) -> bool
     return True
 
 
-def _wanting(frontier: Frontier, views: Sequence[EngineView]) -> Sequence[EngineView]:
-    """Those that should take a call of the frontier as planned."""
-    shares = frontier.shares
+def _wanting(
+    state: State, frontier: Frontier, views: Sequence[EngineView], *, as_planned: bool
+) -> Sequence[EngineView]:
+    """Those that may take a call of the frontier, or should as planned."""
+    shares, views = frontier.shares if as_planned else None, _open(state, frontier.any().work, views)
     return views if shares is None else [view for view in views if shares.wants(view.spec.id)]
+
+
+def _open(state: State, work: Work, views: Sequence[EngineView]) -> Sequence[EngineView]:
+    """Without those that are quiet for other tenants."""
+    return state.quiet[work.pool].open_to(work.program.account, views, state.now)
 
 
 def _best(wanting: Mapping[Frontier, Sequence[EngineView]], view: EngineView) -> list[tuple[Frontier, Ready]]:
@@ -253,7 +276,8 @@ def _send(state: State, frontier: Frontier, ready: Ready, views: Sequence[Engine
     work.output_tokens = min(work.output_tokens, state.lengths.expected(work.stage))
     views = views if work.agent is None else [view for view in views if state.may_enter(work, view.spec.id)]
     planned = () if shares is None else [view.spec.id for view in views if shares.wants(view.spec.id)]
-    offers = _leave_lines_short(state, work, state.fleet.offers(work, views))
+    views = views if work.avoid or work.suspect else _open(state, work, views)
+    offers = _keep_to_quiet(state, work, _leave_lines_short(state, work, state.fleet.offers(work, views)))
     worth = offers if work.avoid else unless_it_stays(offers)
     choice = choose_engine(worth, work.avoid, suspect=work.suspect, planned=planned) if worth else None
     if choice is None:
@@ -272,6 +296,14 @@ def _leave_lines_short(state: State, work: Work, offers: Sequence[Offer]) -> Seq
     caches = state.fleet.caches
     fits = [caches[one.view.spec.id].fits(work, INSIDE_SHARE_OF_TENANTS) for one in offers]
     return [one if fit else replace(one, has_kv=False) for one, fit in zip(offers, fits, strict=True)]
+
+
+def _keep_to_quiet(state: State, work: Work, offers: Sequence[Offer]) -> Sequence[Offer]:
+    quiet, account = state.quiet[work.pool], work.program.account
+    if not quiet.keeps(account):
+        return offers
+    kept = quiet.kept_to(account, [one.view.spec.id for one in offers if one.has_kv and has_room(one.view)])
+    return [offer if offer.view.spec.id in kept else replace(offer, has_kv=False) for offer in offers]
 
 
 def _run_tool(state: State, work: Work) -> None:

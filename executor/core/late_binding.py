@@ -71,11 +71,12 @@ class _Look:
     def offer(self, one: Waiting) -> None:
         """Send the call, or let the engines that keep their room for it pass."""
         costs = self._dearness(one)
-        engines = [engine for engine in self.open if engine in costs and self.state.may_enter(one.work, engine)]
+        engines = [engine for engine in self.open if engine in costs and self._may_enter(one.work, engine)]
         cheap = [engine for engine in engines if costs[engine] <= self._cheap]
         fitting = [engine for engine in cheap if self._fits(one, engine)]
         if fitting:
-            self._send(one, fitting, f"the best of {len(fitting)} with room")
+            kept = self.state.quiet[self.pool].kept_to(one.work.program.account, fitting)
+            self._send(one, kept, f"the best of {len(kept)} with room")
             return
         for engine in cheap:
             self.open.remove(engine)
@@ -108,6 +109,9 @@ class _Look:
             if one.waits and engine not in taken and engine in self.open and self._fits(one, engine):
                 taken.add(engine)
                 self._send(one, [engine], f"{cost - 1:.0%} dearer than at best, and nothing cheaper waits for it")
+
+    def _may_enter(self, work: Work, engine: EngineId) -> bool:
+        return self.state.is_open(work, engine) and self.state.may_enter(work, engine)
 
     @property
     def _cheap(self) -> float:

@@ -21,12 +21,16 @@ def send(state: State, work: Work, choice: Choice, offers: Sequence[Offer], note
     hinting.turn_goes(state, work, choice.engine)
     work.become(Life.RUNNING)
     state.fleet.enter(work, choice, state.now)
-    call_sent(state, work)
+    call_sent(state, work, _prefill_s(choice, offers))
     if work.shares is not None:
         work.shares.send(choice.engine)
     due_s = _due_inside_s(state, work, choice.engine)
     state.tell(Dispatch(work.ref, work.attempt, choice.engine, reason, offers, work.failed, due_s))
     save_program(state, work, "call")
+
+
+def _prefill_s(choice: Choice, offers: Sequence[Offer]) -> float:
+    return next((offer.prefill_s for offer in offers if offer.view.spec.id == choice.engine), 0.0)
 
 
 def _due_inside_s(state: State, work: Work, engine: EngineId) -> float | None:

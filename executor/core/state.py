@@ -15,6 +15,7 @@ from executor.core.market import Market
 from executor.core.pace import Pace
 from executor.core.program_costs import ProgramCosts
 from executor.core.queues import DelayedWork, ToolSlots
+from executor.core.quieting import Quiet
 from executor.core.ready_calls import ReadyCalls
 from executor.core.remaining import Remaining
 from executor.core.sharing import SharedWork
@@ -114,6 +115,8 @@ class State:
         self.fleet: Fleet[Work] = Fleet(engines, limits.breaker_failures)
         self.sets: WorkingSets[Work] = WorkingSets(self.fleet, limits.admission)
         self.asks_again_at: float | None = None  # whoever is held for want of KV
+        self.quiet = {pool: quiet for pools in self.fleet.sharing for quiet in [Quiet(self.turns)] for pool in pools}
+        self.opens_at = 0.0  # a quiet engine that was asked for
         self.lengths = AnswerLengths()
         self.remaining = Remaining()
         self.sent_back: list[Work] = []  # calls that left an engine within the event in hand
@@ -155,6 +158,10 @@ class State:
     def may_enter(self, work: Work, engine: EngineId) -> bool:
         """Whether there is room for the conversation that the call is of, if it is of any."""
         return work.conversation is None or self.sets.may_enter(work.conversation, work, engine)
+
+    def is_open(self, work: Work, engine: EngineId) -> bool:
+        """Whether the call may go to the engine, or that is quiet for other tenants now."""
+        return self.quiet[work.pool].is_open(work.program.account, engine, self.now)
 
     def retune(self, setting: Mapping[str, float]) -> None:
         """Work by this setting from now on."""

@@ -7,6 +7,7 @@ from itertools import islice
 from executor.core.life import Life
 from executor.core.state import Job, State
 from executor.core.work import Program, Role, Work
+from executor.policy.fairness import Account
 from planner.ir.ids import EngineId, JobId
 
 
@@ -82,9 +83,18 @@ def _why_queued(state: State, work: Work) -> str:
         return "engines died with it twice: it waits for one that is empty"
     if not state.fleet.with_room(work.pool):
         running = sum(view.running for view in serving)
-        waiting = {program.tenant for program in state.programs.values() if _has_queued(program)}
-        return f"all {len(serving)} engines that serve {model} are full ({running} calls){_turns(waiting)}"
+        turns = _turns_in_line(state, work.program.account)
+        return f"all {len(serving)} engines that serve {model} are full ({running} calls){turns}"
+    if not any(state.is_open(work, view.spec.id) for view in state.fleet.with_room(work.pool)):
+        return "engines with room are quiet for tenants that ask for little: its prompt is read there a little later"
     return "other calls go first, or another engine will be done with it earlier"
+
+
+def _turns_in_line(state: State, account: Account) -> str:
+    waiting = {program.account for program in state.programs.values() if _has_queued(program)} | {account}
+    turns = _turns({one.tenant for one in waiting})
+    ahead_s = state.turns.had_s(account) - min(state.turns.had_s(one) for one in waiting)
+    return f"{turns}; this one had {ahead_s:.1f} s more than who had least" if turns else ""
 
 
 def _has_queued(program: Program) -> bool:

@@ -10,7 +10,7 @@ from executor.commands import Command, Dispatch, Prepare, Settle
 from executor.core.limits import Limits
 from executor.core.scheduler import Scheduler
 from executor.engines.port import EngineSpec, Usage
-from executor.events import BatchPlanned, CallFinished, Event, JobSubmitted, Prepared, Settled
+from executor.events import BatchPlanned, CallFinished, Event, JobSubmitted, Prepared, Settled, WakeUp
 from executor.policy.fairness import TenantShare
 from executor.slo import SloClass
 from planner.ir.expressions import Column, Const
@@ -124,3 +124,18 @@ def test_no_tenant_fills_an_engines_line_while_another_may_want_the_engine() -> 
     held = Counter(story._job(call.node.program) for call in story.inside)
     assert held["ann"] > 0
     assert held.total() < 50_000 / 4_000
+
+
+def test_prompts_of_a_flood_come_slowly_to_an_engine_in_which_another_tenant_asks_for_little() -> None:
+    story = Story({"ann": 500, "eve": 32_000}, engine=replace(ENGINE, max_running=16))
+    story.submit("ann", 1)
+    story.submit("eve", 100)
+    assert Counter(story.sent) == {"ann": 1, "eve": 15}
+    story.inside.append(story.inside.pop(0))  # ann's is answered last
+    story.answer(10)
+    flooded = story.sent.count("eve")
+    assert flooded < 15 + 10
+    assert "quiet" in story.core.doings(JobId("eve"))[-1].why
+    story.now += 60.0
+    story.tell(WakeUp(story.now))
+    assert story.sent.count("eve") == flooded + 1

@@ -1,0 +1,160 @@
+"""Who is calm, which engines are quiet for them (`executor.policy.quiet`), and what others brought there."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from executor.policy.fairness import Account, FairShares
+from executor.policy.quiet import Standing, Unread, quiet_parts
+from executor.policy.routing import EngineView
+from executor.slo import SloClass
+from planner.ir.ids import EngineId
+
+#: How often it is looked who is calm: who had calls waiting two times in a row has a backlog.
+LOOK_S = 1.0
+#: So long engines are quiet for who had calls in any; the most that were inside at once in the last half of this or the
+#: half before.
+REMEMBERED_S = 60.0
+
+
+class Quiet:
+    """Of engines that serve the same calls. Background work is nobody's that is calm."""
+
+    def __init__(self, shares: FairShares) -> None:
+        self._shares = shares
+        self._inside: dict[EngineId, Counter[str]] = {}
+        self._seen: dict[str, _Seen] = {}
+        self._known: frozenset[str] = frozenset()  # as of the last look, as the next two
+        self._waited: frozenset[str] = frozenset()
+        self._calm: frozenset[str] = frozenset()
+        self._others: frozenset[str] = frozenset()
+        self._unread: dict[EngineId, Unread] = {}
+        self._parts: dict[EngineId, float] = {}
+        self._looked_s = -inf
+        self._opens_s = inf
+
+    def is_open(self, account: Account, engine: EngineId, now_s: float) -> bool:
+        """Whether a call of the account may go to the engine: where not, it may when prompts are read."""
+        if engine not in self._parts or self._is_calm(account) or self._calm == {account.tenant}:
+            return True
+        unread = self._unread[engine]
+        if unread.open(now_s):
+            return True
+        self._opens_s = min(self._opens_s, unread.opens_s())
+        return False
+
+    def open_to(self, account: Account, views: Sequence[EngineView], now_s: float) -> Sequence[EngineView]:
+        """Those of them that are open to a call of the account."""
+        if not self._parts or self._is_calm(account):  # as nearly always: engines may be many
+            return views
+        return [view for view in views if self.is_open(account, view.spec.id, now_s)]
+
+    def keeps(self, account: Account) -> bool:
+        """Whether it matters what calls of the account are `kept_to`."""
+        return bool(self._others and self._parts) and self._is_calm(account)
+
+    def kept_to(self, account: Account, engines: Sequence[EngineId]) -> Sequence[EngineId]:
+        """Of engines with room for a call of the account, those that it should go to: those of calm tenants leave the
+        others to others while a quiet one has room."""
+        if not self.keeps(account):
+            return engines
+        return [engine for engine in engines if engine in self._parts] or engines
+
+    def sent(self, account: Account, engine: EngineId, prefill_s: float, now_s: float) -> None:
+        if account.slo is not SloClass.BACKGROUND:
+            self._inside.setdefault(engine, Counter())[account.tenant] += 1
+            self._seen.setdefault(account.tenant, _Seen(now_s)).enter(now_s)
+        if engine not in self._parts:
+            return
+        if self._is_calm(account):
+            self._unread[engine].goes_on(self._parts[engine], now_s)
+        else:
+            self._unread[engine].brought(prefill_s, now_s)
+
+    def left(self, account: Account, engine: EngineId, now_s: float) -> None:
+        if account.slo is SloClass.BACKGROUND:
+            return
+        self._inside[engine][account.tenant] -= 1
+        self._seen[account.tenant].leave(now_s)
+        if engine in self._parts:
+            self._unread[engine].goes_on(self._part_now(engine), now_s)
+
+    def opens_s(self) -> float:
+        """When an engine opens that was asked for since this was asked; infinity where all were open."""
+        opens_s, self._opens_s = self._opens_s, inf
+        return opens_s
+
+    def due(self, now_s: float) -> bool:
+        """Whether it is time for a `look`."""
+        return now_s >= self._looked_s + LOOK_S
+
+    def look(self, views: Collection[EngineView], waiting: Collection[Account], now_s: float) -> None:
+        """Calls of these accounts wait though engines took what they may."""
+        self._looked_s = now_s
+        self._seen = {tenant: seen for tenant, seen in self._seen.items() if seen.inside or seen.recent(now_s)}
+        waits = frozenset(one.tenant for one in waiting if one.slo is not SloClass.BACKGROUND)
+        self._calm = self._known.intersection(self._seen) - (waits & self._waited)
+        self._known, self._waited = frozenset(self._seen), waits
+        self._others = self._known.union(one.tenant for one in waiting) - self._calm
+        self._make_quiet(views, now_s)
+
+    def _make_quiet(self, views: Collection[EngineView], now_s: float) -> None:
+        engines = [self._standing(view) for view in views] if self._calm else []
+        calls = sum(self._seen[tenant].most(now_s) for tenant in self._calm)
+        self._parts = quiet_parts(engines, calls, self._share())
+        for engine in self._parts:
+            self._unread.setdefault(engine, Unread(at_s=now_s)).goes_on(self._part_now(engine), now_s)
+
+    def _standing(self, view: EngineView) -> Standing:
+        engine = view.spec.id
+        return Standing(engine, view.spec.max_running, self._calm_in(engine), view.load_s, engine in self._parts)
+
+    def _share(self) -> float:
+        """Of the calm. Who is not there yet, and may come with very much at once, counts as one of the others."""
+        calm = sum(self._shares.share(tenant).weight for tenant in self._calm)
+        others = sum(self._shares.share(tenant).weight for tenant in self._others) or self._shares.others.weight
+        return calm / (calm + others)
+
+    def _is_calm(self, account: Account) -> bool:
+        return account.tenant in self._calm and account.slo is not SloClass.BACKGROUND
+
+    def _calm_in(self, engine: EngineId) -> int:
+        return sum(calls for tenant, calls in self._inside.get(engine, {}).items() if tenant in self._calm)
+
+    def _part_now(self, engine: EngineId) -> float:
+        return self._parts[engine] if self._calm_in(engine) else 1.0
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Calls of one tenant inside engines."""
+
+    since_s: float
+    inside: int = 0
+    last_s: float = 0.0
+    most_now: int = 0
+    most_before: int = 0
+
+    def enter(self, now_s: float) -> None:
+        self._turn_over(now_s)
+        self.inside += 1
+        self.most_now = max(self.most_now, self.inside)
+        self.last_s = now_s
+
+    def leave(self, now_s: float) -> None:
+        self.inside -= 1
+        self.last_s = now_s
+
+    def recent(self, now_s: float) -> bool:
+        return now_s < self.last_s + REMEMBERED_S
+
+    def most(self, now_s: float) -> int:
+        self._turn_over(now_s)
+        return max(self.most_now, self.most_before)
+
+    def _turn_over(self, now_s: float) -> None:
+        if now_s >= self.since_s + REMEMBERED_S / 2:
+            passed = now_s >= self.since_s + REMEMBERED_S
+            self.most_before, self.most_now = self.inside if passed else self.most_now, self.inside
+            self.since_s = now_s
