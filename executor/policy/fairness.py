@@ -77,6 +77,7 @@ class FairShares:
 
     def equals(self, waiting: Collection[Account], queue: str = "") -> list[Account]:
         """Those of which any may be next: no quantum ahead of who has had the least, or no lead where interactive."""
+        self._keep_few()
         front = [account for account in waiting if account.slo is not SloClass.BACKGROUND]
         return self._split(front or list(waiting), (queue, not front))[0]
 
@@ -87,6 +88,7 @@ class FairShares:
         `waiting` has every account that waits in the queue: one for all models that any engine serves both of. It is
         asked also where there is but one, so that who comes later begins where that one is.
         """
+        self._keep_few()
         if len(waiting) <= 1:  # as nearly always: it is asked at every event
             return [group for one in waiting for group in self._by_turn([one], (queue, _key(one)[1]))]
         front = [account for account in waiting if account.slo is not SloClass.BACKGROUND]
@@ -146,8 +148,6 @@ class FairShares:
     def _catch_up(self, waiting: list[Account], queue: _Queue) -> None:
         """Who has nothing in engines goes on from where the others are. Only what is settled counts in this: what
         guesses are too high by is nobody's."""
-        if len(self._virtual_s) > self.most_kept:
-            self._forget()
         keys, level_s = [_key(account) for account in waiting], self._level_s.get(queue, 0.0)
         settled_s = {key: self._known_s(key, level_s) - self._open_s.get(key, 0.0) for key in keys}
         most_s = max(settled_s.values())
@@ -156,6 +156,11 @@ class FairShares:
             settled_s[key] = max(settled_s[key], most_s - self.credit_s if open_s else level_s)
             self._virtual_s[key] = settled_s[key] + open_s
         self._level_s[queue] = max(level_s, min(settled_s.values()) - self.quantum_s)
+
+    def _keep_few(self) -> None:
+        """Before it is asked, not while: of those that wait each is known then, front and background."""
+        if len(self._virtual_s) > self.most_kept:
+            self._forget()
 
     def _forget(self) -> None:
         """To be where the queues are says no more than to be new; of the others, those that had least are forgotten.
