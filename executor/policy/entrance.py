@@ -165,7 +165,7 @@ class Entrance:
     def ask(self, ask: Ask, outlook: Outlook, now_s: float) -> Verdict:
         mine = self._take_promise(ask, now_s)
         expected = self._expect(ask, outlook, self._promised_before(ask, mine, now_s))
-        over = self._over_quota(ask, outlook, self._kept_for_others(ask, mine, now_s, expected))
+        over = self._over_quota(ask, outlook, self._kept_for_others(ask, outlook, mine, now_s))
         if over > (0 if mine is None else self._elastic(ask, outlook)):
             room_s = PRUDENCE * outlook.wait_s(ask.account, over * ask.engine_s)
             told_s = self._promise(ask, outlook, now_s, room_s)
@@ -243,11 +243,11 @@ class Entrance:
                 return False
         return True
 
-    def _over_quota(self, ask: Ask, outlook: Outlook, promised: int) -> int:
+    def _over_quota(self, ask: Ask, outlook: Outlook, promised: float) -> float:
         """How many programs too many."""
         most = outlook.share(ask.account.tenant).queued
         if most is None:
-            return 0
+            return 0.0
         return outlook.queued.get(ask.account.tenant, 0) + promised + ask.programs - most
 
     def _elastic(self, ask: Ask, outlook: Outlook) -> float:
@@ -264,14 +264,18 @@ class Entrance:
             promises.remove(mine)
         return mine
 
-    def _kept_for_others(self, ask: Ask, mine: _Promise | None, now_s: float, expected: Expected) -> int:
-        """The programs of those who were told to come back, and are to come before it is done; for one of them, of
-        those before it."""
+    def _kept_for_others(self, ask: Ask, outlook: Outlook, mine: _Promise | None, now_s: float) -> float:
+        """The places of those who were told to come back and have not, as far as none will be free by then; for one of
+        them, of those before it."""
         promises = self._promises.get(ask.account.tenant, ())
-        if mine is None:
-            until_s = now_s + self.foresight.at_most_s(expected.done_s, ask.took_s)
-            return sum(one.ask.programs for one in promises if one.due_s <= until_s)
-        return sum(one.ask.programs for one in promises if now_s < one.due_s < mine.due_s)
+        if mine is not None:
+            return sum(one.ask.programs for one in promises if now_s < one.due_s < mine.due_s)
+        each_s = max(outlook.wait_s(ask.account, ask.engine_s), _LEAST_RATE)
+        come, kept = 0, 0.0
+        for one in promises:
+            come += one.ask.programs
+            kept = max(kept, come - max(0.0, one.due_s - now_s) / each_s)
+        return kept
 
     def _promise(self, ask: Ask, outlook: Outlook, now_s: float, after_s: float) -> float:
         """Behind everybody who was told to come back, by the time that its own work takes."""

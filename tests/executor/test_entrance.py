@@ -187,3 +187,12 @@ def test_where_predictions_are_right_words_are_kept_nobody_is_late_and_the_fleet
             assert backlog_s > 0, "refused by an idle fleet"
             assert verdict.retry_after_s is not None
             heappush(arrivals, (now_s + verdict.retry_after_s, who))
+
+
+def test_a_place_that_will_be_free_again_is_not_kept_for_who_comes_later() -> None:
+    entrance, shares = Entrance(), {"ann": TenantShare(queued=4)}
+    full = Outlook({ANN: 4.0}, {"ann": 4}, 1.0, shares)
+    told_s = [entrance.ask(replace(ASK, who=str(number)), full, 0.0).retry_after_s for number in range(10)]
+    assert entrance.ask(ASK, Outlook({ANN: 2.0}, {"ann": 2}, 1.0, shares), 0.5).taken
+    for number, at_s in enumerate(told_s):
+        assert entrance.ask(replace(ASK, who=str(number)), Outlook({ANN: 3.0}, {"ann": 3}, 1.0, shares), at_s).taken
