@@ -290,11 +290,13 @@ def _send(state: State, frontier: Frontier, ready: Ready, views: Sequence[Engine
 
 
 def _leave_lines_short(state: State, work: Work, offers: Sequence[Offer]) -> Sequence[Offer]:
-    """While several tenants run programs, an engine is sent no more than its KV has room for."""
-    if len(state.running_of) < 2:
+    """While several tenants run programs, an engine is sent no more than its KV has room for; and less where it is
+    quiet for others."""
+    caches, quiet, account = state.fleet.caches, state.quiet[work.pool], work.program.account
+    shares = {one.view.spec.id: quiet.kv_share(account, one.view.spec.id) for one in offers}
+    if len(state.running_of) < 2 and min(shares.values(), default=1.0) == 1.0:
         return offers
-    caches = state.fleet.caches
-    fits = [caches[one.view.spec.id].fits(work, INSIDE_SHARE_OF_TENANTS) for one in offers]
+    fits = [caches[engine].fits(work, share * INSIDE_SHARE_OF_TENANTS) for engine, share in shares.items()]
     return [one if fit else replace(one, has_kv=False) for one, fit in zip(offers, fits, strict=True)]
 
 

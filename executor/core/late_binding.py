@@ -136,7 +136,8 @@ class _Look:
         if cache.comes_warm(work.prefix):
             return False
         inside = ((call, self._written(call)) for call in self.state.fleet.inside[engine])
-        return cache.fits_over_time(work, self.state.rule.inside_share, inside)
+        share = self.state.quiet[self.pool].kv_share(work.program.account, engine)
+        return cache.fits_over_time(work, share * self.state.rule.inside_share, inside)
 
     def _written(self, call: Work) -> float:
         """The share of a call's answer that is written, if it takes as long as calls of its stage do."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 
 from executor.policy.fairness import Account, FairShares
-from executor.policy.quiet import Standing, Unread, quiet_parts
+from executor.policy.quiet import OTHERS_SHARE, Standing, Unread, quiet_parts
 from executor.policy.routing import EngineView
 from executor.slo import SloClass
 from planner.ir.ids import EngineId
@@ -31,12 +31,13 @@ class Quiet:
         self._others: frozenset[str] = frozenset()
         self._unread: dict[EngineId, Unread] = {}
         self._parts: dict[EngineId, float] = {}
+        self._room_kept = False  # in those: not where others have no engine beside them
         self._looked_s = -inf
         self._opens_s = inf
 
     def is_open(self, account: Account, engine: EngineId, now_s: float) -> bool:
         """Whether a call of the account may go to the engine: where not, it may when prompts are read."""
-        if engine not in self._parts or self._is_calm(account) or self._calm == {account.tenant}:
+        if engine not in self._parts or not self._disturbs(account):
             return True
         unread = self._unread[engine]
         if unread.open(now_s):
@@ -46,9 +47,14 @@ class Quiet:
 
     def open_to(self, account: Account, views: Sequence[EngineView], now_s: float) -> Sequence[EngineView]:
         """Those of them that are open to a call of the account."""
-        if not self._parts or self._is_calm(account):  # as nearly always: engines may be many
+        if not self._parts or not self._disturbs(account):  # as nearly always: engines may be many
             return views
-        return [view for view in views if self.is_open(account, view.spec.id, now_s)]
+        return [view for view in views if self._has_place(view) and self.is_open(account, view.spec.id, now_s)]
+
+    def kv_share(self, account: Account, engine: EngineId) -> float:
+        """What calls inside may take of the engine's KV for one of the account to join them, of what they may else."""
+        kept = self._room_kept and engine in self._parts and self._disturbs(account)
+        return OTHERS_SHARE if kept else 1.0
 
     def keeps(self, account: Account) -> bool:
         """Whether it matters what calls of the account are `kept_to`."""
@@ -103,6 +109,7 @@ class Quiet:
         engines = [self._standing(view) for view in views] if self._calm else []
         calls = sum(self._seen[tenant].most(now_s) for tenant in self._calm)
         self._parts = quiet_parts(engines, calls, self._share())
+        self._room_kept = len(self._parts) < len(engines)
         for engine in self._parts:
             self._unread.setdefault(engine, Unread(at_s=now_s)).goes_on(self._part_now(engine), now_s)
 
@@ -115,6 +122,14 @@ class Quiet:
         calm = sum(self._shares.share(tenant).weight for tenant in self._calm)
         others = sum(self._shares.share(tenant).weight for tenant in self._others) or self._shares.others.weight
         return calm / (calm + others)
+
+    def _has_place(self, view: EngineView) -> bool:
+        kept = self._room_kept and view.spec.id in self._parts
+        return not kept or view.running < OTHERS_SHARE * view.spec.max_running
+
+    def _disturbs(self, account: Account) -> bool:
+        """Work of a calm tenant's own is nothing to it."""
+        return not self._is_calm(account) and self._calm != {account.tenant}
 
     def _is_calm(self, account: Account) -> bool:
         return account.tenant in self._calm and account.slo is not SloClass.BACKGROUND

@@ -18,6 +18,8 @@ LEAST_PART = 0.1
 FULL = 0.5
 #: How many seconds of prompts may be unread in a quiet engine that no calm tenant has a call in.
 UNREAD_S = 0.3
+#: What of a quiet engine's places, and of its KV, is for calls of others: who is calm finds room when a call comes.
+OTHERS_SHARE = 0.75
 _ROUNDING_S = 1e-6
 
 

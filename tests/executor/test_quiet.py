@@ -1,12 +1,14 @@
 """Which engines are quiet for tenants that ask for little, and when others may bring prompts there."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.core.quieting import Quiet
 from executor.engines.port import EngineSpec
 from executor.policy.fairness import Account, FairShares, TenantShare
-from executor.policy.quiet import FULL, LEAST_PART, UNREAD_S, Standing, Unread, quiet_parts
+from executor.policy.quiet import FULL, LEAST_PART, OTHERS_SHARE, UNREAD_S, Standing, Unread, quiet_parts
 from executor.policy.routing import EngineView
 from executor.slo import SloClass
 from planner.ir.ids import EngineId
@@ -152,6 +154,25 @@ def test_once_its_call_is_answered_the_engine_is_for_others_but_for_what_would_d
     assert quiet.opens_s() == 2.0 + UNREAD_S
 
 
+def test_others_leave_places_and_kv_in_a_quiet_engine_for_a_call_that_may_come() -> None:
+    quiet = beside_a_flood()
+    views = [replace(view, running=12) for view in VIEWS]
+    assert [view.spec.id for view in quiet.open_to(EVE, views, 2.0)] == [view.spec.id for view in VIEWS[1:]]
+    assert len(quiet.open_to(ANN, views, 2.0)) == 4
+    assert [quiet.kv_share(EVE, view.spec.id) for view in VIEWS] == [OTHERS_SHARE, 1.0, 1.0, 1.0]
+    assert [quiet.kv_share(ANN, view.spec.id) for view in VIEWS] == [1.0] * 4
+
+
+def test_where_every_engine_is_quiet_others_have_all_places_that_are_free() -> None:
+    quiet = Quiet(FairShares())
+    quiet.sent(ANN, FIRST, 0.1, 0.0)
+    for now_s in (0.0, 1.0, 2.0):
+        quiet.look(VIEWS[:1], [EVE], now_s)
+    assert quiet.kept_to(ANN, [FIRST]) == [FIRST]
+    assert quiet.open_to(EVE, [replace(VIEWS[0], running=15)], 2.0)
+    assert quiet.kv_share(EVE, FIRST) == 1.0
+
+
 def test_engines_are_as_before_a_minute_after_the_last_call() -> None:
     quiet = beside_a_flood()
     quiet.left(ANN, FIRST, 2.0)
@@ -175,6 +196,7 @@ def test_a_tenant_alone_is_kept_from_no_engine_and_to_none() -> None:
         quiet.look(VIEWS, [idle], now_s)
     quiet.sent(idle, FIRST, 10.0, 1.0)
     assert len(open_to(quiet, idle, 1.0)) == 4
+    assert quiet.kv_share(idle, FIRST) == 1.0
     assert quiet.kept_to(ANN, [view.spec.id for view in VIEWS]) == [view.spec.id for view in VIEWS]
 
 
