@@ -35,6 +35,7 @@ MOST_PROMISED = 8192
 #: what it might. What is left is for them, and for what predictions miss.
 FILL = 0.5
 _LEAST_RATE = 1e-6
+_ROUNDING_S = 1e-6
 #: What is behind is looked at by the slope of the wait, over so many seconds of work.
 _STEP_S = 0.01
 
@@ -211,7 +212,8 @@ class Entrance:
         if ask.deadline_s is None:
             return 0.0
         doubted_s = self.foresight.at_least_s if told else self.foresight.at_most_s
-        return max(0.0, doubted_s(expected.done_s, ask.took_s) - ask.deadline_s)
+        late_s = doubted_s(expected.done_s, ask.took_s) - ask.deadline_s
+        return late_s if late_s > _ROUNDING_S else 0.0
 
     def _promised_before(self, ask: Ask, mine: _Promise | None, now_s: float) -> float:
         """The work of those who were told to come back and must be done sooner. Of those who are due and have not come,
