@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 WORKFLOWS = Path(__file__).parent / "workflows"
 ROWS = 120
 #: So slow that a run is still half-way when a test that stalls interrupts it.
-SLOW_S = 0.25
+SLOW_S = 0.5
 FLEET = """
 [[engine]]
 id = "scripted"

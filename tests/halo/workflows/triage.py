@@ -8,7 +8,7 @@ import halo
 MODEL = "test-model"
 
 
-@halo.tool(effect="pure")
+@halo.tool(effect="pure", timeout="10m")
 def measure(text: str) -> int:
     return len(text)
 
