@@ -10,7 +10,7 @@ from executor.prediction import Makespan, predict_makespan
 from executor.store.jobs import DEFAULT_TENANT
 from executor.tool_pools import tool_pools
 from halo.batch.errors import EnginesUnfit
-from halo.priced_fleet import kept_from, unforeseeable
+from halo.priced_fleet import kept_from, open_to, unforeseeable
 from halo.sdk.workflow import Workflow
 from halo.wiring import open_any_store
 from planner.cost.gpus import REFERENCE
@@ -20,17 +20,20 @@ from planner.ir.needs import models_of
 from planner.ir.values import Json
 from planner.table import Table
 
+NOT_MEASURED = "as fast as its GPU kind is believed to be; how far off that is, is not in the range"
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
     """A predicted makespan. `seen` counts the calls and tool runs of earlier jobs it was drawn from; `hindsight` is in
-    it. `without` says which engines were left out."""
+    it. `without` says which engines were left out. How fast those are that are `assumed`, nobody has measured."""
 
     makespan: Makespan
     rows: int
     seen: int
     hindsight: Hindsight = NO_HINDSIGHT
     without: str = ""
+    assumed: Sequence[str] = ()
 
     def as_json(self) -> Json:
         found, seconds = self.makespan, self.makespan.seconds
@@ -45,6 +48,7 @@ class Told:
             "seen": self.seen,
             "earlier_jobs": {"times": self.hindsight.times, "jobs": self.hindsight.jobs},
             "without": self.without,
+            "assumed": list(self.assumed),
         }
 
     def lines(self) -> Sequence[str]:
@@ -58,6 +62,7 @@ class Told:
             f"cached, {found.output_tokens:,.0f} answered; {drawn}{failed}",
             *self._hindsight_lines(),
             *((self.without,) if self.without else ()),
+            *((f"{', '.join(self.assumed)}: {NOT_MEASURED}",) if self.assumed else ()),
         )
 
     def _hindsight_lines(self) -> Sequence[str]:
@@ -92,7 +97,9 @@ async def foresee(
     started = tool_pools(workflow.tools, started=True)
     hindsight = await hindsight_of(earlier, fleet, history, tools=started, tenant=tenant)
     makespan = await predict_makespan(workflow.plan, table, fleet, history, tools=pools, tenant=tenant)
-    return Told(hindsight.corrected(makespan), table.rows, seen, hindsight, kept_from(engines, tenant))
+    assumed = [spec.id for spec in open_to(fleet, tenant) if spec.profile is None]
+    left_out = kept_from(engines, tenant)
+    return Told(hindsight.corrected(makespan), table.rows, seen, hindsight, left_out, assumed)
 
 
 async def history_in(database_url: str | None, workflow: str, tenant: str = DEFAULT_TENANT) -> tuple[History, int]:

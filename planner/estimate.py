@@ -16,18 +16,20 @@ ITEM_TOKENS = 100
 MAP_ITEMS = 4
 
 _LENGTH_PRIORS = (
-    "a model writes all of its max_tokens",
+    "an answer that a later prompt reads is as long as max_tokens",
     f"a tool gives {TOOL_OUTPUT_TOKENS} tokens",
-    f"a map has {MAP_ITEMS} items of {ITEM_TOKENS} tokens where its list is not known",
 )
+_MAP_PRIOR = f"a map has {MAP_ITEMS} items of {ITEM_TOKENS} tokens where its list is not known"
 
 
 def assumptions(experience: Experience) -> Iterator[str]:
     """What the estimates below assume, in words."""
-    counted = " as a tokenizer counted" if experience.chars_per_token != CHARS_PER_TOKEN else ""
-    yield f"a token is {experience.chars_per_token:.3g} characters{counted}"
+    told = experience.chars_per_token != CHARS_PER_TOKEN
+    source = "as tokenizers or engines told" if told else "a guess, within a third for English and SQL"
+    yield f"a token is {experience.chars_per_token:.3g} characters, {source}"
     yield from experience.assumptions()
-    yield from _LENGTH_PRIORS
+    yield from (f"{prior}, where it was not seen" if experience.seen else prior for prior in _LENGTH_PRIORS)
+    yield _MAP_PRIOR
 
 
 class Estimates:

@@ -11,7 +11,7 @@ from planner.cost.rates import LoadRates
 from planner.explanation import Explanation, Span, StageForecast
 
 TIME_PRIORS = (
-    "answers are an eighth to all of max_tokens long",
+    "answers are an eighth to all of max_tokens long, where none was seen",
     f"engines run full, with up to {RUNNING} calls beside each other as far as their KV has room",
 )
 _HOUR_S = 3600

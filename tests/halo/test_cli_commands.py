@@ -165,6 +165,9 @@ def test_explain_simulates_a_run_and_asks_nobody(halo: Halo) -> None:
     assert shown.stdout.startswith("plan triage, 1 row")
     assert "makespan in virtual time: " in shown.stderr
     assert "nothing was seen yet: priors" in shown.stderr
+    assert "scripted: as fast as its GPU kind is believed to be; how far off that is, is not in the range" in told(
+        shown
+    )
     found = json.loads(halo("explain", TRIAGE, "-i", "question=a", "--simulate", "--json").stderr)
     assert found["rows_played"] == 1
     assert 0 < found["seconds"]["p10"] <= found["seconds"]["p50"] <= found["seconds"]["p90"]

@@ -87,7 +87,7 @@ def test_a_token_has_as_many_characters_as_the_tokenizer_counted() -> None:
     kept = foretell(job, experience=Experience(chars_per_token=2.0)).explanation
     assert by_two.merged_tokens.low == 2 * by_four.merged_tokens.low
     assert by_two.merged_tokens == kept.merged_tokens
-    assert "a token is 2 characters as a tokenizer counted" in by_two.assumptions
+    assert "a token is 2 characters, as tokenizers or engines told" in by_two.assumptions
 
 
 def test_placement_takes_the_seconds_that_tools_took() -> None:
