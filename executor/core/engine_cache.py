@@ -238,6 +238,8 @@ class EngineCache:
     def _window(self, share: float) -> float:
         """What calls wait for inside the engine would go before all that others ask for later: the more of the KV is
         theirs, the less of that. Where they have half of what may be taken, or wait for it, only what fits beside."""
+        if not self._for_others:  # asked for each call that may go
+            return share * self.kv_tokens
         shared = min(1.0, self._for_others / (KV_SHARE / 2))
         return ((1 - shared) * share + shared * min(share, KV_SHARE - self._for_others)) * self.kv_tokens
 
