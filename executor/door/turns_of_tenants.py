@@ -7,6 +7,10 @@ from executor.door.line import DoorCall
 from executor.policy.fairness import Account, fair_shares
 from executor.slo import SloClass
 
+#: How far a tenant may get ahead in one turn, in seconds of each engine's time. Jobs keep rows with one prefix together
+#: by longer turns; here what is alike is of one program, and somebody may wait for every call.
+TURN_S = 0.05
+
 
 class TurnsOfTenants:
     """For a fleet of so many engines. A call is charged by what is predicted of it when it is sent, and by its tokens
@@ -14,6 +18,7 @@ class TurnsOfTenants:
 
     def __init__(self, limits: DoorLimits, engines: int) -> None:
         self._shares = fair_shares(limits.tenants, limits.any_tenant, engines)
+        self._shares.quantum_s = TURN_S * max(1, engines)
 
     def order(self, waiting: Collection[str]) -> list[list[str]]:
         """Groups of the tenants that wait, the first to be served first. Ask it also where there is but one."""

@@ -157,6 +157,17 @@ def test_a_tenant_that_floods_the_door_takes_turns_with_the_others() -> None:
     assert "ann" in served[: len(served) // 2]
 
 
+def test_a_small_call_waits_for_few_small_calls_of_who_floods_the_door() -> None:
+    story = Story(*[engine(A, 4), *(replace(engine(EngineId(f"other-{n}")), models=("other",)) for n in range(3))])
+    running, *_ = [story.call(tenant="flood", prompt_tokens=10) for _ in range(500)]
+    ann = story.call(tenant="ann", prompt_tokens=10)
+    waited = 0
+    while running != ann:
+        ((running, _),) = sent(story.answered(running, usage=Usage(10, 5)))
+        waited += 1
+    assert waited <= 40
+
+
 def test_tenants_have_the_engine_by_their_weights() -> None:
     story = Story(tenants={"ann": TenantShare(weight=3.0)})
     running = story.call(tenant="bob")
