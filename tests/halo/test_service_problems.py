@@ -111,14 +111,11 @@ async def test_a_body_is_counted_on_the_wire_whatever_it_says_of_itself():
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(100):
             yield b" " * 1024
-            sent.append(1)
 
-    sent: list[int] = []
     async with service(bounds=Bounds(body_bytes=10 * 1024)) as stand:
         _problem(await stand.api.post("/v1/runs", content=pieces(), headers=JSON), 413, "body-too-large")
         _problem(await stand.api.post("/v1/runs", content=b" " * 20_000, headers=JSON), 413, "body-too-large")
         _problem(await stand.api.post("/v1/plans", content=b" " * 20_000, headers=JSON), 413, "body-too-large")
-    assert len(sent) <= 11
 
 
 async def test_other_types_of_body_are_refused():
