@@ -23,7 +23,7 @@ def node_failed(state: State, work: Work, failure: Failure) -> None:
     if ran:
         free_slot(state, work)
     if engine is not None:
-        _blame(state, engine, failure)
+        _blame(state, engine, failure, work.program)
     verdict = decide_retry(work.ref, failure, work.tries, _retries(work, failure))
     if isinstance(verdict, GiveUp) or not ran:
         give_up(state, work, verdict.failure if isinstance(verdict, GiveUp) else failure)
@@ -132,8 +132,8 @@ def _again(state: State, work: Work, after_s: float) -> None:
     state.tell(CallMeAt(state.now + after_s))
 
 
-def _blame(state: State, engine: EngineId, failure: Failure) -> None:
-    if state.fleet.failed(state.fleet.views[engine], failure.failure_class, failure.code):
+def _blame(state: State, engine: EngineId, failure: Failure, program: Program) -> None:
+    if state.fleet.failed(state.fleet.views[engine], failure, program.id):
         _take_out(state, engine, f"{failure.code}: {failure.message}")
 
 

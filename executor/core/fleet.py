@@ -10,8 +10,9 @@ from executor.core.pools import Pools
 from executor.core.serving import Serving
 from executor.core.stage_means import StageMean
 from executor.core.tiers import Tiers
-from executor.engines.port import EngineSpec, FailureClass, Usage
+from executor.engines.port import EngineSpec, Failure, FailureClass, Usage
 from executor.policy.giving_way import is_slow
+from executor.policy.retry import may_be_the_calls
 from executor.policy.routing import Choice, EngineView, Offer, has_room
 from executor.prompt_blocks import BLOCK_TOKENS
 from kvstore.block_holders import BlockHolders
@@ -19,7 +20,7 @@ from kvstore.prefix_index import BlockName
 from planner.cost.correction import Correction
 from planner.cost.load import RUNNING, rates_beside
 from planner.cost.rates import LoadRates
-from planner.ir.ids import EngineId
+from planner.ir.ids import EngineId, ProgramId
 
 #: A retry after an engine's fault costs one token; each fresh call earns a tenth (retries stay within 10 % of calls).
 RETRY_EARNED = 0.1
@@ -75,6 +76,7 @@ class Fleet(Generic[CallT]):
         self._rates: dict[tuple[EngineId, str, int], LoadRates] = {}
         self.inside: dict[EngineId, dict[CallT, None]] = {spec.id: {} for spec in engines}
         self._breaker_failures = breaker_failures
+        self._blamed_by: dict[EngineId, set[ProgramId]] = {spec.id: set() for spec in engines}
         self.changes = 0  # of any view
         self._retry_tokens = RETRY_TOKENS
         assert len(self.views) == len(engines), "two engines with one id"
@@ -246,16 +248,22 @@ class Fleet(Generic[CallT]):
 
     def answered(self, view: EngineView) -> None:
         if view.failures or view.trips:
+            self._blamed_by[view.spec.id].clear()
             self._put(replace(view, failures=0, trips=0))
 
-    def failed(self, view: EngineView, failure_class: FailureClass, code: str) -> bool:
-        """Note that the engine failed; True when it should now be taken out until it answers a probe."""
-        if not view.up or failure_class not in (FailureClass.ENGINE, FailureClass.ENGINE_DIED):
+    def failed(self, view: EngineView, failure: Failure, program: ProgramId) -> bool:
+        """Note that the engine failed a call of the program; True when it should now be taken out until it answers a
+        probe. What the call itself may have brought about counts once for a program, however often it is tried."""
+        if not view.up or failure.failure_class not in (FailureClass.ENGINE, FailureClass.ENGINE_DIED):
             return False
+        if may_be_the_calls(failure):
+            if program in self._blamed_by[view.spec.id]:
+                return False
+            self._blamed_by[view.spec.id].add(program)
         failures = view.failures + 1
-        gone = failure_class is FailureClass.ENGINE_DIED or code == "refused" or failures >= self._breaker_failures
         self._put(replace(view, failures=failures))
-        return gone
+        died = failure.failure_class is FailureClass.ENGINE_DIED or failure.code == "refused"
+        return died or failures >= self._breaker_failures
 
     def down(self, engine: EngineId) -> None:
         view = self.views[engine]
@@ -263,6 +271,7 @@ class Fleet(Generic[CallT]):
 
     def back(self, engine: EngineId, kv_tokens: int | None) -> None:
         self.caches[engine].start_anew(kv_tokens)
+        self._blamed_by[engine].clear()
         self._put(replace(self.views[engine], up=True, failures=0))
 
     def drain(self, engine: EngineId, *, draining: bool) -> None:

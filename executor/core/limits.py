@@ -16,7 +16,7 @@ class Limits:
     At most `most_passes` calls of its job are preferred to one that waits.
 
     A call waits at most `no_engine_s` for an engine of its model to come back. An engine that fails `breaker_failures`
-    times in a row is taken out until it answers a probe.
+    times in a row is taken out until it answers a probe; calls of one program that may be the cause count once.
 
     Agents' conversations are let in by `admission`, as far as their KV fits; without it, all at once.
 

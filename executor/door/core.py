@@ -202,7 +202,7 @@ class DoorCore:
         engine, failure = call.engine, event.failure
         self._turns.unanswered(call)
         view = self.fleet.leave(call)
-        if self.fleet.failed(view, failure.failure_class, failure.code):
+        if self.fleet.failed(view, failure, call.program.id):
             self._lose(engine, failure.message, event.at)
         if event.begun:
             self._end(call, event.at)

@@ -15,9 +15,9 @@ class DoorLimits:
     At most `most_passes` calls of its tenant are sent before one that came earlier, whatever program it is of; tenants
     have engines' time by their shares in `tenants`, those that are not there by `any_tenant`. A call waits at most
     `no_engine_s` for an engine of its model to come back. An engine that fails `breaker_failures` times in a row is
-    taken out until it answers a probe. Programs and their conversations are remembered for `idle_s` after their last
-    call, at most `programs` and `conversations` of them. Programs are let in by `admission`, as far as their KV fits;
-    without it, all at once.
+    taken out until it answers a probe; calls of one program that may be the cause count once. Programs and their
+    conversations are remembered for `idle_s` after their last call, at most `programs` and `conversations` of them.
+    Programs are let in by `admission`, as far as their KV fits; without it, all at once.
     """
 
     waiting: int = 1024

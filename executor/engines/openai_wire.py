@@ -17,6 +17,7 @@ from planner.ir.values import Json
 
 #: How vLLM (and others) say that a prompt, or prompt and answer together, exceed the model's context.
 _CONTEXT_OVERFLOW = re.compile(r"maximum (context|model) length|context_length_exceeded|longer than the maximum", re.I)
+_UNAVAILABLE = (502, 503)  # not 504, which a call that lasts too long gets from a proxy
 _NO_SUCH_MODEL = re.compile(r"model.*(does not exist|not found)|model_not_found", re.I | re.S)
 _SHOWN_CHARACTERS = 500
 
@@ -168,7 +169,8 @@ def failure_from(status: int, headers: Mapping[str, str], body: bytes) -> Engine
     if 400 <= status < 500 and status != 408:
         code = "prompt_too_long" if status == 413 or _CONTEXT_OVERFLOW.search(said) else "bad_request"
         return failed(FailureClass.ROW, code, message)
-    return failed(FailureClass.ENGINE, "engine_error", message, _retry_after_s(headers))
+    code = "unavailable" if status in _UNAVAILABLE else "engine_error"
+    return failed(FailureClass.ENGINE, code, message, _retry_after_s(headers))
 
 
 def _completion(choice: _Choice, usage: _Usage) -> Completion:

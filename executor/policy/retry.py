@@ -12,6 +12,11 @@ DEATHS = 3
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 30.0
 
+#: Failures of engines that no call brings about, whatever is in it.
+_ENGINES_OWN = frozenset(
+    {"refused", "unreachable", "unavailable", "unauthorized", "wrong_model", "no_such_path", "closed"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Tries:
@@ -54,6 +59,11 @@ def decide_retry(node: NodeRef, failure: Failure, tries: Tries, retries: int) ->
             return _suspicion(failure, tries)
         case FailureClass.RATE:
             return _rate(node, failure, tries)
+
+
+def may_be_the_calls(failure: Failure) -> bool:
+    """Whether the call itself may be why the engine failed: then it fails wherever it goes, and others do not."""
+    return failure.failure_class is FailureClass.ENGINE and failure.code not in _ENGINES_OWN
 
 
 def _own_fault(node: NodeRef, failure: Failure, tries: Tries, retries: int) -> Again | GiveUp:

@@ -1,6 +1,7 @@
 """The core, told as stories: given these events, these commands."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from example_plans import generate, output, tool
@@ -50,7 +51,8 @@ FLEET = (
     EngineSpec(A10, "scripted", ("small",), gpu="A10", max_running=2),
 )
 DIED = Failure(FailureClass.ENGINE_DIED, "connection_reset", "the connection broke")
-BUSY = Failure(FailureClass.ENGINE, "http_500", "internal error")
+BROKEN = Failure(FailureClass.ENGINE, "engine_error", "the engine answered 500")
+AWAY = Failure(FailureClass.ENGINE, "unreachable", "cannot connect")
 TOO_LONG = Failure(FailureClass.ROW, "prompt_too_long", "9,000 tokens; the model takes 8,192")
 GARBLED = Failure(FailureClass.ANSWER, "invalid_answer", "not JSON")
 
@@ -212,17 +214,52 @@ def test_an_invalid_answer_is_asked_for_again_only_where_another_can_come(
     assert bool(only(CallMeAt, commands)) is tried_again
 
 
-def test_five_failures_in_a_row_take_an_engine_out() -> None:
+def test_an_engine_that_cannot_be_reached_five_times_in_a_row_is_taken_out() -> None:
     story = Story(call(), fleet=FLEET[:1])
     story.begin()
     at = 1.0
     for attempt in range(1, 6):
-        commands = story.tell(NodeFailed(at, node("ask"), attempt, BUSY))
+        commands = story.tell(NodeFailed(at, node("ask"), attempt, AWAY))
         assert bool(only(WatchEngine, commands)) is (attempt == 5)
         (wake,) = only(CallMeAt, commands)
         assert isinstance(wake, CallMeAt)
         at = wake.at
         story.tell(WakeUp(at))
+
+
+def test_an_engine_that_fails_calls_of_five_programs_in_a_row_is_taken_out() -> None:
+    story = Story(call(), rows=5, fleet=[replace(FLEET[0], max_running=5)])
+    story.begin()
+    taken_out = [bool(only(WatchEngine, story.tell(NodeFailed(1.0, node("ask", row), 1, BROKEN)))) for row in range(5)]
+    assert taken_out == [False, False, False, False, True]
+
+
+def test_a_call_that_fails_wherever_it_goes_takes_no_engine_from_others() -> None:
+    story = Story(call(), rows=2, fleet=FLEET[:1])
+    story.begin()
+    at = 1.0
+    for attempt in range(1, 6):
+        commands = story.tell(NodeFailed(at, node("ask"), attempt, BROKEN))
+        (wake,) = only(CallMeAt, commands)
+        assert isinstance(wake, CallMeAt)
+        at = wake.at
+        commands += story.tell(WakeUp(at))
+        assert not only(WatchEngine, commands)
+    commands = story.tell(NodeFailed(at, node("ask"), 6, BROKEN))
+    assert [c.row for c in commands if isinstance(c, FinishProgram)] == [0]
+    assert not only(WatchEngine, commands)
+
+
+def test_after_an_answer_a_program_counts_anew_towards_an_engines_health() -> None:
+    story = Story(call(), rows=6, fleet=[replace(FLEET[0], max_running=6)])
+    story.begin()
+    for row in range(4):
+        assert not only(WatchEngine, story.tell(NodeFailed(1.0, node("ask", row), 1, BROKEN)))
+    story.tell(CallFinished(2.0, node("ask", 5), 1, Usage(1, 1)))
+    assert not only(WatchEngine, story.tell(NodeFailed(2.0, node("ask", 4), 1, BROKEN)))
+    story.tell(WakeUp(2.0))
+    taken_out = [bool(only(WatchEngine, story.tell(NodeFailed(3.0, node("ask", row), 2, BROKEN)))) for row in range(4)]
+    assert taken_out == [False, False, False, True]
 
 
 def test_equal_calls_are_one_call_and_both_programs_get_its_answer() -> None:

@@ -23,6 +23,7 @@ from planner.ir.ids import EngineId, ProgramId
 
 A, B = EngineId("a"), EngineId("b")
 DIED = Failure(FailureClass.ENGINE_DIED, "engine_died", "the connection broke")
+BROKEN = Failure(FailureClass.ENGINE, "engine_error", "the engine answered 500")
 ADA, BOB = ProgramId("team/ada"), ProgramId("team/bob")
 
 
@@ -272,6 +273,29 @@ def test_a_call_whose_engine_dies_goes_to_another() -> None:
     commands = story.handle(CallFailed(story.now, number, DIED))
     assert sent(commands) == [(number, B)]
     assert [one.engine for one in commands if isinstance(one, WatchEngine)] == [A]
+
+
+def test_a_request_that_every_engine_fails_at_is_refused_and_the_engine_serves_others() -> None:
+    """A vLLM answers 500 each time to a request that it cannot compute."""
+    story = Story()
+    number, commands = story.arrives(ADA)
+    at = story.now
+    while not refused(commands):
+        commands = story.handle(CallFailed(at, number, BROKEN))
+        assert not [one for one in commands if isinstance(one, WatchEngine)]
+        for alarm in [one for one in commands if isinstance(one, CallMeAt)]:
+            at = alarm.at
+            story.handle(WakeUp(at))
+    assert refused(commands) == [(number, "engine_error")]
+    other, commands = story.arrives(BOB)
+    assert sent(commands) == [(other, A)]
+
+
+def test_an_engine_that_fails_calls_of_different_programs_is_taken_out() -> None:
+    story = Story(engine(max_running=5))
+    calls = [story.call() for _ in range(5)]
+    watched = [story.handle(CallFailed(story.now, call, BROKEN)) for call in calls]
+    assert [any(isinstance(one, WatchEngine) for one in commands) for commands in watched] == [False] * 4 + [True]
 
 
 def test_what_the_client_has_begun_to_read_is_not_asked_for_again() -> None:

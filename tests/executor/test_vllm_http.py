@@ -133,7 +133,9 @@ async def test_tool_calls_come_back_as_the_model_wrote_them(engine: VllmHttp, st
         (429, "slow down", (FailureClass.RATE, "rate_limited")),
         (529, "overloaded", (FailureClass.RATE, "rate_limited")),
         (500, "EngineCore encountered an issue", (FailureClass.ENGINE, "engine_error")),
-        (503, "starting", (FailureClass.ENGINE, "engine_error")),
+        (502, "Bad Gateway", (FailureClass.ENGINE, "unavailable")),
+        (503, "starting", (FailureClass.ENGINE, "unavailable")),
+        (504, "Gateway Timeout", (FailureClass.ENGINE, "engine_error")),
         (302, "elsewhere", (FailureClass.ENGINE, "engine_error")),
     ],
 )
