@@ -299,11 +299,39 @@ async def test_a_call_that_does_not_fit(body: Any, param: str) -> None:
     assert error["param"] == param
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        (CHAT, [], "body is a list: send a JSON object"),
+        (CHAT, None, "body is null: send a JSON object"),
+        (CHAT, _call({**HELLO, "content": 5}), "messages.0.content is a number: send a text or a list"),
+        (CHAT, _call({**HELLO, "content": {"str": 5}}), "messages.0.content is a JSON object: send a text or a list"),
+        (CHAT, _call(n=0), "n should be greater than or equal to 1: change it"),
+        (CHAT, _call(stream="yes", n=1.5), "stream is a text: send true or false; n is a number: send a whole number"),
+        (CHAT, {"messages": []}, "model is missing: give it; messages is empty: give at least one"),
+        (COMPLETIONS, {"model": "small", "prompt": None}, "prompt is null: send a text or a list"),
+        (
+            COMPLETIONS,
+            {"model": "small", "prompt": [True]},
+            "prompt must be a text, token ids, or a list of either: send one",
+        ),
+    ],
+)
+async def test_what_does_not_fit_is_told_once_for_each_place_in_the_words_of_json(
+    path: str, body: Any, told: str
+) -> None:
+    async with service() as stand:
+        answer = await stand.api.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+        error = _error(answer, 400, "invalid_request_error", "invalid_request")
+    assert error["message"] == f"the request cannot be taken; {told}"
+    assert error["param"] == told.partition(" ")[0]
+
+
 @pytest.mark.parametrize("prompt", [None, [], [1, "a"], [True], [[]], [[1], "a", -1], {}])
 async def test_a_prompt_that_is_none(prompt: Any) -> None:
     async with service() as stand:
         answer = await stand.api.post(COMPLETIONS, json={"model": "small", "prompt": prompt})
-        assert _error(answer, 400, "invalid_request_error", "invalid_request")["param"].startswith("prompt")
+        assert _error(answer, 400, "invalid_request_error", "invalid_request")["param"] == "prompt"
 
 
 async def test_what_is_refused_before_it_is_read_speaks_openai_too() -> None:
