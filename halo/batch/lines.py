@@ -11,10 +11,13 @@ _SKIPPED_AT_ONCE = 1024 * 1024
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str | BadLine]]:
-    """Each line with its number from 1, as text with its line end, or what is wrong with it."""
+    """Each line with its number from 1, as text with its line end, or what is wrong with it. A byte order mark is no
+    part of the first, and no line by itself."""
     with path.open("rb") as file:
         for number, line in enumerate(_bounded(file), start=1):
-            yield number, _text(number, line.removeprefix(_BOM) if number == 1 else line)
+            given = line.removeprefix(_BOM) if number == 1 else line
+            if given:
+                yield number, _text(number, given)
 
 
 def _bounded(file: BinaryIO) -> Iterator[bytes]:

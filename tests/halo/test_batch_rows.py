@@ -219,10 +219,11 @@ def test_columns_that_are_no_input_are_noted(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("content", ["", "\ufeff", "\ufeff\n"])
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
-def test_an_empty_file_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_empty_file_is_refused(tmp_path: Path, name: str, content: str) -> None:
     with pytest.raises(RowsUnreadable, match=r"(is empty: its first line|has no rows)"):
-        take_in(written(tmp_path, name, ""), INPUTS)
+        take_in(written(tmp_path, name, content), INPUTS)
 
 
 def test_csv_with_a_header_alone_has_no_rows(tmp_path: Path) -> None:
