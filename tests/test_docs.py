@@ -14,6 +14,7 @@ from executor.engines.fleet_file import read_fleet
 from executor.engines.options import OPTIONS
 from executor.errors import FleetInvalid
 from halo.cli.main import make_app
+from halo.cli.options import complete_rule
 from halo.settings import Bounds, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +39,14 @@ def test_every_key_of_the_fleet_file_stands_in_the_table(tmp_path: Path) -> None
 
 def test_every_setting_stands_in_the_table() -> None:
     assert {*Settings.model_fields, *Bounds.model_fields} <= in_code(PAGES["service"])
+
+
+def test_every_rule_is_told_alike_in_the_table_and_by_the_command() -> None:
+    rules = set(complete_rule(""))
+    serve = get_command(make_app()).commands["serve"]  # type: ignore[attr-defined]
+    (help_text,) = [option.help for option in serve.params if option.name == "rule"]
+    assert rules <= in_code(PAGES["service"])
+    assert rules <= set(re.findall(r"[a-z-]+", help_text))
 
 
 async def test_every_address_stands_in_the_table_and_none_that_is_gone() -> None:
