@@ -134,6 +134,12 @@ class Settings(BaseSettings):
     def _from_list(cls, given: Any) -> Any:
         return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
 
+    @field_validator("rule", mode="before")
+    @classmethod
+    def _as_named(cls, given: Any) -> Any:
+        """`round-robin`, as an option is written, is `round robin`."""
+        return given.replace("-", " ") if isinstance(given, str) else given
+
     @classmethod
     def settings_customise_sources(
         cls,

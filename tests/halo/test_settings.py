@@ -88,6 +88,12 @@ def test_a_rule_is_one_of_those_there_are():
         read_settings(rule="least loade")
 
 
+@pytest.mark.parametrize("written", ["hexgen as written", "hexgen-as-written"])
+def test_a_rule_is_written_with_spaces_or_as_the_option_is(written: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HALO_RULE", written)
+    assert read_settings().rule == read_settings(rule=written).rule == "hexgen as written"
+
+
 def test_operators_are_tenants_with_keys():
     assert read_settings(api_keys=[KEY], operators=["ada"]).operators == ("ada",)
     with pytest.raises(SettingsInvalid, match="'bob' is no tenant with a key"):
