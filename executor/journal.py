@@ -4,13 +4,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Literal, Protocol, TextIO
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from executor.door.events import DoorEvent
 from executor.door.record import DoorOpened, DoorRecord
 from executor.events import CacheTold, CacheUntold, Event
+
+
+class LineUnreadable(Exception):
+    """A line that no journal of the kind has; says which, and what is wrong with it."""
 
 
 class EventLog(Protocol):
@@ -52,15 +56,25 @@ class RecentEvents:
 
 
 def read_journal(path: Path) -> Iterator[Event]:
-    """Raises `KeyError` or `pydantic.ValidationError` for what a run does not write."""
+    """Raises `LineUnreadable` for what a run does not write."""
     with path.open(encoding="utf-8") as lines:
         yield from decode_events(lines)
 
 
 def read_door_journal(path: Path) -> Iterator[DoorRecord]:
-    """Raises `KeyError` or `pydantic.ValidationError` for what a door does not write."""
+    """Raises `LineUnreadable` for what a door does not write."""
     with path.open(encoding="utf-8") as lines:
         yield from _decoded(lines, _OF_DOORS)
+
+
+def kind_of(path: Path) -> Literal["jobs", "door"] | None:
+    """Whose journal it is, by the first event that only one of them writes; None where there is none."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            name = line.partition(" ")[0]
+            if (name in _OF_RUNS) != (name in _OF_DOORS):
+                return "jobs" if name in _OF_RUNS else "door"
+    return None
 
 
 def decode_events(lines: Iterable[str]) -> Iterator[Event]:
@@ -77,9 +91,21 @@ _OF_DOORS: dict[str, Any] = {kind.__name__: kind for kind in (DoorOpened, *DoorE
 
 
 def _decoded(lines: Iterable[str], kinds: Mapping[str, Any]) -> Iterator[Any]:
-    for line in lines:
-        name, _, text = line.partition(" ")
-        yield _adapter(kinds[name]).validate_json(text)
+    try:
+        for number, line in enumerate(lines, 1):
+            yield _event(number, line, kinds)
+    except UnicodeDecodeError:
+        raise LineUnreadable("it is no text in UTF-8") from None
+
+
+def _event(number: int, line: str, kinds: Mapping[str, Any]) -> Any:
+    name, _, text = line.partition(" ")
+    if name not in kinds:
+        raise LineUnreadable(f"line {number} does not begin with the name of an event")
+    try:
+        return _adapter(kinds[name]).validate_json(text)
+    except ValidationError:
+        raise LineUnreadable(f"line {number} is no whole {name}") from None
 
 
 @cache

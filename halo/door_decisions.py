@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from executor.door.commands import DoorCommand, Refuse, Send
 from executor.door.events import CallArrived, DoorEvent
 from executor.door.record import handled_again
-from executor.journal import read_door_journal
+from executor.journal import LineUnreadable, kind_of, read_door_journal
 from halo.replay import JournalRefused
+from halo.wiring import door_journal
 from planner.ir.values import Json
 
 
@@ -77,12 +76,19 @@ def decisions_of(journal: Path, program: str | None = None) -> DoorDecisions:
         gathered = _Gathered(program)
         for event, commands in handled_again(read_door_journal(journal)):
             gathered.take(event, commands)
-    except (KeyError, ValidationError, UnicodeDecodeError) as error:
-        fix = "name a file that HALO_JOURNAL=FILE halo serve wrote for its door: FILE.door.txt beside FILE.txt"
-        raise JournalRefused(str(journal), f"is no journal of a door ({type(error).__name__})", fix) from None
-    except ValueError as error:
-        raise JournalRefused(str(journal), str(error), "name the journal from its beginning") from None
+    except (LineUnreadable, ValueError) as error:
+        raise _refused(journal, error) from None
     return DoorDecisions(gathered.calls, gathered.sendings, gathered.refused)
+
+
+def _refused(journal: Path, error: LineUnreadable | ValueError) -> JournalRefused:
+    if kind_of(journal) == "jobs":
+        fix = f"name that of the door, which halo serve writes beside it: {door_journal(journal).name}"
+        return JournalRefused(str(journal), "is the journal of jobs", fix)
+    if isinstance(error, ValueError):
+        return JournalRefused(str(journal), str(error), "name the journal from its beginning")
+    fix = "name a file that HALO_JOURNAL=FILE.txt halo serve wrote for its door: FILE.door.txt"
+    return JournalRefused(str(journal), f"is no journal of a door: {error}", fix)
 
 
 class _Gathered:

@@ -6,15 +6,13 @@ from math import ceil
 from pathlib import Path
 from statistics import fmean
 
-from pydantic import ValidationError
-
 from executor.core.knobs import Tuned
 from executor.drivers.replaying import ReplayedProgram, replay
 from executor.drivers.shadow import recorded_programs
 from executor.engines.port import EngineSpec
 from executor.errors import ExecutorError
 from executor.events import Event, JobSubmitted
-from executor.journal import Journal, read_journal
+from executor.journal import Journal, LineUnreadable, kind_of, read_journal
 from executor.recording import Recording, record
 from planner.errors import Problem
 from planner.ir.ids import JobId, job_of
@@ -79,12 +77,19 @@ def run_window(recording: Recording, fleet: Sequence[EngineSpec], tuned: Tuned) 
 def _events(journal: Path, last_s: float | None) -> list[Event]:
     try:
         events = list(read_journal(journal))
-    except (KeyError, ValidationError, UnicodeDecodeError) as error:
-        fix = "name a file that --journal or HALO_JOURNAL wrote"
-        raise JournalRefused(str(journal), f"is no journal of Halo ({type(error).__name__})", fix) from None
+    except LineUnreadable as error:
+        raise _refused(journal, error) from None
     if last_s is None or not events:
         return events
     return list(_since(events, events[-1].at - last_s))
+
+
+def _refused(journal: Path, error: LineUnreadable) -> JournalRefused:
+    if kind_of(journal) == "door":
+        fix = "name that of the jobs, which is beside it, or use halo replay door"
+        return JournalRefused(str(journal), "is the journal of an OpenAI door", fix)
+    fix = "name a file that --journal or HALO_JOURNAL wrote"
+    return JournalRefused(str(journal), f"is no journal of Halo: {error}", fix)
 
 
 def _since(events: Sequence[Event], at: float) -> Iterator[Event]:

@@ -103,6 +103,7 @@ def run(
     """
     from halo.replay import read_window, run_window
 
+    rule = rule.replace("-", " ")
     tuned, started = _tuned(settings, rule)
     found = run_window(read_window(journal, last), _specs(engine, model, fleet), tuned)
     if as_json:

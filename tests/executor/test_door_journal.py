@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from executor.clock import WallClock
 from executor.door.commands import DoorCommand, Send
@@ -21,7 +20,7 @@ from executor.drivers.door import Asked, Door
 from executor.engines.port import Completion, EngineHealth, EngineSpec, Failure, FailureClass, GenerateRequest, Usage
 from executor.engines.upstream_engine import EngineUpstream
 from executor.events import EngineBack, EngineLost, PlacesShared, WakeUp
-from executor.journal import Journal, read_door_journal, read_journal
+from executor.journal import Journal, LineUnreadable, kind_of, read_door_journal, read_journal
 from executor.policy.fairness import TenantShare
 from halo_vllm.policy.tools import ToolKey
 from kvstore.memory_state import MemoryStates
@@ -200,8 +199,15 @@ def test_what_is_no_door_is_told(tmp_path: Path) -> None:
     runs = tmp_path / "events.txt"
     runs.write_text('Cancelled {"at": 1.0, "job": "j"}\n')
     assert len(list(read_journal(runs))) == 1
-    with pytest.raises(KeyError):
+    with pytest.raises(LineUnreadable, match="line 1 does not begin with the name of an event"):
         list(read_door_journal(runs))
-    runs.write_text('CallGone {"at": "now"}\n')
-    with pytest.raises(ValidationError):
+    runs.write_text('WakeUp {"at": 1.0}\nCallGone {"at": "now"}\n')
+    with pytest.raises(LineUnreadable, match="line 2 is no whole CallGone"):
         list(read_door_journal(runs))
+
+
+def test_whose_journal_it_is_is_told_by_what_only_one_of_both_writes(tmp_path: Path) -> None:
+    journal, both = tmp_path / "journal.txt", 'WakeUp {"at": 1.0}\n'
+    for line, kind in (("", None), ('Cancelled {"at": 1.0, "job": "j"}\n', "jobs"), ('CallGone {"at": 1.0}', "door")):
+        journal.write_text(both + line)
+        assert kind_of(journal) == kind

@@ -27,6 +27,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A batch with a journal was run there."""
     folder = tmp_path_factory.mktemp("replay")
     (folder / "fleet.toml").write_text(FLEET)
+    (folder / "noise.bin").write_bytes(b"\xff\xfe\x00")
+    (folder / "broken.txt").write_text('JobSubmitted {"at": 1.0, "jo')
+    (folder / "door.txt").write_text('DoorOpened {"at": 1.0}\n')
     rows = [json.dumps({"question": f"question {number}"}) for number in range(ROWS)]
     (folder / "rows.jsonl").write_text("\n".join(rows) + "\n")
     names = {"--rows": "rows.jsonl", "--fleet": "fleet.toml", "--out": "out", "--journal": "journal.txt"}
@@ -59,6 +62,12 @@ def test_it_is_run_again_under_other_bounds(halo: Halo) -> None:
     assert "in virtual time" in halo("run", "journal.txt", "--fleet", "fleet.toml").stdout
 
 
+@pytest.mark.parametrize("written", ["round robin", "round-robin"])
+def test_it_is_run_again_under_another_rule(halo: Halo, written: str) -> None:
+    told = json.loads(halo("run", "journal.txt", "--fleet", "fleet.toml", "--rule", written, "--json").stdout)
+    assert (told["rule"], told["simulated"]["programs"]) == ("round robin", ROWS)
+
+
 def test_a_setting_that_is_far_off_is_found_and_proposed(halo: Halo) -> None:
     told = json.loads(
         halo("tune", "journal.txt", "--fleet", "fleet.toml", "--set", "active_programs=4", "--json").stdout
@@ -77,7 +86,14 @@ def test_a_setting_that_is_far_off_is_found_and_proposed(halo: Halo) -> None:
         (("run", "journal.txt", "--fleet", "fleet.toml", "--set", "price_backlog=0"), "price_backlog cannot be 0"),
         (("run", "journal.txt", "--fleet", "fleet.toml", "--set", "active_programs=nan"), "cannot be nan"),
         (("run", "journal.txt", "--fleet", "fleet.toml", "--rule", "coin"), "there are: halo, round robin"),
-        (("run", "rows.jsonl", "--fleet", "fleet.toml"), "is no journal of Halo"),
+        (
+            ("run", "rows.jsonl", "--fleet", "fleet.toml"),
+            "is no journal of Halo: line 1 does not begin with the name of",
+        ),
+        (("tune", "rows.jsonl", "--fleet", "fleet.toml"), "name a file that --journal or HALO_JOURNAL wrote"),
+        (("run", "noise.bin", "--fleet", "fleet.toml"), "is no journal of Halo: it is no text in UTF-8"),
+        (("run", "broken.txt", "--fleet", "fleet.toml"), "is no journal of Halo: line 1 is no whole JobSubmitted"),
+        (("tune", "door.txt", "--fleet", "fleet.toml"), "is the journal of an OpenAI door"),
         (("record", "journal.txt", "--last", "0"), "no program ended within it"),
     ],
 )

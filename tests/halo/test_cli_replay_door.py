@@ -62,13 +62,22 @@ def test_of_one_program_it_says_why(folder: Path) -> None:
 
 
 def test_what_is_no_journal_of_a_door_is_told(folder: Path) -> None:
-    (folder / "events.txt").write_text('Cancelled {"at": 1.0, "job": "j"}\n')
-    refused = halo("events.txt")
+    (folder / "notes.txt").write_text("bread\n")
+    refused = halo("notes.txt")
     assert refused.exit_code == 2
-    assert "is no journal of a door" in refused.stderr
+    assert "is no journal of a door: line 1 does not begin" in refused.stderr
     lines = (folder / "events.door.txt").read_text().splitlines(keepends=True)
     (folder / "cut.txt").write_text("".join(lines[1:]))
     assert "before its door was opened" in halo("cut.txt").stderr
+
+
+@pytest.mark.parametrize("first", ["", 'WakeUp {"at": 0.5}\n'])
+def test_given_the_journal_of_jobs_it_names_that_of_the_door(folder: Path, first: str) -> None:
+    (folder / "events.txt").write_text(first + 'Cancelled {"at": 1.0, "job": "j"}\n')
+    refused = halo("events.txt")
+    assert refused.exit_code == 2
+    assert "is the journal of jobs" in refused.stderr
+    assert "events.door.txt" in refused.stderr
 
 
 class Reader:
