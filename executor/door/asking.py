@@ -25,7 +25,7 @@ def engine_body(
         asked["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
     if salt is not None:
         asked.pop("priority", None)
-    if salt is not None and (spec.kind == "vllm" or "cache_salt" in body):
+    if salt is not None and (spec.kind != "openai" or "cache_salt" in body):
         asked["cache_salt"] = cache_salt(body, salt)
     if spec.kind != "vllm":
         return asked

@@ -82,6 +82,7 @@ class UpstreamCall(_Read):
     response_format: _Format | None = None
     structured_outputs: _Structured | None = None
     guided_json: _AnySchema | None = None
+    cache_salt: Annotated[str, Field(min_length=1)] | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:

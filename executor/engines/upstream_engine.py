@@ -71,6 +71,7 @@ def _calls(spec: EngineSpec, request: UpstreamRequest) -> list[GenerateRequest]:
             schema=asked.guide,
             tools=tools,
             is_turn=bool(tools),
+            cache_salt=asked.cache_salt,
         )
         for index in range(asked.n or 1)
     ]

@@ -178,6 +178,14 @@ def test_the_engine_learns_the_program_and_no_client_can_be_another() -> None:
     assert body["session_id"] == "y"
 
 
+@pytest.mark.parametrize("kind", ["vllm", "modelled"])
+def test_engines_that_part_prefix_caches_are_told_whose_the_call_is(kind: str) -> None:
+    asked = engine_body(
+        {"model": "m", "messages": []}, EngineSpec(EngineId("e"), kind, ("m",)), ProgramId("t/p"), 7, "t"
+    )
+    assert asked["cache_salt"] == salted("t")
+
+
 def test_where_the_engine_schedules_by_priority_the_program_has_its_place() -> None:
     spec = EngineSpec(EngineId("e"), "vllm", ("m",), "http://e", options={"priority_scheduling": True})
     body = {"model": "m", "messages": [], "priority": -1000}

@@ -1,6 +1,7 @@
 """The modelled engine behind the port: time is its clock's, and the KV is kept between calls."""
 
 import asyncio
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ from executor.clock import ScaledClock
 from executor.engines.answers import Answer, FromFunction
 from executor.engines.modelled import Modelled
 from executor.engines.port import EngineFailed, EngineSpec, FailureClass, GenerateRequest
+from executor.engines.upstream import UpstreamRequest
+from executor.engines.upstream_engine import CHAT, EngineUpstream
 from planner.ir.conversation import Reply, ToolCall, Turn, continue_conversation
 from planner.ir.ids import EngineId
 from planner.ir.plan import Sampling
@@ -51,6 +54,29 @@ async def test_the_next_turn_of_a_conversation_finds_its_prefix_cached() -> None
     assert first.usage.cached_tokens == 0
     said = first.usage.prompt_tokens + first.usage.output_tokens
     assert said - 20 <= second.usage.cached_tokens <= second.usage.prompt_tokens
+    await engine.close()
+
+
+async def test_who_has_another_salt_finds_nothing_of_ones_prefix() -> None:
+    engine, _ = engine_saying(Answer("x"))
+    cached = []
+    for salt in ("ada", "ada", "bob", None):
+        answered = await engine.generate(request("How many singers? " * 40, cache_salt=salt))
+        cached.append(answered.usage.cached_tokens > 0)
+    assert cached == [False, True, False, False]
+    await engine.close()
+
+
+async def test_at_the_door_it_parts_tenants_by_the_salt_in_the_body() -> None:
+    engine, _ = engine_saying(Answer("x"))
+    upstream, cached = EngineUpstream(engine), []
+    for salt in ("ada", "ada", "bob"):
+        messages = [{"role": "user", "content": "How many singers? " * 40}]
+        body = {"model": "tiny", "messages": messages, "max_tokens": 400, "cache_salt": salt}
+        async with upstream.ask(UpstreamRequest(CHAT, body, {"X-Request-Id": "r"})) as given:
+            told = json.loads(b"".join([part async for part in given.content]))
+        cached.append(told["usage"]["prompt_tokens_details"]["cached_tokens"] > 0)
+    assert cached == [False, True, False]
     await engine.close()
 
 

@@ -185,6 +185,7 @@ async def test_the_plugin_takes_hints_where_its_scheduler_is_at_work() -> None:
         ({"guided_choice": ["a"]}, "JSON schemas only"),
         ({"tools": [{}]}, "tools.0.function: "),
         ({"tools": [{"type": "function", "function": {"name": 5}}]}, "tools.0.function.name: "),
+        ({"cache_salt": ""}, "cache_salt: "),
         ({"logprobs": True}, "no logprobs"),
         ({"logprobs": 0}, "no logprobs"),
         ({"stop": 5, "seed": "x"}, "; stop"),

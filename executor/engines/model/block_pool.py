@@ -91,13 +91,14 @@ class BlockPool:
         self._idle[name] = None
 
 
-def block_names(text: str, block_characters: int) -> tuple[BlockName, ...]:
-    """The chained names of the full blocks of a text: equal beginnings, equal names; the same in every process.
+def block_names(text: str, block_characters: int, salt: str = "") -> tuple[BlockName, ...]:
+    """The chained names of the full blocks of a text: equal beginnings under one salt, equal names; the same in every
+    process.
 
     A name is two checksums that have little in common. That two of ten million beginnings have one name happens less
     than once in a thousand runs, and then a prefix is hit that is not there.
     """
-    crc, adler, names = 0, 1, []
+    crc, adler, names = crc32(salt.encode()), adler32(salt.encode()), []
     for end in range(block_characters, len(text) + 1, block_characters):
         block = text[end - block_characters : end].encode("utf-8", "surrogatepass")
         crc, adler = crc32(block, crc), adler32(block, adler)

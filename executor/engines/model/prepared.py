@@ -33,4 +33,4 @@ def prepare_call(spec: EngineSpec, request: GenerateRequest, answers: Answers, p
     prompt_tokens = checked_prompt_tokens(spec, request, profile.text_tokens(len(prompt)), context_tokens)
     completion = completion_of(request, answers.answer(request), prompt_tokens)
     text = prompt + answer_text(completion.text, tool_call_messages(completion.tool_calls))
-    return PreparedCall(completion, block_names(text, profile.block_characters))
+    return PreparedCall(completion, block_names(text, profile.block_characters, request.cache_salt or ""))
