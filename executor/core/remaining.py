@@ -4,7 +4,7 @@ loops, branches."""
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from executor.core.template import AGENT_TURNS, Template, longest_behind, make_template, seconds_of
+from executor.core.template import AGENT_TURNS, Template, Templates, longest_behind, seconds_of
 from executor.core.work import Frame, Program, Work
 from planner.ir.plan import Agent, Choose, Generate, Loop, Map, Plan, Stage
 from planner.ir.reads import bodies_of
@@ -36,6 +36,7 @@ class Remaining:
     def __init__(self) -> None:
         self._seen: OrderedDict[_Key, _Seen] = OrderedDict()
         self._observed = 0
+        self._templates = Templates()
         self._behind: dict[int, tuple[Template, int, tuple[float, ...]]] = {}
 
     def call_took(self, stage: Generate | Agent, seconds: float) -> None:
@@ -127,7 +128,7 @@ class Remaining:
 
     def _longest_s(self, plan: Plan) -> float:
         took_s = [self._stage_s(stage) for stage in plan.stages]
-        behind_s = longest_behind(took_s, make_template(plan).feeds)
+        behind_s = longest_behind(took_s, self._templates.of(plan).feeds)
         return max((took + behind for took, behind in zip(took_s, behind_s, strict=True)), default=0.0)
 
     def _of(self, stage: Stage) -> _Seen:

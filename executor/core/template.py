@@ -10,6 +10,8 @@ from planner.ir.reads import bodies_of, stages_read
 OUTPUT_TOKEN_S = 0.02
 TOOL_S = 0.5
 AGENT_TURNS = 5
+#: Of one `Templates`.
+MOST_KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Template:
 
 
 class Templates:
-    """One `Template` for each plan object of a job; bodies are met again for every row."""
+    """One `Template` for each plan object; bodies are met again for every row. Of very many, all are made anew."""
 
     def __init__(self) -> None:
         self._made: dict[int, tuple[Plan, Template]] = {}  # the plan is kept so that its id is not given away
@@ -39,6 +41,8 @@ class Templates:
     def of(self, plan: Plan) -> Template:
         known = self._made.get(id(plan))
         if known is None:
+            if len(self._made) >= MOST_KEPT:
+                self._made.clear()
             known = self._made[id(plan)] = (plan, make_template(plan))
         return known[1]
 
