@@ -218,7 +218,7 @@ def _send_one(
             return True
         if choosy.work.suspect:  # some engine must run empty for it
             return False
-    wanting = {frontier: _wanting(state, frontier, views, as_planned=as_planned) for frontier in frontiers}
+    wanting = {frontier: _wanting(state, pool, frontier, views, as_planned=as_planned) for frontier in frontiers}
     for view in views:
         for frontier, ready in _best(wanting, view):
             if _send(state, frontier, ready, _looked_at(state, ready, view, views)):
@@ -248,10 +248,12 @@ def _send_choosy(state: State, pool: str, frontiers: Sequence[Frontier]) -> bool
 
 
 def _wanting(
-    state: State, frontier: Frontier, views: Sequence[EngineView], *, as_planned: bool
+    state: State, pool: str, frontier: Frontier, views: Sequence[EngineView], *, as_planned: bool
 ) -> Sequence[EngineView]:
     """Those that may take a call of the frontier, or should as planned."""
-    shares, views = frontier.shares if as_planned else None, _open(state, frontier.any().work, views)
+    shares = frontier.shares if as_planned else None
+    if state.quiet[pool].anywhere:
+        views = _open(state, frontier.any().work, views)
     return views if shares is None else [view for view in views if shares.wants(view.spec.id)]
 
 
@@ -293,8 +295,11 @@ def _leave_lines_short(state: State, work: Work, offers: Sequence[Offer]) -> Seq
     """While several tenants run programs, an engine is sent no more than its KV has room for; and less where it is
     quiet for others."""
     caches, quiet, account = state.fleet.caches, state.quiet[work.pool], work.program.account
+    alone = len(state.running_of) < 2
+    if alone and not quiet.keeps_room(account):  # as nearly always: engines may be many
+        return offers
     shares = {one.view.spec.id: quiet.kv_share(account, one.view.spec.id) for one in offers}
-    if len(state.running_of) < 2 and min(shares.values(), default=1.0) == 1.0:
+    if alone and min(shares.values(), default=1.0) == 1.0:
         return offers
     fits = [caches[engine].fits(work, share * INSIDE_SHARE_OF_TENANTS) for engine, share in shares.items()]
     return [one if fit else replace(one, has_kv=False) for one, fit in zip(offers, fits, strict=True)]

@@ -1,6 +1,6 @@
 """Who is calm, which engines are quiet for them (`executor.policy.quiet`), and what others brought there."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -23,7 +23,7 @@ class Quiet:
 
     def __init__(self, shares: FairShares) -> None:
         self._shares = shares
-        self._inside: dict[EngineId, Counter[str]] = {}
+        self._inside: defaultdict[EngineId, Counter[str]] = defaultdict(Counter)
         self._seen: dict[str, _Seen] = {}
         self._known: frozenset[str] = frozenset()  # as of the last look, as the next two
         self._waited: frozenset[str] = frozenset()
@@ -34,6 +34,11 @@ class Quiet:
         self._room_kept = False  # in those: not where others have no engine beside them
         self._looked_s = -inf
         self._opens_s = inf
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether any engine is quiet for somebody."""
+        return bool(self._parts)
 
     def is_open(self, account: Account, engine: EngineId, now_s: float) -> bool:
         """Whether a call of the account may go to the engine: where not, it may when prompts are read."""
@@ -53,8 +58,12 @@ class Quiet:
 
     def kv_share(self, account: Account, engine: EngineId) -> float:
         """What calls inside may take of the engine's KV for one of the account to join them, of what they may else."""
-        kept = self._room_kept and engine in self._parts and self._disturbs(account)
+        kept = engine in self._parts and self.keeps_room(account)
         return OTHERS_SHARE if kept else 1.0
+
+    def keeps_room(self, account: Account) -> bool:
+        """Whether any engine has less room for calls of the account: `kv_share`."""
+        return self._room_kept and self._disturbs(account)
 
     def keeps(self, account: Account) -> bool:
         """Whether it matters what calls of the account are `kept_to`."""
@@ -69,8 +78,8 @@ class Quiet:
 
     def sent(self, account: Account, engine: EngineId, prefill_s: float, now_s: float) -> None:
         if account.slo is not SloClass.BACKGROUND:
-            self._inside.setdefault(engine, Counter())[account.tenant] += 1
-            self._seen.setdefault(account.tenant, _Seen(now_s)).enter(now_s)
+            self._inside[engine][account.tenant] += 1
+            self._seen_of(account.tenant, now_s).enter(now_s)
         if engine not in self._parts:
             return
         if self._is_calm(account):
@@ -122,6 +131,12 @@ class Quiet:
         calm = sum(self._shares.share(tenant).weight for tenant in self._calm)
         others = sum(self._shares.share(tenant).weight for tenant in self._others) or self._shares.others.weight
         return calm / (calm + others)
+
+    def _seen_of(self, tenant: str, now_s: float) -> "_Seen":
+        seen = self._seen.get(tenant)
+        if seen is None:
+            seen = self._seen[tenant] = _Seen(now_s)
+        return seen
 
     def _has_place(self, view: EngineView) -> bool:
         kept = self._room_kept and view.spec.id in self._parts

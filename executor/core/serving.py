@@ -19,9 +19,10 @@ class Serving:
         engine = view.spec.id
         before = self._views[engine]
         self._views[engine] = view
-        if view.takes_calls != before.takes_calls:
+        takes_calls = view.takes_calls
+        if takes_calls != before.takes_calls:
             self._begin()
-        elif view.takes_calls:
+        elif takes_calls:
             self._up[self._places[engine]] = view
             self._put_by_load(engine, view)
             if view.slowness != before.slowness:
