@@ -90,7 +90,7 @@ class FairShares:
         """
         self._keep_few()
         if len(waiting) <= 1:  # as nearly always: it is asked at every event
-            return [group for one in waiting for group in self._by_turn([one], (queue, _key(one)[1]))]
+            return [[self._alone(one, queue)] for one in waiting]
         front = [account for account in waiting if account.slo is not SloClass.BACKGROUND]
         rest = [account for account in waiting if account.slo is SloClass.BACKGROUND]
         return [*self._by_turn(front, (queue, False)), *self._by_turn(rest, (queue, True))]
@@ -116,6 +116,13 @@ class FairShares:
         self._virtual_s[key] = self._known_s(key) + (took_s - guess_s) / weight
         open_s = self._open_s.get(key, 0.0) - guess_s / weight
         self._open_s[key] = open_s if open_s > _ROUNDING_S else 0.0
+
+    def _alone(self, account: Account, queue: str) -> Account:
+        """Who waits alone has the turn, and who comes later begins where it is."""
+        own = queue, _key(account)[1]
+        self._catch_up([account], own)
+        self._turn[own] = account.tenant
+        return account
 
     def _by_turn(self, waiting: list[Account], queue: _Queue) -> list[list[Account]]:
         if not waiting:
@@ -183,7 +190,8 @@ class FairShares:
 
     def _known_s(self, key: _Key, level_s: float = 0.0) -> float:
         """Whoever is unknown may have been forgotten."""
-        return self._virtual_s.get(key, max(level_s, self._forgotten_s.get(key[1], 0.0)))
+        virtual_s = self._virtual_s.get(key)
+        return max(level_s, self._forgotten_s.get(key[1], 0.0)) if virtual_s is None else virtual_s
 
     def _allowed_s(self, account: Account) -> float:
         return self.lead_s if account.slo is SloClass.INTERACTIVE else self.quantum_s
