@@ -33,10 +33,11 @@ def _normal(source: str) -> str:
 
 
 def _said(part: object) -> str:
-    """A tree as text. `ast.dump` and `ast.unparse` write it differently from version to version."""
+    """A tree as text. `ast.dump` and `ast.unparse` write it differently from version to version; so does `repr` letters
+    that are new in Unicode."""
     match part:
         case ast.Constant():
-            return repr(part.value)
+            return ascii(part.value)
         case ast.JoinedStr():
             return f"JoinedStr({', '.join(map(_said, _joined(part.values)))})"
         case ast.AST():
@@ -46,7 +47,7 @@ def _said(part: object) -> str:
         case list():
             return f"[{', '.join(map(_said, part))}]"
         case _:
-            return repr(part)
+            return ascii(part)
 
 
 def _joined(pieces: list[ast.expr]) -> Iterator[ast.expr]:

@@ -13,7 +13,7 @@ import halo
 from halo.sdk import source
 from halo.sdk.source import source_digest
 
-#: Versions write this tree differently: quotes in f-strings, adjacent texts, fields that are new.
+#: Versions write this tree differently: quotes in f-strings, adjacent texts, fields and letters that are new.
 ODD = """
 def odd(rows, *more, key=None, **rest):
     name = f"it's {rows[0]!r:>{len(more)}} " "and\\n" f'({",".join(rows)},) {{braces}} {key=} {1.5e10:,.2f}'
@@ -27,10 +27,10 @@ def odd(rows, *more, key=None, **rest):
     try:
         print(rf"\\d{name}", b"\\x00", 1j, None, True)
     except* OSError as problem:
-        print(("a" "b"), f"", problem)
+        print(("a" "b"), f"", problem, "\U0001fae8")
     return others
 """
-DIGEST = "3443adb3bcf27494"
+DIGEST = "f4482dce000186fa"
 ASK = """
 import importlib.util, sys
 def load(name, path):
@@ -45,7 +45,7 @@ print(load("source", sys.argv[1]).source_digest(load("odd", sys.argv[2]).odd))
 @pytest.fixture
 def odd(tmp_path: Path) -> Path:
     path = tmp_path / "odd.py"
-    path.write_text(ODD)
+    path.write_text(ODD, encoding="utf-8")
     return path
 
 
