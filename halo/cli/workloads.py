@@ -23,30 +23,24 @@ def workload_asked(
     """Calls of which nobody is named are the tenant's."""
     from executor.store.jobs import DEFAULT_TENANT
 
-    return _calls(workflow, rows, file, job, database, programs_per_s, tenant).of_tenant(tenant or DEFAULT_TENANT)
-
-
-def _calls(
-    workflow: str | None,
-    rows: Path | None,
-    file: Path | None,
-    job: str | None,
-    database: str | None,
-    programs_per_s: float | None,
-    tenant: str | None,
-) -> "Workload":
-    from halo.fleet.workload_file import read_workload
-
     if sum(one is not None for one in (workflow, file, job)) != 1:
         raise typer.BadParameter(
             "name one: --workload FILE, --job ID, or a workflow with --rows", param_hint="--workload"
         )
     if file is not None:
-        read = read_workload(file)
-        return read if programs_per_s is None else read.at(programs_per_s)
-    if job is not None:
-        return _of_job(job, database, programs_per_s)
-    return _forecast(workflow or "", rows, database, programs_per_s, tenant)
+        asked = _in_file(file, programs_per_s)
+    elif job is not None:
+        asked = _of_job(job, database, programs_per_s)
+    else:
+        asked = _forecast(workflow or "", rows, database, programs_per_s, tenant)
+    return asked.of_tenant(tenant or DEFAULT_TENANT)
+
+
+def _in_file(file: Path, programs_per_s: float | None) -> "Workload":
+    from halo.fleet.workload_file import read_workload
+
+    read = read_workload(file)
+    return read if programs_per_s is None else read.at(programs_per_s)
 
 
 def _of_job(job: str, database: str | None, programs_per_s: float | None) -> "Workload":
