@@ -7,8 +7,9 @@ again, and as the earliest program it is asked first.
 """
 
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
@@ -27,7 +28,7 @@ FILL = 0.9
 #: An engine stands idle so long for those who may be back, before one is let in that does not fit.
 IDLE_S = 1.0
 ADMISSION = Limits(fill=FILL, idle_s=IDLE_S)
-#: Of those held, so many are asked about at once, the earliest programs first, and always who has waited longest.
+#: Of those held, so many are asked about at once, the first ones, and always who has waited longest.
 ASKED_ABOUT = 64
 #: Clocks round: who asks to be woken is woken a little later than needed.
 _LATER_S = 0.001
@@ -54,6 +55,10 @@ class Held(Generic[CallT]):
     why: Why | None = None
 
 
+#: Given those held for engines of one pool, in the order of their programs.
+InTurn = Callable[[Sequence[Held[CallT]]], Iterable[Held[CallT]]]
+
+
 @dataclass(slots=True, eq=False)
 class _Conversation(Generic[CallT]):
     name: str
@@ -69,9 +74,11 @@ class _Conversation(Generic[CallT]):
 class WorkingSets(Generic[CallT]):
     """The written bound is that of `Limits`: nobody is held for ever, whatever those do that were let in."""
 
-    def __init__(self, fleet: Fleet[CallT], limits: Limits | None = ADMISSION) -> None:
-        """Without limits everybody is let in."""
+    def __init__(self, fleet: Fleet[CallT], limits: Limits | None = ADMISSION, in_turn: InTurn[CallT] = iter) -> None:
+        """Without limits everybody is let in. `in_turn`: in which order those that are held are asked about, where it
+        is not that of their programs; "before" and "after" in `Limits` are meant in that order."""
         self._fleet, self._limits, self._bounds = fleet, limits or ADMISSION, limits is not None
+        self._in_turn = in_turn
         self._growth, self._queueing, self._learnt = Mean(), QueueingMeter(), Learnt()
         self.sets = {engine: WorkingSet(cache, self._ahead) for engine, cache in fleet.caches.items()}
         self._by_themselves: set[EngineId] = set()
@@ -249,7 +256,7 @@ class WorkingSets(Generic[CallT]):
     def _round(self, line: list[Held[CallT]], views: Sequence[EngineView], now_s: float) -> list[Held[CallT]]:
         """Ask once about each that waits, on the engine that is best for it."""
         wishes: dict[EngineId, list[Held[CallT]]] = {}
-        for held in _asked_about(line):
+        for held in _asked_about(line, self._in_turn(line)):
             wishes.setdefault(self._best(held, views), []).append(held)
         admitted: list[Held[CallT]] = []
         for engine, wishing in wishes.items():
@@ -362,8 +369,8 @@ def _order(held: Held[CallT]) -> Order:
     return held.order
 
 
-def _asked_about(line: Sequence[Held[CallT]]) -> list[Held[CallT]]:
-    asked = list(line[:ASKED_ABOUT])
+def _asked_about(line: Sequence[Held[CallT]], in_turn: Iterable[Held[CallT]]) -> list[Held[CallT]]:
+    asked = list(islice(in_turn, ASKED_ABOUT))
     if len(line) > len(asked):
         oldest = min(line, key=lambda held: held.since_s)
         asked += [] if oldest in asked else [oldest]

@@ -4,15 +4,19 @@ Asked about is what may come back: a program that called a tool, and a new one w
 Chats are not: they go to the engine as they come. Of a program with several calls open each is a branch with room of
 its own, what they share counted once; a branch goes on with the call that shares most with it. Only the first asks for
 room: the others wait while it is held, and else need no leave of their own. One that does not fit is no branch.
+
+Of several tenants, those enter first that have had least of the engines' time for their weight; of each, the earliest
+program. In the written bound, who is before whom goes by that; who has waited longest is let in whosever turn it is.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from executor.core.fleet import Fleet
-from executor.core.working_sets import WorkingSets
+from executor.core.working_sets import Held, WorkingSets
 from executor.door.line import DoorCall
 from executor.door.programs import Program
+from executor.door.turns_of_tenants import TurnsOfTenants
 from halo_vllm.policy.admission import Limits
 from halo_vllm.policy.tools import ToolKey
 from planner.ir.ids import EngineId, ProgramId
@@ -21,9 +25,9 @@ from planner.ir.ids import EngineId, ProgramId
 class DoorAdmission:
     """The written bound is that of `Limits`; without them everybody is let in."""
 
-    def __init__(self, fleet: Fleet[DoorCall], limits: Limits | None) -> None:
-        self._fleet = fleet
-        self.sets: WorkingSets[DoorCall] = WorkingSets(fleet, limits)
+    def __init__(self, fleet: Fleet[DoorCall], limits: Limits | None, turns: TurnsOfTenants) -> None:
+        self._fleet, self._turns = fleet, turns
+        self.sets: WorkingSets[DoorCall] = WorkingSets(fleet, limits, self._in_turn)
         self._models = list(dict.fromkeys(model for view in fleet.views.values() for model in view.spec.served))
         self._standing: dict[str, dict[str, DoorCall]] = {}  # a program's calls to one model, each by its branch
         self._branches: dict[str, list[str]] = {}  # of programs that have had several calls open
@@ -31,6 +35,11 @@ class DoorAdmission:
         self._behind: dict[str, list[DoorCall]] = {}
         self._of_tenant: Counter[str] = Counter()
         self.held: dict[DoorCall, None] = {}
+
+    @property
+    def tenants(self) -> Collection[str]:
+        """Those with calls that are held."""
+        return self._of_tenant.keys()
 
     def of_tenant(self, tenant: str) -> int:
         """How many of its calls are held."""
@@ -47,7 +56,7 @@ class DoorAdmission:
         return False
 
     def admitted(self, at: float) -> list[DoorCall]:
-        """Of the calls that are held, those that may go to an engine from now on."""
+        """Of the calls that are held, those that may go to an engine from now on. Ask whose turn it is before."""
         return [call for admitted in self.sets.admitted(at) for call in self._release(admitted, at)]
 
     def newly_held(self) -> list[tuple[Program, str]]:
@@ -108,6 +117,21 @@ class DoorAdmission:
             name = _conversation(program, model)
             for branch in self._branches.pop(name, (name,)):
                 self.sets.leave(branch, at)
+
+    def _in_turn(self, line: Sequence[Held[DoorCall]]) -> Iterator[Held[DoorCall]]:
+        if len(self._of_tenant) == 1:
+            return iter(line)
+        of: dict[str, list[Held[DoorCall]]] = {}
+        for held in line:
+            of.setdefault(held.call.tenant, []).append(held)
+        loads = {tenant: map(self._load_s, theirs) for tenant, theirs in of.items()}
+        first = {tenant: iter(theirs) for tenant, theirs in of.items()}
+        return (next(first[tenant]) for tenant in self._turns.one_by_one(loads))
+
+    def _load_s(self, held: Held[DoorCall]) -> float:
+        """About what it is charged for when it is sent: nobody knows yet to which engine."""
+        call = held.call
+        return self._fleet.offers(call, self._fleet.serving(call.pool)[:1])[0].load_s
 
     def _opens(self, call: DoorCall) -> bool:
         """Whether the call has to ask for room: the first that its program has open; one that has room is given it."""

@@ -55,7 +55,7 @@ class DoorCore:
         self.programs = Programs(self._limits.programs, self._limits.idle_s)
         self.line = Line(self._limits.most_passes)
         self._turns = TurnsOfTenants(self._limits, len(engines))
-        self.admission = DoorAdmission(self.fleet, self._limits.admission)
+        self.admission = DoorAdmission(self.fleet, self._limits.admission, self._turns)
         self._asks_again_at: float | None = None  # whoever is held
         self._waited_for: frozenset[EngineId] = frozenset()
         self._conversations = Conversations(self._limits.conversations, self._limits.idle_s)
@@ -295,10 +295,11 @@ class DoorCore:
     def _send_all(self, at: float) -> None:
         """Tenants in turn, of each the earliest program first. An engine that a call waits for takes no later one, so
         nobody gets ahead of it."""
+        turns = self._turns.order(dict.fromkeys((*self.line.tenants, *self.admission.tenants)))
         self._let_in(at)
         waiting_s: dict[EngineId, float] = {}
         behind = 0
-        for call in self.line.in_turn(self._turns.order(self.line.tenants)):
+        for call in self.line.in_turn(turns):
             serving = self.fleet.serving(call.pool)
             if not serving:
                 self._strand(call, at)

@@ -1,6 +1,6 @@
 """Whose calls go first at the door: tenants share the engines' time by their weights (`executor.policy.fairness`)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from executor.door.limits import DoorLimits
 from executor.door.line import DoorCall
@@ -21,9 +21,16 @@ class TurnsOfTenants:
         self._shares.quantum_s = TURN_S * max(1, engines)
 
     def order(self, waiting: Collection[str]) -> list[list[str]]:
-        """Groups of the tenants that wait, the first to be served first. Ask it also where there is but one."""
+        """Groups of the tenants that wait, in the line or for room, the first to be served first. Ask it also where
+        there is but one."""
         groups = self._shares.order([_account(tenant) for tenant in waiting])
         return [[account.tenant for account in group] for group in groups]
+
+    def one_by_one(self, loads_s: Mapping[str, Iterable[float]]) -> Iterator[str]:
+        """Whose programs enter one after the other, where the first calls of each tenant's take so long: several may
+        have room at once. `order` was asked about the tenants just before."""
+        accounts = {_account(tenant): loads for tenant, loads in loads_s.items()}
+        return (account.tenant for account in self._shares.one_by_one(accounts))
 
     def sent(self, call: DoorCall) -> None:
         self._shares.charge(_account(call.tenant), call.load_s)

@@ -6,7 +6,8 @@ where the others are: time that was not used is not saved up. A tenant's turn la
 calls with one prompt prefix stay together (as the deficits of arXiv 2501.14312 do).
 """
 
-from collections.abc import Collection, Mapping
+import heapq
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -94,6 +95,21 @@ class FairShares:
         front = [account for account in waiting if account.slo is not SloClass.BACKGROUND]
         rest = [account for account in waiting if account.slo is SloClass.BACKGROUND]
         return [*self._by_turn(front, (queue, False)), *self._by_turn(rest, (queue, True))]
+
+    def one_by_one(self, guesses_s: Mapping[Account, Iterable[float]]) -> Iterator[Account]:
+        """Whose pieces of work would go, one after the other, were each charged its guess as it goes: always of the
+        account that has had the least. Nothing is charged; `order` was asked about these accounts just before."""
+        left = {account: iter(guesses) for account, guesses in guesses_s.items()}
+        ahead = [(self.had_s(account), account) for account in left]
+        heapq.heapify(ahead)
+        while ahead:
+            had_s, account = ahead[0]
+            guess_s = next(left[account], None)
+            if guess_s is None:
+                heapq.heappop(ahead)
+                continue
+            heapq.heapreplace(ahead, (had_s + guess_s / self.share(account.tenant).weight, account))
+            yield account
 
     def had_s(self, account: Account) -> float:
         """What the account was given over its weight, with guesses: its virtual time."""

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from executor.commands import CallMeAt
-from executor.core.working_sets import IDLE_S
+from executor.core.working_sets import ADMISSION, IDLE_S
 from executor.door.commands import DoorCommand, KeepState, Refuse, Send
 from executor.door.core import DoorCore
 from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone, DoorEvent
 from executor.door.limits import DoorLimits
 from executor.engines.port import EngineSpec, Failure, FailureClass, Usage
 from executor.engines.rungs import Rung
-from executor.events import EngineLost, RungFound, WakeUp
+from executor.events import EngineBack, EngineLost, RungFound, WakeUp
+from executor.policy.fairness import TenantShare
 from executor.prompt_blocks import BLOCK_TOKENS
 from halo_vllm.policy.tools import ToolKey
 from planner.ir.ids import EngineId, ProgramId
@@ -39,19 +40,19 @@ class Story:
         self.refused: list[int] = []
         self.alarms: list[float] = []
 
-    def arrives(self, program: int, *, named: bool = True, **more: Any) -> int:
+    def arrives(self, program: int, *, named: bool = True, tenant: str = "team", **more: Any) -> int:
         number = next(self.numbers)
         self.of[number] = program
         begin = 1000 * (program + 1)
         prefix = (*range(10), *range(begin, begin + 20))
-        id = ProgramId(f"team/{program}")
+        id = ProgramId(f"{tenant}/{program}")
         given = {"named": id if named else None, "prefix": prefix, "prompt_tokens": 30 * BLOCK_TOKENS, **more}
-        self.tell(CallArrived(self.now, number, "team", "m", id, answer_tokens=BLOCK_TOKENS, **given))
+        self.tell(CallArrived(self.now, number, tenant, "m", id, answer_tokens=BLOCK_TOKENS, **given))
         return number
 
-    def arrive(self, *programs: int) -> "Story":
+    def arrive(self, *programs: int, **more: Any) -> "Story":
         for program in programs:
-            self.arrives(program)
+            self.arrives(program, **more)
         return self
 
     def answer(self, program: int, *tools: ToolKey) -> None:
@@ -284,3 +285,71 @@ def test_of_a_program_that_is_forgotten_nothing_is_kept() -> None:
     story.now += 61.0
     story.arrives(1, named=False)
     assert not story.core.admission.sets.sets[LEFT].members
+
+
+FLOOD = range(1000)
+ANN = range(2000, 2100)
+
+
+def test_a_tenant_that_opens_a_thousand_programs_does_not_keep_another_s_next_one_out() -> None:
+    story = Story().arrive(*FLOOD, tenant="flood")
+    assert story.running == [0, 1, 2]
+    story.arrive(2000, tenant="ann")
+    assert story.doing[2000] == f"held: {FULL}"
+    story.answer(0)
+    assert story.running == [1, 2, 2000]
+
+
+def test_tenants_programs_enter_in_turn_and_each_tenant_s_in_their_order() -> None:
+    entered = _entered_in_turn(Story().arrive(*FLOOD, tenant="flood").arrive(*ANN, tenant="ann"), 40)
+    assert [one for one in entered if one in FLOOD] == sorted(one for one in entered if one in FLOOD)
+    assert [one for one in entered if one in ANN] == sorted(one for one in entered if one in ANN)
+    assert 19 <= sum(one in ANN for one in entered) <= 22
+
+
+def test_a_tenant_of_three_times_the_weight_has_three_times_as_many_programs_let_in() -> None:
+    story = Story(tenants={"ann": TenantShare(weight=3.0)})
+    entered = _entered_in_turn(story.arrive(*FLOOD, tenant="flood").arrive(*ANN, tenant="ann"), 80)
+    assert 58 <= sum(one in ANN for one in entered) <= 63
+
+
+def test_where_several_have_room_at_once_they_are_not_all_of_one_tenant() -> None:
+    story = Story()
+    story.tell(EngineLost(story.now, LEFT, "gone"))
+    story.arrive(0, 1, 2, 3, tenant="flood").arrive(2000, 2001, 2002, 2003, tenant="ann")
+    assert story.running == []
+    story.tell(EngineBack(story.now, LEFT, None))
+    assert sum(program in ANN for program in story.running) in (1, 2)
+    assert len(story.running) == 3
+
+
+def test_a_tenant_s_big_program_is_passed_by_few_of_another_s_small_ones() -> None:
+    story = Story().arrive(0, 1, 2, tenant="flood")
+    big = tuple(range(5000, 5060))
+    story.arrives(2000, tenant="ann", prefix=big, prompt_tokens=60 * BLOCK_TOKENS)
+    story.arrive(*range(3, 500), tenant="flood")
+    entered = _entered_in_turn(story, 20)
+    assert 2000 in entered[:12]
+
+
+def test_who_has_waited_longest_is_let_in_whosever_turn_it_is() -> None:
+    bound = replace(ADMISSION, patience_s=50.0)
+    story = Story(admission=bound).arrive(0, 1, 2, 3, tenant="flood")
+    story.wait(40.0)
+    story.arrive(*ANN, tenant="ann")
+    story.wait(10.1)
+    assert story.running == [0, 1, 2, 3]
+    assert "waited long enough" in story.reasons[3]
+
+
+def _entered_in_turn(story: Story, answers: int) -> list[int]:
+    """Whose programs came in, one after the other, while the earliest inside are done one by one."""
+    inside, entered = story.running, list[int]()
+    for _ in range(answers):
+        story.now += 1.0
+        done = inside.pop(0)
+        story.answer(done)
+        came = [program for program in story.running if program not in inside]
+        inside += came
+        entered += came
+    return entered

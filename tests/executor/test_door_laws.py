@@ -15,9 +15,11 @@ from executor.door.commands import DoorCommand, Refuse, Send
 from executor.door.core import DoorCore
 from executor.door.events import CallAnswered, CallArrived, CallFailed, CallGone, DoorEvent
 from executor.door.limits import DoorLimits
+from executor.door.turns_of_tenants import TURN_S
 from executor.engines.port import EngineSpec, Failure, FailureClass, Usage
 from executor.engines.rungs import Rung
 from executor.events import EngineBack, EngineLost, RungFound, WakeUp
+from executor.policy.fairness import TenantShare
 from executor.prompt_blocks import BLOCK_TOKENS
 from halo_vllm.policy.tools import ToolKey
 from planner.ir.ids import EngineId, ProgramId
@@ -223,3 +225,31 @@ def test_where_all_kv_fits_admission_changes_nothing(seed: int, most: int) -> No
         with_it, without = (door.handle(event) for door in doors)
         assert with_it == without
         inside += [command.call for command in with_it if isinstance(command, Send)]
+
+
+@given(st.integers(0, 2**32), st.lists(st.integers(1, 4), min_size=2, max_size=4), st.integers(1, 4), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_programs_enter_so_that_tenants_have_engines_by_their_weights(
+    seed: int, weights: list[int], rooms: int, together: bool
+) -> None:
+    """While each has programs that wait for room: it grows apart by no more than what is open, and one of each."""
+    random, most_s = Random(seed), 0.0
+    engine = replace(
+        ENGINES[0], max_running=16, kv_tokens=int(rooms * 31 * BLOCK_TOKENS / ADMISSION.fill) + BLOCK_TOKENS
+    )
+    shares = {str(tenant): TenantShare(weight) for tenant, weight in enumerate(weights)}
+    core, had_s, inside = DoorCore([engine], DoorLimits(tenants=shares)), dict.fromkeys(shares, 0.0), list[int]()
+    arrivals = [tenant for tenant in shares for _ in range(60)]
+    if not together:
+        random.shuffle(arrivals)
+    for number, tenant in enumerate(arrivals):
+        id, prefix = ProgramId(f"{tenant}/{number}"), tuple(range(1000 * number, 1000 * number + 30))
+        event = CallArrived(1000.0, number, tenant, "m", id, id, prefix=prefix, prompt_tokens=30 * BLOCK_TOKENS)
+        inside += [one.call for one in core.handle(replace(event, answer_tokens=1)) if isinstance(one, Send)]
+    while len(core.admission.tenants) == len(shares):
+        call, usage = inside.pop(random.randrange(len(inside))), Usage(30 * BLOCK_TOKENS, random.randint(1, 16))
+        took_s = core.fleet.took_s(core._calls[call], usage)
+        had_s[arrivals[call]] += took_s / weights[int(arrivals[call])]
+        most_s = max(most_s, took_s)
+        inside += [one.call for one in core.handle(CallAnswered(1000.0, call, usage)) if isinstance(one, Send)]
+        assert max(had_s.values()) - min(had_s.values()) <= (rooms + 2) * most_s + TURN_S
