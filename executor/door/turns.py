@@ -5,12 +5,11 @@ back what it was answered. So a conversation is named by everything said in it, 
 known goes on with it.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from planner.ir.values import Json, canonical_json
+from planner.ir.values import Json, canonical_json, parse_json
 
 #: A text is known by its beginnings of so many characters.
 BLOCK = 1024
@@ -119,8 +118,8 @@ def _asked(function: Json) -> Json:
         return [None, None]
     arguments = function.get("arguments")
     try:
-        return [function.get("name"), json.loads(arguments) if isinstance(arguments, str) else arguments]
-    except ValueError:
+        return [function.get("name"), parse_json(arguments) if isinstance(arguments, str) else arguments]
+    except ValueError:  # a model wrote it: NaN, too
         return [function.get("name"), arguments]
 
 

@@ -13,7 +13,7 @@ from executor.engines.names import engine_name
 from executor.engines.port import Completion, EngineFailed, FailureClass, GenerateRequest, Usage
 from planner.ir.conversation import ToolCall
 from planner.ir.ids import ProgramId
-from planner.ir.values import Json
+from planner.ir.values import Json, parse_json
 
 #: How vLLM (and others) say that a prompt, or prompt and answer together, exceed the model's context.
 _CONTEXT_OVERFLOW = re.compile(r"maximum (context|model) length|context_length_exceeded|longer than the maximum", re.I)
@@ -203,7 +203,7 @@ def _error_text(body: bytes) -> str:
     """The server's own words: OpenAI's `error.message`, old vLLM's `message`, FastAPI's `detail`, or all of it."""
     text = body.decode("utf-8", errors="replace").strip()
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError:
         return text[:_SHOWN_CHARACTERS] or "nothing"
     if isinstance(data, dict):

@@ -1,13 +1,12 @@
 """What engines inside this process read of a call in OpenAI's shape, checked as a server checks it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from planner.ir.schemas import schema_complaint
-from planner.ir.values import Json
+from planner.ir.values import Json, parse_json
 
 #: Ways of vLLM's to bound an answer that are not a JSON schema.
 _OTHER_GUIDES = ("guided_regex", "guided_choice", "guided_grammar", "structural_tag")
@@ -25,7 +24,7 @@ class _Read(BaseModel):
 
 def _parsed(given: Json) -> Json:
     """vLLM takes a schema as an object or as its text."""
-    return json.loads(given) if isinstance(given, str) else given
+    return parse_json(given) if isinstance(given, str) else given
 
 
 def _checked(schema: dict[str, Any]) -> dict[str, Any]:

@@ -161,6 +161,13 @@ def test_whatever_an_engine_answers_and_a_client_sends_back_is_read(parts: Any, 
     text_of_ids(answer.token_ids or ())
 
 
+@pytest.mark.parametrize("arguments", ['{"at": NaN}', "[1e999]", "[" * 100_000, '{"at":'])
+def test_arguments_that_are_no_json_are_known_by_their_text(arguments: str) -> None:
+    message = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
+    other = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments + " "}}]}
+    assert talk_of("r", [message]) == talk_of("r", [message]) != talk_of("r", [other])
+
+
 def test_arguments_as_an_object_are_those_as_a_text() -> None:
     as_object, as_text = AnswerSoFar(), AnswerSoFar()
     for answer, arguments in ((as_object, {"command": "ls"}), (as_text, '{"command":"ls"}')):

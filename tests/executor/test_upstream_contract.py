@@ -182,6 +182,7 @@ async def test_the_plugin_takes_hints_where_its_scheduler_is_at_work() -> None:
         ({"response_format": "json"}, "response_format: "),
         ({"structured_outputs": {"regex": "a+"}}, "structured_outputs"),
         ({"guided_json": "{"}, "guided_json: "),
+        ({"guided_json": "[" * 100_000}, "guided_json: "),
         ({"guided_choice": ["a"]}, "JSON schemas only"),
         ({"tools": [{}]}, "tools.0.function: "),
         ({"tools": [{"type": "function", "function": {"name": 5}}]}, "tools.0.function.name: "),

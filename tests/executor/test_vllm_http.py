@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from patience import at_some_pace
 
+from executor.engines.openai_wire import failure_from
 from executor.engines.port import (
     Completion,
     EngineFailed,
@@ -146,6 +147,12 @@ async def test_each_status_has_its_class(
     failure = await failure_of(engine)
     assert (failure.failure_class, failure.code) == expected
     assert said in failure.message
+
+
+def test_an_error_nested_too_deeply_to_be_read_is_told_as_it_begins() -> None:
+    failure = failure_from(500, {}, b"[" * 100_000).failure
+    assert failure.code == "engine_error"
+    assert "[[[" in failure.message
 
 
 @pytest.mark.parametrize(
