@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import fsum, inf
 
 from executor.policy.fairness import Account, FairShares
 from executor.policy.quiet import OTHERS_SHARE, Standing, Unread, quiet_parts
@@ -90,7 +90,10 @@ class Quiet:
     def left(self, account: Account, engine: EngineId, now_s: float) -> None:
         if account.slo is SloClass.BACKGROUND:
             return
-        self._inside[engine][account.tenant] -= 1
+        inside = self._inside[engine]
+        inside[account.tenant] -= 1
+        if not inside[account.tenant]:
+            del inside[account.tenant]  # tenants may be many
         self._seen[account.tenant].leave(now_s)
         if engine in self._parts:
             self._unread[engine].goes_on(self._part_now(engine), now_s)
@@ -128,8 +131,8 @@ class Quiet:
 
     def _share(self) -> float:
         """Of the calm. Who is not there yet, and may come with very much at once, counts as one of the others."""
-        calm = sum(self._shares.share(tenant).weight for tenant in self._calm)
-        others = sum(self._shares.share(tenant).weight for tenant in self._others) or self._shares.others.weight
+        calm = fsum(self._shares.share(tenant).weight for tenant in self._calm)  # the same in whatever order
+        others = fsum(self._shares.share(tenant).weight for tenant in self._others) or self._shares.others.weight
         return calm / (calm + others)
 
     def _seen_of(self, tenant: str, now_s: float) -> "_Seen":

@@ -67,7 +67,8 @@ class Line:
             overdue = [call for queue in queues for call in queue.overdue(self._most_passes)]
             later = list(merge(*(queue.in_order for queue in queues), key=_place))
             yield from overdue
-            yield from [call for call in later if call not in overdue] if overdue else later
+            ahead = set(overdue)
+            yield from [call for call in later if call not in ahead] if overdue else later
 
     def of_tenant(self, tenant: str) -> int:
         return len(self._queues.get(tenant, ()))
