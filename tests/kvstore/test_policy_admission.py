@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halo_vllm.policy.admission import Candidate, Limits, Room, Why, admissions
-from halo_vllm.policy.give_back import Caps, Give, Holding, Order, least_rank_first, over_caps, youngest_first
+from halo_vllm.policy.give_back import Caps, Give, Holding, Order, least_rank_first, may_take, over_caps, youngest_first
 from halo_vllm.policy.ledger import Ledger, common
+from halo_vllm.policy.worth import Worth
 
 LIMITS = Limits()
 
@@ -230,3 +231,12 @@ def test_each_block_is_counted_once_whoever_shares_it(steps: list[tuple[str, lis
 def test_two_chains_are_alike_up_to_where_they_part(one: str, other: str, same: int) -> None:
     chains = [[text[: end + 1] for end in range(len(text))] for text in (one, other)]
     assert common(*chains) == same
+
+
+@given(st.floats(0.001, 100.0), st.floats(0.0, 100.0))
+def test_nobody_waits_for_room_longer_than_what_it_would_take_is_prefilled_again(
+    prefill_s: float, queued_s: float
+) -> None:
+    taken = Worth(prefill_s, queued_s, 10.0, 10.0)
+    assert may_take(prefill_s, taken)
+    assert not may_take(prefill_s * 0.99, taken)

@@ -88,6 +88,17 @@ def test_a_call_let_in_that_waits_on_behind_earlier_programs_goes_first_when_it_
     assert programs.aged(limits.patience_s) is None
 
 
+def test_a_call_waits_for_room_as_long_as_it_takes_to_prefill_what_it_would_take_again() -> None:
+    programs = Programs(Settings(admission=False), 100, BLOCK_TOKENS)
+    for number in range(1, 9):
+        programs.measured.prefill.step(number * BLOCK_TOKENS, number * 0.25)
+    ask(programs, "a/0", 40, 10.0, halo_program="a")
+    assert not programs.may_take("a/0", 4, 10.9)
+    assert programs.may_take("a/0", 4, 11.1)
+    assert not programs.may_take("a/0", 8, 11.1)
+    assert programs.may_take("of nobody", 8, 11.1)
+
+
 def test_what_a_program_left_is_told_when_it_runs_again() -> None:
     """Not while another call of it is still to start: that may need what the first did not find."""
     programs = Programs(Settings(), 1000, BLOCK_TOKENS)

@@ -113,6 +113,35 @@ def test_kept_blocks_are_free_to_whoever_needs_them() -> None:
     assert engine.scheduler.halo_stats()["pressure_evictions"] == 28
 
 
+def beside_a_long_answer() -> VirtualEngine:
+    """`a` waits with 31 of 63 blocks, a long answer has a third, and a prompt is here that would take some of a's."""
+    engine = VirtualEngine(ours(kv_blocks=64, admission=False))
+    ask(engine, "a/0", 1000, {"halo_program": "a", "halo_eta_s": 1.9})
+    until_idle(engine)
+    engine.ask(Call("long", tuple(range(10_000, 10_640)), 200, hints={"halo_program": "long"}))
+    engine.step()
+    ask(engine, "late", 640, {"halo_program": "late"}, text=20_000)
+    engine.step()
+    return engine
+
+
+def test_who_would_start_waits_for_a_program_that_is_soon_back() -> None:
+    engine = beside_a_long_answer()
+    ask(engine, "a/1", 1004, {"halo_program": "a", "halo_last": 1})
+    until_idle(engine)
+    stats = engine.scheduler.halo_stats()
+    assert (stats["warm_resumes"], stats["pressure_evictions"]) == (1, 0)
+
+
+def test_who_would_start_takes_the_room_once_it_has_waited_as_long_as_that_is_worth() -> None:
+    engine = beside_a_long_answer()
+    assert engine.scheduler.halo_stats()["pressure_evictions"] == 0
+    engine.now_s += 2.0
+    engine.step()
+    assert engine.scheduler.halo_stats()["pressure_evictions"] > 0
+    until_idle(engine)
+
+
 def test_kept_blocks_outlast_ordinary_ones_and_expire() -> None:
     engine = VirtualEngine(ours(kv_blocks=64))
     ask(engine, "a/0", 640, {"halo_program": "a"})

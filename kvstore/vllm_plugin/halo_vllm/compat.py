@@ -1,6 +1,7 @@
 """All that differs between versions of vLLM, 0.24 to 0.33, and the check whether this one can be worked with."""
 
 import inspect
+from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -27,6 +28,7 @@ SIGNATURES: tuple[tuple[type, str, tuple[str, ...]], ...] = (
     (AsyncScheduler, "reset_prefix_cache", ("self",)),
     (BlockPool, "free_blocks", ("self", "ordered_blocks")),
     (BlockPool, "touch", ("self", "blocks")),
+    (BlockPool, "get_cached_block", ("self", "block_hash", "kv_cache_group_ids")),
     (FreeKVCacheBlockQueue, "popleft", ("self",)),
     (FreeKVCacheBlockQueue, "popleft_n", ("self", "n")),
     (FreeKVCacheBlockQueue, "remove", ("self", "block")),
@@ -83,6 +85,16 @@ def hashed_blocks(scheduler: AsyncScheduler, request: Request) -> list[KVCacheBl
         for block in group
         if block.block_hash is not None and not block.is_null and getattr(block, "pool", None) in (None, pool)
     ]
+
+
+def missing_blocks(scheduler: AsyncScheduler, request: Request) -> int:
+    """Blocks of the request's tokens that are not to be found: what it takes to start. 0 where layers have blocks of
+    several kinds: how many of each they take is not known here."""
+    if len(scheduler.kv_cache_config.kv_cache_groups) != 1 or hash_block_tokens(scheduler) != scheduler.block_size:
+        return 0
+    pool, chain = scheduler.kv_cache_manager.block_pool, request.block_hashes
+    found = bisect_left(chain, True, key=lambda block: pool.get_cached_block(block, [0]) is None)
+    return -(-request.num_tokens // scheduler.block_size) - found
 
 
 def hash_block_tokens(scheduler: AsyncScheduler) -> int:

@@ -14,6 +14,7 @@ from halo_vllm.keeping import Keeping
 from halo_vllm.measured import Measured
 from halo_vllm.policy.branches import Beginning, Tip
 from halo_vllm.policy.durations import EVERY_COHORT
+from halo_vllm.policy.give_back import may_take
 from halo_vllm.policy.hints import LAST_STEP, LET_GO, Hints, says_something
 from halo_vllm.policy.identity import Ending
 from halo_vllm.policy.ledger import Ledger
@@ -123,6 +124,13 @@ class Programs:
             self._gate.waits(call, now_s)
         else:
             self._alone.waits(call_id, now_s)
+
+    def may_take(self, call_id: str, blocks: int, now_s: float) -> bool:
+        """Whether the call may start though it takes so many blocks of what is kept for others."""
+        call = self._calls.get(call_id)
+        if call is None or call.ready_s is None or call.aged:
+            return True
+        return may_take(now_s - call.ready_s, self.worth(blocks, blocks))
 
     def aged(self, now_s: float) -> str | None:
         """A call that might run but has waited for its turn too long: its place is before all others now."""

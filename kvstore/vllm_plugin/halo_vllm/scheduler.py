@@ -7,6 +7,7 @@ import time
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from vllm.logger import init_logger
@@ -163,7 +164,9 @@ class Scheduler(AsyncScheduler):
 
         self._kept = self._keeping(programs)
         for name, queue in list(compat.waiting_queues(self)):
-            ordered = ProgramQueue(self._key, lambda request: not programs.is_held(request.request_id))
+            ordered = ProgramQueue(
+                self._key, lambda request: not programs.is_held(request.request_id), partial(self._may_start, programs)
+            )
             ordered.prepend_requests(queue)
             setattr(self, name, ordered)
             self._queues.append(ordered)
@@ -186,7 +189,7 @@ class Scheduler(AsyncScheduler):
 
     def _relieve(self, programs: Programs, now_s: float) -> bool:
         """Pins hold what the only calls there are need: the first in the order gives way."""
-        if not isinstance(self._kept, PinnedBlocks) or self.running or not any(self._queues):
+        if not isinstance(self._kept, PinnedBlocks) or self.running or not any(queue.ready for queue in self._queues):
             return False
         for branch in programs.order(now_s):
             if self._kept.let_go(branch):
@@ -201,7 +204,7 @@ class Scheduler(AsyncScheduler):
 
     def _prepare(self, programs: Programs, kept: RankedFreeQueue | PinnedBlocks, now_s: float) -> None:
         _let_go(kept, programs.expired(now_s))
-        idle = not self.running and not any(self._queues)
+        idle = not self.running and not any(queue.ready for queue in self._queues)
         for request_id in programs.admitted(now_s, idle=idle):
             for queue in self._queues:
                 queue.release(request_id)
@@ -224,6 +227,18 @@ class Scheduler(AsyncScheduler):
                 programs.counters.demotions += kept.leave(one.branch)
             else:
                 kept.let_go(one.branch)
+
+    def _may_start(self, programs: Programs, request: Request) -> bool:
+        """While others run, a call does not at once take what is kept: whoever it is kept for may soon be back. What
+        runs already takes it."""
+        kept = self._kept
+        if not self.running or not isinstance(kept, RankedFreeQueue) or not kept.kept_blocks:
+            return True
+        nobodys = kept.num_free_blocks - kept.kept_blocks
+        if request.num_tokens <= nobodys * self.block_size:
+            return True
+        taken = compat.missing_blocks(self, request) - nobodys
+        return taken <= 0 or programs.may_take(request.request_id, taken, self._clock())
 
     def _order_running(self, started: int) -> None:
         """vLLM puts what starts at the end. The last in program order are preempted first, so the end has to be in that

@@ -11,13 +11,18 @@ Key = Callable[[Request], tuple[Any, ...]]
 
 
 class ProgramQueue(RequestQueue):
-    """Requests ordered by `key`. Those for which `ready` is false are counted, but not offered until `release`."""
+    """Requests ordered by `key`. Those for which `ready` is false are counted, but not offered until `release`; nor is
+    the first one while it may not start, nor those behind it."""
 
-    def __init__(self, key: Key, ready: Callable[[Request], bool]) -> None:
-        self._key, self._ready = key, ready
+    def __init__(self, key: Key, ready: Callable[[Request], bool], may_start: Callable[[Request], bool]) -> None:
+        self._key, self._ready, self._may_start = key, ready, may_start
         self._heap: list[tuple[tuple[Any, ...], int, Request]] = []
         self._held: dict[str, Request] = {}
         self._added = 0
+
+    @property
+    def ready(self) -> int:
+        return len(self._heap)
 
     @property
     def held(self) -> int:
@@ -66,8 +71,8 @@ class ProgramQueue(RequestQueue):
             del self._held[request_id]
 
     def __bool__(self) -> bool:
-        """Whether there is one to run."""
-        return bool(self._heap)
+        """Whether there is one to start now."""
+        return bool(self._heap) and self._may_start(self._heap[0][2])
 
     def __len__(self) -> int:
         return len(self._heap) + len(self._held)

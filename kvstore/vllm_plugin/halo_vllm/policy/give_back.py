@@ -1,8 +1,10 @@
-"""Who gives KV back when more is held than may be, and in which order."""
+"""Who gives KV back when more is held than may be, in which order, and who may take what is held."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from halo_vllm.policy.worth import Worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,15 @@ def least_rank_first(holding: Holding) -> tuple[float, ...]:
 def youngest_first(holding: Holding) -> tuple[float, ...]:
     """Continuum (arXiv 2511.02230, Algorithm 1): the program that arrived last."""
     return (-holding.sequence,)
+
+
+def may_take(waited_s: float, taken: Worth) -> bool:
+    """Whether a call that has waited so long to start takes what is held for programs that wait, of this worth.
+
+    Room may come at any moment, so it waits for as long as it takes to prefill again what it would take: at worst that
+    costs twice what knowing all would (ski rental; Karlin et al. 1988).
+    """
+    return waited_s >= taken.prefill_s
 
 
 def over_caps(
