@@ -18,6 +18,7 @@ Before the first [[call]], `apart = ["ann"]` names tenants whose calls go to eng
 
 import json
 import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -81,9 +82,10 @@ class _File(BaseModel):
         return self
 
     def workload(self, origin: str) -> Workload:
+        names = [call.name or f"call {number}" for number, call in enumerate(self.call, start=1)]
         calls = [
             CallClass(
-                call.name or f"call {number}",
+                name,
                 call.model,
                 call.prompt_tokens,
                 call.output_tokens,
@@ -94,9 +96,15 @@ class _File(BaseModel):
                 call.tenant in self.apart,
                 call.adapter_of,
             )
-            for number, call in enumerate(self.call, start=1)
+            for name, call in zip(_told_apart(names), self.call, strict=True)
         ]
-        return Workload(self.programs_per_s, tuple(dict.fromkeys(calls)), f"as {origin} says")
+        return Workload(self.programs_per_s, tuple(calls), f"as {origin} says")
+
+
+def _told_apart(names: Sequence[str]) -> Iterator[str]:
+    """Calls of one name are classes of their own, and each counts, however alike they are."""
+    for number, name in enumerate(names, start=1):
+        yield f"{name} ({number})" if name in names[: number - 1] else name
 
 
 _EXAMPLES = {

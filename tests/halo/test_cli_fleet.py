@@ -132,6 +132,18 @@ def test_tenants_that_are_kept_apart_get_engines_of_their_own(halo: Halo) -> Non
     assert "calls to a LoRA adapter take what calls to its model do" in told(shown)
 
 
+@pytest.mark.parametrize("whose", ["", 'tenant = "default"\n'])
+def test_calls_that_are_alike_count_each(halo: Halo, whose: str) -> None:
+    Path("twice.toml").write_text(WORKLOAD + WORKLOAD[WORKLOAD.index("[[call]]") :] + whose)
+    ((once,), (twice,)) = (
+        found(halo("fleet", "signals", "--workload", file, "--have", "H100=1", "--json"))["models"]
+        for file in ("traffic.toml", "twice.toml")
+    )
+    assert twice["decode_demanded"] == pytest.approx(2 * once["decode_demanded"])
+    plan = found(halo("fleet", "plan", "--workload", "twice.toml", "--token-ms", "50", "--json"))
+    assert {name for one in plan["engines"] for name in one["calls_per_s"]} == {"draft", "draft (2)"}
+
+
 def test_engines_that_are_kept_for_others_do_nothing_for_a_tenant(halo: Halo) -> None:
     engine = '[[engine]]\nid = "{}"\nkind = "scripted"\nmodel = "Llama-3.1-8B"\nadapters = ["sql"]\ngpu = "H100"\n'
     kept = engine.format("anns") + 'tenants = ["ann"]\n'
