@@ -37,6 +37,7 @@ class Draining:
         self._drained: set[EngineId] = set()
         #: Held from asking the store until it is done here: what was read before a change must not be done after it.
         self._following = asyncio.Lock()
+        self._blind = False
 
     async def follow(self, clock: Clock) -> None:
         """Look again and again, until cancelled."""
@@ -50,9 +51,12 @@ class Draining:
             try:
                 told = await self._store.drained()
             except StoreUnavailable as error:
-                log.warning("which engines are drained cannot be seen", error=str(error))
-                return
-            self._take_out(told)
+                if not self._blind:
+                    log.warning("which engines are drained cannot be seen", error=str(error))
+                self._blind = True
+            else:
+                self._blind = False
+                self._take_out(told)
 
     async def drain(self, engine: EngineId, operator: str) -> None:
         """Nothing new goes to the engine; what it has ends there. It may be drained already. `StoreUnavailable`."""

@@ -8,6 +8,7 @@ from hashlib import sha256
 
 import pytest
 from service_stand import SPEC, service
+from structlog.testing import capture_logs
 
 from executor.engines.scripted import Scripted
 from executor.engines.synthetic import Synthetic
@@ -139,7 +140,10 @@ async def test_another_replica_follows_what_the_store_says_and_tells_its_drivers
     assert (bob.drained, bob.inside(SPEC.id)) == ([SPEC.id], 3)
 
     store.away = True
-    await clock.step()
+    with capture_logs() as logs:
+        for _ in range(3):
+            await clock.step()
+    assert [line["log_level"] for line in logs] == ["warning"], "told once, not at each look"
     with pytest.raises(StoreUnavailable):
         await bob.drain(OTHER.id, "ops")
     assert bob.drained == [SPEC.id], "what was known stays, and what was not stored is not done"
