@@ -27,10 +27,10 @@ class Agent:
         asked = Asked(call, chain(prompt), prompt, said={"halo_program": program, **said})
         return self.programs.asked(asked, self.now_s)
 
-    def start(self, *calls: str) -> dict[str, bool]:
+    def start(self, *calls: str, cached_tokens: int = 0) -> dict[str, bool]:
         """What need not be kept any more, by the calls that left it, and whether that was left behind."""
         self.programs.admitted(self.now_s, idle=True)
-        resumed = [one for call in calls for one in self.programs.started(call, 0, self.now_s)]
+        resumed = [one for call in calls for one in self.programs.started(call, cached_tokens, self.now_s)]
         return {self._names()[one.branch]: one.left for one in resumed}
 
     def end(self, call: str, answer: Text = (9, 9), *, aborted: bool = False) -> bool:
@@ -125,6 +125,20 @@ def test_a_history_written_anew_leaves_the_old_one() -> None:
     assert agent.run("anew", (*OPENING, 4, 4)) == {"main": True}
     assert agent.run("anew on", (*OPENING, 4, 4, 9, 9, 5)) == {"anew": True}
     assert agent.kept() == {"anew on"}
+
+
+def test_a_turn_whose_chat_is_written_anew_is_warm_where_it_finds_what_the_program_has() -> None:
+    """Templates leave out what a model thought: such a turn begins with no prompt before it, to the last token."""
+    agent = Agent()
+    counters = agent.programs.counters
+    agent.run("main", (*MAIN, 7))
+    agent.ask("warm", (*MAIN, 5, 5, 5, 5))
+    agent.start("warm", cached_tokens=len(MAIN) + 2)
+    agent.end("warm")
+    assert (counters.warm_resumes, counters.cold_resumes) == (1, 0)
+    agent.ask("cold", (*MAIN, 6, 6, 6, 6))
+    agent.start("cold", cached_tokens=len(OPENING))
+    assert (counters.warm_resumes, counters.cold_resumes) == (1, 1)
 
 
 def test_the_last_call_of_a_program_ends_all_its_branches_and_a_branch_s_last_only_that() -> None:

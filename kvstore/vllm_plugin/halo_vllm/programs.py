@@ -113,8 +113,9 @@ class Programs:
         if call.ran:
             return []
         call.ran = True
-        warm = self._count_start(call, call.ready_s, cached_tokens, now_s)
-        return self._resumed(call, now_s, warm=warm)
+        over = list(over_with(call, self._roster.context(call.asked))) if len(call.program.branches) > 1 else []
+        warm = self._count_start(call, _comes_back_to(call, over), call.ready_s, cached_tokens, now_s)
+        return self._resumed(call, over, now_s, warm=warm)
 
     def preempted(self, call_id: str, now_s: float) -> None:
         """The call lost its blocks, and waits for its turn again. What it shared may be kept for others now."""
@@ -236,9 +237,8 @@ class Programs:
         if waited_s is not None:
             self.measured.queueing.admitted(waited_s, warm=False)
 
-    def _count_start(self, call: Call, ready_s: float, cached_tokens: int, now_s: float) -> bool:
-        """Whether the call found what its branch has."""
-        branch = call.branch
+    def _count_start(self, call: Call, branch: Branch, ready_s: float, cached_tokens: int, now_s: float) -> bool:
+        """Whether the call found what the branch has that its program comes back to."""
         warm = cached_tokens >= WARM * branch.blocks * self.measured.block_tokens
         self.measured.queueing.admitted(now_s - ready_s, warm=warm and branch.calls > 0)
         if branch.calls:
@@ -246,12 +246,10 @@ class Programs:
             self.counters.cold_resumes += not warm
         return warm
 
-    def _resumed(self, call: Call, now_s: float, *, warm: bool) -> list[Resumed]:
+    def _resumed(self, call: Call, over: Iterable[tuple[Branch, bool]], now_s: float, *, warm: bool) -> list[Resumed]:
         branch, program = call.branch, call.program
         gone = [] if branch.waiting is None else [self._keeping.end(branch, now_s, used=warm)]
-        if len(program.branches) > 1:
-            for other, back in list(over_with(call, self._roster.context(call.asked))):
-                gone.append(self._leave(other, call.asked_s if back else None, now_s))
+        gone += [self._leave(other, call.asked_s if back else None, now_s) for other, back in over]
         alone = len(program.pending) == 1
         return [Resumed(key, left=alone) for key in gone if key is not None]
 
@@ -313,6 +311,12 @@ class Programs:
         gone = [self._leave(branch, None, now_s) for branch in list(program.branches.values())]
         self._roster.remove(program)
         return [key for key in gone if key is not None]
+
+
+def _comes_back_to(call: Call, over: Iterable[tuple[Branch, bool]]) -> Branch:
+    """Its own branch, or that of those it is the end of which has most, where it writes anew what was said."""
+    rewritten = [branch for branch, back in over if back]
+    return call.branch if call.branch.calls else max(rewritten, key=lambda branch: branch.blocks, default=call.branch)
 
 
 def _tools(program: Program, hints: Hints) -> tuple[ToolKey, ...]:
