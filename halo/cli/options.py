@@ -92,17 +92,15 @@ def complete_rule(incomplete: str) -> Iterator[str]:
     yield from (name for name in map(_as_option, LIVE_RULES) if name.startswith(incomplete))
 
 
-Rule = Annotated[
-    str | None,
-    typer.Option(
-        "--rule",
-        metavar="NAME",
-        help="How calls get engines: halo (unless told otherwise), or a rule to compare it with: round-robin,"
-        " least-loaded, session-affinity, hexgen, hexgen-as-written, balance, late-binding.",
-        autocompletion=complete_rule,
-        show_default=False,
-    ),
-]
+RULE = typer.Option(
+    "--rule",
+    metavar="NAME",
+    help="How calls get engines: halo (unless told otherwise), or a rule to compare it with: round-robin,"
+    " least-loaded, session-affinity, hexgen, hexgen-as-written, balance, late-binding.",
+    autocompletion=complete_rule,
+    show_default=False,
+)
+Rule = Annotated[str | None, RULE]
 
 
 def rule_name(given: str | None) -> str | None:

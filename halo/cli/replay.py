@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halo.cli.console import print_json, print_table, say
-from halo.cli.options import AsJson, EngineUrls, Fleet, Models
+from halo.cli.options import RULE, AsJson, EngineUrls, Fleet, Models
 from planner.ir.values import Json
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KNOB=VALUE", help="Turn a knob; may be given several times.", show_default=False),
 ]
-_Rule = Annotated[str, typer.Option(help="How ready calls get engines.")]
+_Rule = Annotated[str, RULE]
 _Seed = Annotated[int, typer.Option(help="Draws the samples.")]
 
 
