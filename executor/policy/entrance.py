@@ -7,10 +7,12 @@ deadlines, the earliest first, must be done by then (the demand test of earliest
 Howell, Real-Time Systems 2, 1990).
 """
 
+from bisect import insort
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import islice
 from math import inf
 
 from executor.policy.fairness import Account, TenantShare
@@ -34,6 +36,9 @@ MOST_PROMISED = 8192
 #: Who goes before those who were told to come back keeps the fleet busy until they do: it may wait for that part of
 #: what it might. What is left is for them, and for what predictions miss.
 FILL = 0.5
+#: With each that asks, so many tenants are looked at for promises that nobody came for, and so many of each forgotten:
+#: of tenants that never ask again nothing stays, and no ask takes long for it.
+_TENANTS_SWEPT, _MOST_SWEPT = 2, 64
 _LEAST_RATE = 1e-6
 _ROUNDING_S = 1e-6
 #: What is behind is looked at by the slope of the wait, over so many seconds of work.
@@ -128,8 +133,8 @@ class Expected:
 class Verdict:
     """`taken` as of class `slo`, to be done in about `done_s`; or refused: for it was over its quota, or `late_s` late,
     as far off as predictions are, or since those who were told to come back would be. Who comes back after
-    `retry_after_s` will be taken; None where that would not help. What is `expected` is told where something can be
-    learnt from how it comes out.
+    `retry_after_s` will be taken; None where that would not help. Who asks before that and is refused again keeps its
+    turn. What is `expected` is told where something can be learnt from how it comes out.
     """
 
     taken: bool
@@ -153,6 +158,10 @@ class _Promise:
         """By when it must be done."""
         return self.due_s + self.ask.within_s
 
+    def is_due(self, now_s: float) -> bool:
+        """Who comes when it was told to may be early by what rounding takes."""
+        return self.due_s <= now_s + _ROUNDING_S
+
 
 @dataclass(slots=True)
 class Entrance:
@@ -160,17 +169,19 @@ class Entrance:
 
     foresight: Foresight = field(default_factory=Foresight)
     most_promised: int = MOST_PROMISED
-    _promises: dict[str, deque[_Promise]] = field(default_factory=dict)
+    _promises: OrderedDict[str, deque[_Promise]] = field(default_factory=OrderedDict)
     _expected: OrderedDict[str, tuple[float, Expected]] = field(default_factory=OrderedDict)
 
     def ask(self, ask: Ask, outlook: Outlook, now_s: float) -> Verdict:
-        mine = self._take_promise(ask, now_s)
+        self._sweep(now_s)
+        told = self._take_promise(ask, now_s)
+        mine = told if told is not None and told.is_due(now_s) else None
         expected = self._expect(ask, outlook, self._promised_before(ask, mine, now_s))
         over = self._over_quota(ask, outlook, self._kept_for_others(ask, outlook, mine, now_s))
         if over > (0 if mine is None else self._elastic(ask, outlook)):
             room_s = PRUDENCE * outlook.wait_s(ask.account, over * ask.engine_s)
-            told_s = self._promise(ask, outlook, now_s, room_s)
-            return Verdict(False, ask.account.slo, expected.done_s, over_quota=True, retry_after_s=told_s)
+            retry_s = self._come_back(ask, outlook, now_s, room_s, None if mine else told)
+            return Verdict(False, ask.account.slo, expected.done_s, over_quota=True, retry_after_s=retry_s)
         late_s = self._late_s(ask, expected, told=mine is not None)
         if ask.deadline_s is None or ask.on_late is OnLate.ACCEPT:
             return _taken(ask, expected, outlook, late_s)
@@ -180,7 +191,9 @@ class Entrance:
             lower = replace(ask, account=Account(ask.account.tenant, ask.account.slo.degraded))
             behind_s = self._promised_before(lower, mine, now_s)
             return _taken(lower, self._expect(lower, outlook, behind_s), outlook, late_s)
-        retry_s = None if self._hopeless(ask) else self._promise(ask, outlook, now_s, late_s)
+        if self._hopeless(ask):
+            return Verdict(False, ask.account.slo, expected.done_s, late_s)
+        retry_s = self._come_back(ask, outlook, now_s, late_s, None if mine else told)
         return Verdict(False, ask.account.slo, expected.done_s, late_s, retry_after_s=retry_s)
 
     def taken(self, job: str, verdict: Verdict, now_s: float) -> None:
@@ -225,23 +238,32 @@ class Entrance:
 
     def _may_pass(self, ask: Ask, expected: Expected, outlook: Outlook, now_s: float) -> bool:
         """Whether it may go before those who were told to come back."""
-        if not self._promises.get(ask.account.tenant):
+        promises = self._promises.get(ask.account.tenant)
+        if not promises:
             return True
         spare_s = FILL * (ask.within_s - ask.took_s)
         if self.foresight.at_most_s(expected.done_s, ask.took_s) > ask.took_s + spare_s:
             return False
-        return all(self._words_hold(slo, ask, outlook, now_s) for slo in SloClass if slo.rank >= ask.account.slo.rank)
+        in_order = sorted(promises, key=lambda one: one.last_s)
+        told = {one.ask.account.slo for one in promises}
+        behind = [slo for slo in SloClass if slo in told and slo.rank >= ask.account.slo.rank]
+        return all(self._words_hold(slo, in_order, ask, outlook, now_s) for slo in behind)
 
-    def _words_hold(self, slo: SloClass, ask: Ask, outlook: Outlook, now_s: float) -> bool:
-        """Whether those of that class who were told to come back would be in time behind it."""
+    def _words_hold(
+        self, slo: SloClass, in_order: Sequence[_Promise], ask: Ask, outlook: Outlook, now_s: float
+    ) -> bool:
+        """Whether those of that class who were told to come back would be in time behind it: of all, the earliest
+        deadline first."""
         account, before_s = Account(ask.account.tenant, slo), 0.0
-        promises = [one for one in self._promises[ask.account.tenant] if one.ask.account.slo.rank <= slo.rank]
+        since_s = now_s + ask.within_s if slo is ask.account.slo else -inf
         wait_s, each_s = _slope(outlook, account, outlook.before_s(account) + ask.all_s)
-        for one in sorted(promises, key=lambda one: one.last_s):
-            before_s += one.ask.all_s
-            behind = one.ask.account == account and (slo is not ask.account.slo or one.last_s >= now_s + ask.within_s)
+        for one in in_order:
+            if one.ask.account.slo.rank <= slo.rank:
+                before_s += one.ask.all_s
+            if one.ask.account.slo is not slo or one.last_s < since_s:
+                continue
             done_s = (wait_s + each_s * before_s + one.ask.took_s) * self.foresight.usual
-            if behind and self.foresight.at_most_s(done_s, one.ask.took_s) > one.last_s - now_s:
+            if self.foresight.at_most_s(done_s, one.ask.took_s) > one.last_s - now_s:
                 return False
         return True
 
@@ -259,12 +281,19 @@ class Entrance:
     def _take_promise(self, ask: Ask, now_s: float) -> _Promise | None:
         """What was told to who asks now: by its name, or where one without a name is due."""
         promises = self._promises.get(ask.account.tenant, deque())
-        while promises and promises[0].due_s + PATIENCE_S < now_s:
-            promises.popleft()
-        mine = next((one for one in promises if one.ask.who == ask.who and (ask.who or one.due_s <= now_s)), None)
-        if mine is not None:
-            promises.remove(mine)
-        return mine
+        _forget(promises, now_s, len(promises))
+        told = next((one for one in promises if one.ask.who == ask.who and (ask.who or one.is_due(now_s))), None)
+        if told is not None:
+            promises.remove(told)
+        return told
+
+    def _sweep(self, now_s: float) -> None:
+        """Of tenants that do not ask any more, too, who did not come is forgotten: each tenant in its turn."""
+        for tenant in list(islice(self._promises, _TENANTS_SWEPT)):
+            _forget(self._promises[tenant], now_s, _MOST_SWEPT)
+            self._promises.move_to_end(tenant)
+            if not self._promises[tenant]:
+                del self._promises[tenant]
 
     def _kept_for_others(self, ask: Ask, outlook: Outlook, mine: _Promise | None, now_s: float) -> float:
         """The places of those who were told to come back and have not, as far as none will be free by then; for one of
@@ -278,6 +307,13 @@ class Entrance:
             come += one.ask.programs
             kept = max(kept, come - max(0.0, one.due_s - now_s) / each_s)
         return kept
+
+    def _come_back(self, ask: Ask, outlook: Outlook, now_s: float, after_s: float, early: _Promise | None) -> float:
+        """In how long. Who is early for what it was told is told the same again."""
+        if early is None:
+            return self._promise(ask, outlook, now_s, after_s)
+        insort(self._promises[ask.account.tenant], early, key=lambda one: one.due_s)
+        return max(early.due_s - now_s, SOONEST_S)
 
     def _promise(self, ask: Ask, outlook: Outlook, now_s: float, after_s: float) -> float:
         """Behind everybody who was told to come back, by the time that its own work takes."""
@@ -295,6 +331,14 @@ def _taken(ask: Ask, expected: Expected, outlook: Outlook, late_s: float = 0.0) 
     """Nothing is learnt from a wait at a pace that was not seen yet."""
     learns = outlook.seen or expected.seconds <= expected.took_s
     return Verdict(True, ask.account.slo, expected.done_s, late_s, expected=expected if learns else None)
+
+
+def _forget(promises: deque[_Promise], now_s: float, most: int) -> None:
+    """So many at most that were due long ago."""
+    for _ in range(most):
+        if not promises or promises[0].due_s + PATIENCE_S >= now_s:
+            return
+        promises.popleft()
 
 
 def _slope(outlook: Outlook, account: Account, engine_s: float) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from itertools import accumulate
+from pickle import dumps
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,6 +86,43 @@ def test_who_asks_again_and_again_is_not_put_off_further_each_time() -> None:
     full = Outlook({ANN: 4.0}, {"ann": 4}, 1.0, {"ann": TenantShare(queued=4)})
     told_s = [entrance.ask(ASK, full, 0.0).retry_after_s for _ in range(30)]
     assert told_s[9] < told_s[10] == told_s[-1], "room is kept for a bounded number"
+
+
+def test_who_asks_before_its_time_keeps_its_turn() -> None:
+    entrance, shares = Entrance(), {"ann": TenantShare(queued=4)}
+    first, second, third = (replace(ASK, who=who) for who in ("first", "second", "third"))
+    full, one_left = (Outlook({ANN: float(left)}, {"ann": left}, 1.0, shares) for left in (4, 3))
+    told_s = [entrance.ask(one, full, 0.0).retry_after_s for one in (first, second, third)]
+    assert told_s == [PRUDENCE, 2 * PRUDENCE, 2 * PRUDENCE + PRUDENCE]
+    assert entrance.ask(first, full, 0.1).retry_after_s == PRUDENCE - 0.1
+    assert entrance.ask(second, full, 0.2).retry_after_s == 2 * PRUDENCE - 0.2
+    assert entrance.ask(first, full, 0.5).retry_after_s == 1.0, "nobody is told to come back sooner"
+    assert [entrance.ask(one, one_left, at).taken for one, at in zip((first, second), told_s, strict=False)] == [
+        True
+    ] * 2
+
+
+def test_who_would_be_late_and_asks_before_its_time_keeps_its_turn_and_does_not_go_before_others() -> None:
+    entrance, slow = Entrance(), Outlook({ANN: 40.0}, {}, 2.0)
+    first, second = (replace(DUE, who=who) for who in ("first", "second"))
+    assert entrance.ask(first, slow, 0.0).retry_after_s == 3.0
+    assert entrance.ask(second, slow, 0.0).retry_after_s == 3.0 + PRUDENCE / 2
+    assert entrance.ask(first, slow, 1.0).retry_after_s == 2.0
+    early = entrance.ask(second, Outlook({ANN: 30.0}, {}, 2.0), 1.5)
+    assert (early.taken, early.retry_after_s) == (False, 1.5 + PRUDENCE / 2)
+    for one, at in ((first, 3.0), (second, 3.0 + PRUDENCE / 2)):
+        assert entrance.ask(one, Outlook({ANN: 34.0}, {}, 2.0), at).taken
+
+
+def test_of_tenants_that_never_ask_again_nothing_is_kept() -> None:
+    entrance, full = Entrance(), Outlook({}, {}, 1.0, others=TenantShare(queued=0))
+    bare = len(dumps(entrance))
+    for number in range(500):
+        assert not entrance.ask(replace(ASK, account=Account(f"{number % 100}", ANN.slo)), full, 0.0).taken
+    assert len(dumps(entrance)) > 10 * bare
+    for _ in range(100):
+        assert entrance.ask(ASK, IDLE, 1000.0).taken
+    assert len(dumps(entrance)) == bare
 
 
 def test_predictions_are_corrected_by_how_they_came_out() -> None:
@@ -187,6 +225,37 @@ def test_where_predictions_are_right_words_are_kept_nobody_is_late_and_the_fleet
             assert backlog_s > 0, "refused by an idle fleet"
             assert verdict.retry_after_s is not None
             heappush(arrivals, (now_s + verdict.retry_after_s, who))
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.0, 3.0), st.sampled_from((0.2, 0.5, 0.9, 1.0))), min_size=1, max_size=60),
+    st.sampled_from((8.0, 20.0, 60.0)),
+)
+def test_words_are_kept_where_some_ask_before_their_time_and_to_no_other_time_than_first_told(
+    clients: list[tuple[float, float]], deadline_s: float
+) -> None:
+    """Each asks once after that part of the time it was told, and then when it was told to."""
+    entrance, rate = Entrance(), 0.5
+    ask = replace(DUE, deadline_s=deadline_s, took_s=1 / rate)
+    arrivals = [(at, f"{number}") for number, at in enumerate(accumulate(apart for apart, _ in clients))]
+    heapify(arrivals)
+    due_s, free_at_s = dict[str, float](), 0.0
+    while arrivals:
+        now_s, who = heappop(arrivals)
+        outlook = Outlook({ANN: max(0.0, (free_at_s - now_s) * rate)}, {}, rate)
+        verdict = entrance.ask(replace(ask, who=who), outlook, now_s)
+        assert verdict.taken or now_s < due_s.get(who, now_s + 1), "a word was not kept"
+        if verdict.taken:
+            free_at_s = max(free_at_s, now_s) + 1 / rate
+            assert free_at_s <= now_s + deadline_s + 1e-6
+            continue
+        assert verdict.retry_after_s is not None
+        if who not in due_s:
+            due_s[who] = now_s + verdict.retry_after_s
+            heappush(arrivals, (now_s + clients[int(who)][1] * verdict.retry_after_s, who))
+        else:
+            assert abs(verdict.retry_after_s - max(1.0, due_s[who] - now_s)) < 1e-6
+            heappush(arrivals, (due_s[who] if due_s[who] - now_s >= 1.0 else now_s + 1.0, who))
 
 
 def test_a_place_that_will_be_free_again_is_not_kept_for_who_comes_later() -> None:
