@@ -48,8 +48,8 @@ def _look_who_is_calm(state: State) -> None:
     for pools in state.fleet.sharing:
         quiet = state.quiet[pools[0]]
         if quiet.due(state.now):
-            views = {view.spec.id: view for pool in pools for view in state.fleet.serving(pool)}
-            quiet.look(views.values(), {one for pool in pools for one in _accounts(state, pool)}, state.now)
+            serving = {pool: state.fleet.serving(pool) for pool in pools}
+            quiet.look(serving, {one for pool in pools for one in _accounts(state, pool)}, state.now)
         opens_s = min(opens_s, quiet.opens_s())
     if opens_s < inf and not state.now < state.opens_at <= opens_s:
         state.opens_at = opens_s
@@ -97,7 +97,7 @@ def _dispatch_all(state: State) -> None:
         if pool in state.calls and not _send_choosy(state, pool, state.calls[pool].frontiers()):
             continue
         _feed_passed_over(state, pool)
-        if lines.anything_new(state.fleet.changes):
+        if lines.anything_new(state.fleet.changes, state.opens_at if state.now >= state.opens_at else 0.0):
             dispatch_by_rule(state, pool, lines, lines.some(lines.accounts()))
         if not state.fleet.serves(pool) and not lines.empty:
             _note_stranded(state, pool)
@@ -259,7 +259,7 @@ def _wanting(
 
 def _open(state: State, work: Work, views: Sequence[EngineView]) -> Sequence[EngineView]:
     """Without those that are quiet for other tenants."""
-    return state.quiet[work.pool].open_to(work.program.account, views, state.now)
+    return state.quiet[work.pool].open_to(work.program.account, work.pool, views, state.now)
 
 
 def _best(wanting: Mapping[Frontier, Sequence[EngineView]], view: EngineView) -> list[tuple[Frontier, Ready]]:
@@ -296,9 +296,9 @@ def _leave_lines_short(state: State, work: Work, offers: Sequence[Offer]) -> Seq
     quiet for others."""
     caches, quiet, account = state.fleet.caches, state.quiet[work.pool], work.program.account
     alone = len(state.running_of) < 2
-    if alone and not quiet.keeps_room(account):  # as nearly always: engines may be many
+    if alone and not quiet.keeps_room(account, work.pool):  # as nearly always: engines may be many
         return offers
-    shares = {one.view.spec.id: quiet.kv_share(account, one.view.spec.id) for one in offers}
+    shares = {one.view.spec.id: quiet.kv_share(account, work.pool, one.view.spec.id) for one in offers}
     if alone and min(shares.values(), default=1.0) == 1.0:
         return offers
     fits = [caches[engine].fits(work, share * INSIDE_SHARE_OF_TENANTS) for engine, share in shares.items()]

@@ -136,7 +136,7 @@ class _Look:
         if cache.comes_warm(work.prefix):
             return False
         inside = ((call, self._written(call)) for call in self.state.fleet.inside[engine])
-        share = self.state.quiet[self.pool].kv_share(work.program.account, engine)
+        share = self.state.quiet[self.pool].kv_share(work.program.account, self.pool, engine)
         return cache.fits_over_time(work, share * self.state.rule.inside_share, inside)
 
     def _written(self, call: Work) -> float:

@@ -88,16 +88,16 @@ class Lines:
     bound: dict[EngineId, Line] = field(default_factory=dict)
 
     came: int = 0
-    looked: tuple[int, int] | None = None
+    looked: tuple[int, float, int] | None = None
 
     def push(self, key: float, waiting: Waiting) -> None:
         """It waits for any engine."""
         self.came += 1
         self.open.setdefault(waiting.work.program.account, Line()).push(key, waiting)
 
-    def anything_new(self, changes: int) -> bool:
-        """Whether a call came or an engine changed since it was last asked: else there is nothing to send."""
-        before, self.looked = self.looked, (changes, self.came)
+    def anything_new(self, changes: int, opened_s: float) -> bool:
+        """Whether a call came, or an engine changed or opened, since it was last asked: else nothing can be sent."""
+        before, self.looked = self.looked, (changes, opened_s, self.came)
         return before != self.looked
 
     def bind(self, engine: EngineId, key: float, waiting: Waiting) -> None:

@@ -1,7 +1,7 @@
 """Who is calm, which engines are quiet for them (`executor.policy.quiet`), and what others brought there."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, inf
 
@@ -19,7 +19,7 @@ REMEMBERED_S = 60.0
 
 
 class Quiet:
-    """Of engines that serve the same calls. Background work is nobody's that is calm."""
+    """Of engines in pools that have some in common. Background work is nobody's that is calm."""
 
     def __init__(self, shares: FairShares) -> None:
         self._shares = shares
@@ -31,7 +31,7 @@ class Quiet:
         self._others: frozenset[str] = frozenset()
         self._unread: dict[EngineId, Unread] = {}
         self._parts: dict[EngineId, float] = {}
-        self._room_kept = False  # in those: not where others have no engine beside them
+        self._keeps_room: frozenset[str] = frozenset()  # pools that have an engine beside those: others never starve
         self._looked_s = -inf
         self._opens_s = inf
 
@@ -40,30 +40,33 @@ class Quiet:
         """Whether any engine is quiet for somebody."""
         return bool(self._parts)
 
-    def is_open(self, account: Account, engine: EngineId, now_s: float) -> bool:
-        """Whether a call of the account may go to the engine: where not, it may when prompts are read."""
-        if engine not in self._parts or not self._disturbs(account):
+    def is_open(self, account: Account, pool: str, view: EngineView, now_s: float) -> bool:
+        """Whether a call of the account to the pool may go to the engine: where not, it may when prompts are read, or
+        when a call left the engine."""
+        if view.spec.id not in self._parts or not self._disturbs(account):
             return True
-        unread = self._unread[engine]
+        if not self._has_place(pool, view):
+            return False
+        unread = self._unread[view.spec.id]
         if unread.open(now_s):
             return True
         self._opens_s = min(self._opens_s, unread.opens_s())
         return False
 
-    def open_to(self, account: Account, views: Sequence[EngineView], now_s: float) -> Sequence[EngineView]:
-        """Those of them that are open to a call of the account."""
+    def open_to(self, account: Account, pool: str, views: Sequence[EngineView], now_s: float) -> Sequence[EngineView]:
+        """Those of the pool's that are open to a call of the account."""
         if not self._parts or not self._disturbs(account):  # as nearly always: engines may be many
             return views
-        return [view for view in views if self._has_place(view) and self.is_open(account, view.spec.id, now_s)]
+        return [view for view in views if self.is_open(account, pool, view, now_s)]
 
-    def kv_share(self, account: Account, engine: EngineId) -> float:
+    def kv_share(self, account: Account, pool: str, engine: EngineId) -> float:
         """What calls inside may take of the engine's KV for one of the account to join them, of what they may else."""
-        kept = engine in self._parts and self.keeps_room(account)
+        kept = engine in self._parts and self.keeps_room(account, pool)
         return OTHERS_SHARE if kept else 1.0
 
-    def keeps_room(self, account: Account) -> bool:
-        """Whether any engine has less room for calls of the account: `kv_share`."""
-        return self._room_kept and self._disturbs(account)
+    def keeps_room(self, account: Account, pool: str) -> bool:
+        """Whether any engine has less room for the account's calls to the pool: `kv_share`."""
+        return pool in self._keeps_room and self._disturbs(account)
 
     def keeps(self, account: Account) -> bool:
         """Whether it matters what calls of the account are `kept_to`."""
@@ -107,23 +110,28 @@ class Quiet:
         """Whether it is time for a `look`."""
         return now_s >= self._looked_s + LOOK_S
 
-    def look(self, views: Collection[EngineView], waiting: Collection[Account], now_s: float) -> None:
-        """Calls of these accounts wait though engines took what they may."""
+    def look(self, pools: Mapping[str, Collection[EngineView]], waiting: Collection[Account], now_s: float) -> None:
+        """Calls of these accounts wait though engines, which are told by pool, took what they may."""
         self._looked_s = now_s
         self._seen = {tenant: seen for tenant, seen in self._seen.items() if seen.inside or seen.recent(now_s)}
         waits = frozenset(one.tenant for one in waiting if one.slo is not SloClass.BACKGROUND)
         self._calm = self._known.intersection(self._seen) - (waits & self._waited)
         self._known, self._waited = frozenset(self._seen), waits
         self._others = self._known.union(one.tenant for one in waiting) - self._calm
-        self._make_quiet(views, now_s)
+        self._make_quiet(pools, now_s)
 
-    def _make_quiet(self, views: Collection[EngineView], now_s: float) -> None:
-        engines = [self._standing(view) for view in views] if self._calm else []
+    def _make_quiet(self, pools: Mapping[str, Collection[EngineView]], now_s: float) -> None:
+        views = {view.spec.id: view for members in pools.values() for view in members}
+        engines = [self._standing(view) for view in views.values()] if self._calm else []
         calls = sum(self._seen[tenant].most(now_s) for tenant in self._calm)
         self._parts = quiet_parts(engines, calls, self._share())
-        self._room_kept = len(self._parts) < len(engines)
+        self._keeps_room = frozenset(pool for pool, members in pools.items() if self._has_others(members))
         for engine in self._parts:
             self._unread.setdefault(engine, Unread(at_s=now_s)).goes_on(self._part_now(engine), now_s)
+
+    def _has_others(self, views: Collection[EngineView]) -> bool:
+        """Besides quiet ones, where any are."""
+        return self.anywhere and any(view.spec.id not in self._parts for view in views)
 
     def _standing(self, view: EngineView) -> Standing:
         engine = view.spec.id
@@ -141,9 +149,9 @@ class Quiet:
             seen = self._seen[tenant] = _Seen(now_s)
         return seen
 
-    def _has_place(self, view: EngineView) -> bool:
-        kept = self._room_kept and view.spec.id in self._parts
-        return not kept or view.running < OTHERS_SHARE * view.spec.max_running
+    def _has_place(self, pool: str, view: EngineView) -> bool:
+        """In a quiet engine."""
+        return pool not in self._keeps_room or view.running < OTHERS_SHARE * view.spec.max_running
 
     def _disturbs(self, account: Account) -> bool:
         """Work of a calm tenant's own is nothing to it."""

@@ -161,7 +161,7 @@ class State:
 
     def is_open(self, work: Work, engine: EngineId) -> bool:
         """Whether the call may go to the engine, or that is quiet for other tenants now."""
-        return self.quiet[work.pool].is_open(work.program.account, engine, self.now)
+        return self.quiet[work.pool].is_open(work.program.account, work.pool, self.fleet.views[engine], self.now)
 
     def retune(self, setting: Mapping[str, float]) -> None:
         """Work by this setting from now on."""

@@ -86,7 +86,7 @@ def _why_queued(state: State, work: Work) -> str:
         turns = _turns_in_line(state, work.program.account)
         return f"all {len(serving)} engines that serve {model} are full ({running} calls){turns}"
     if not any(state.is_open(work, view.spec.id) for view in state.fleet.with_room(work.pool)):
-        return "engines with room are quiet for tenants that ask for little: its prompt is read there a little later"
+        return "engines with room are quiet for tenants that ask for little: it goes there a little later"
     return "other calls go first, or another engine will be done with it earlier"
 
 

@@ -76,6 +76,13 @@ class House:
             self.end_one()
         return self
 
+    def wake(self, times: int) -> "House":
+        """Every second."""
+        for _ in range(times):
+            self.now += 1
+            self.tell(WakeUp(self.now))
+        return self
+
     def tell(self, event: Event) -> "House":
         events = [event]
         while events:
@@ -165,6 +172,25 @@ def test_an_urgent_call_of_an_adapter_passes_calls_of_its_model_that_have_time(
     house.submit("urgent", 2, model="sql", slo=slo, deadline_s=deadline_s).end_all()
     sent = [one.node.program.split("/")[0] for one in house.sent[before:]]
     assert max(at for at, job in enumerate(sent) if job == "urgent") < 12
+
+
+@pytest.mark.parametrize("deadline_s", [None, 1e4])
+def test_a_flood_leaves_the_last_place_of_a_quiet_engine_whether_it_has_a_deadline_or_not(
+    deadline_s: float | None,
+) -> None:
+    house = House(replace(BASE, max_running=4), replace(WITH_SQL, max_running=4))
+    house.submit("ann", 1, tenant="ann").wake(3).submit("eve", 20, tenant="eve", deadline_s=deadline_s).wake(10)
+    quiet, other = house.sent[0].engine, house.sent[1].engine
+    assert Counter(one.engine for one in house.sent) == {quiet: 3, other: 4}
+    assert "quiet" in house.core.doings(JobId("eve"))[-1].why
+
+
+@pytest.mark.parametrize("deadline_s", [None, 1e4])
+def test_no_place_of_a_quiet_engine_is_kept_from_who_may_go_to_no_other(deadline_s: float | None) -> None:
+    house = House(replace(BASE, max_running=4), replace(WITH_SQL, max_running=4))
+    house.submit("ann", 3, model="sql", tenant="ann").wake(3)
+    house.submit("eve", 1, model="sql", tenant="eve", deadline_s=deadline_s)
+    assert house.engines_of("eve") == {TWO}
 
 
 @pytest.mark.parametrize("slo", SloClass)

@@ -110,6 +110,7 @@ def test_every_prompt_comes_in_the_end_and_no_more_is_read_than_the_part_allows(
 ANN, EVE = Account("ann", SloClass.STANDARD), Account("eve", SloClass.STANDARD)
 VIEWS = [EngineView(EngineSpec(one.engine, "scripted", ("m",), max_running=16)) for one in FOUR]
 FIRST = VIEWS[0].spec.id
+POOL, ALONE = "m", "sql"  # the second is the first engine alone
 
 
 def beside_a_flood() -> Quiet:
@@ -117,12 +118,12 @@ def beside_a_flood() -> Quiet:
     quiet = Quiet(FairShares())
     quiet.sent(ANN, FIRST, 0.1, 0.0)
     for now_s in (0.0, 1.0, 2.0):
-        quiet.look(VIEWS, [EVE], now_s)
+        quiet.look({POOL: VIEWS, ALONE: VIEWS[:1]}, [EVE], now_s)
     return quiet
 
 
 def open_to(quiet: Quiet, account: Account, now_s: float) -> list[EngineId]:
-    return [view.spec.id for view in quiet.open_to(account, VIEWS, now_s)]
+    return [view.spec.id for view in quiet.open_to(account, POOL, VIEWS, now_s)]
 
 
 def test_prompts_of_who_has_a_backlog_come_one_after_the_other_to_the_engine_of_who_asks_for_little() -> None:
@@ -157,34 +158,51 @@ def test_once_its_call_is_answered_the_engine_is_for_others_but_for_what_would_d
 def test_others_leave_places_and_kv_in_a_quiet_engine_for_a_call_that_may_come() -> None:
     quiet = beside_a_flood()
     views = [replace(view, running=12) for view in VIEWS]
-    assert [view.spec.id for view in quiet.open_to(EVE, views, 2.0)] == [view.spec.id for view in VIEWS[1:]]
-    assert len(quiet.open_to(ANN, views, 2.0)) == 4
-    assert [quiet.kv_share(EVE, view.spec.id) for view in VIEWS] == [OTHERS_SHARE, 1.0, 1.0, 1.0]
-    assert [quiet.kv_share(ANN, view.spec.id) for view in VIEWS] == [1.0] * 4
+    assert [view.spec.id for view in quiet.open_to(EVE, POOL, views, 2.0)] == [view.spec.id for view in VIEWS[1:]]
+    assert len(quiet.open_to(ANN, POOL, views, 2.0)) == 4
+    assert [quiet.kv_share(EVE, POOL, view.spec.id) for view in VIEWS] == [OTHERS_SHARE, 1.0, 1.0, 1.0]
+    assert [quiet.kv_share(ANN, POOL, view.spec.id) for view in VIEWS] == [1.0] * 4
 
 
 def test_where_every_engine_is_quiet_others_have_all_places_that_are_free() -> None:
     quiet = Quiet(FairShares())
     quiet.sent(ANN, FIRST, 0.1, 0.0)
     for now_s in (0.0, 1.0, 2.0):
-        quiet.look(VIEWS[:1], [EVE], now_s)
+        quiet.look({POOL: VIEWS[:1]}, [EVE], now_s)
     assert quiet.kept_to(ANN, [FIRST]) == [FIRST]
-    assert quiet.open_to(EVE, [replace(VIEWS[0], running=15)], 2.0)
-    assert quiet.kv_share(EVE, FIRST) == 1.0
+    assert quiet.open_to(EVE, POOL, [replace(VIEWS[0], running=15)], 2.0)
+    assert quiet.kv_share(EVE, POOL, FIRST) == 1.0
+
+
+def test_who_may_go_to_no_other_engine_has_all_places_and_kv_of_a_quiet_one() -> None:
+    quiet, full = beside_a_flood(), [replace(VIEWS[0], running=15)]
+    assert not quiet.open_to(EVE, POOL, full, 2.0)
+    assert quiet.open_to(EVE, ALONE, full, 2.0)
+    assert quiet.keeps_room(EVE, POOL)
+    assert not quiet.keeps_room(EVE, ALONE)
+    assert quiet.kv_share(EVE, ALONE, FIRST) == 1.0
+
+
+def test_asked_of_one_engine_it_is_as_open_as_asked_of_all() -> None:
+    quiet = beside_a_flood()
+    for running in (11, 12, 15):
+        views = [replace(view, running=running) for view in VIEWS]
+        one_by_one = [view for view in views if quiet.is_open(EVE, POOL, view, 2.0)]
+        assert quiet.open_to(EVE, POOL, views, 2.0) == one_by_one == views[0 if running < 12 else 1 :]
 
 
 def test_engines_are_as_before_a_minute_after_the_last_call() -> None:
     quiet = beside_a_flood()
     quiet.left(ANN, FIRST, 2.0)
     quiet.sent(EVE, FIRST, 10.0, 2.0)
-    quiet.look(VIEWS, [EVE], 70.0)
+    quiet.look({POOL: VIEWS}, [EVE], 70.0)
     assert len(open_to(quiet, EVE, 70.0)) == 4
 
 
 def test_where_all_have_a_backlog_turns_are_all_that_counts() -> None:
     quiet = beside_a_flood()
     for now_s in (3.0, 4.0):
-        quiet.look(VIEWS, [ANN, EVE], now_s)
+        quiet.look({POOL: VIEWS}, [ANN, EVE], now_s)
     quiet.sent(EVE, FIRST, 10.0, 4.0)
     assert len(open_to(quiet, EVE, 4.0)) == len(open_to(quiet, ANN, 4.0)) == 4
 
@@ -193,10 +211,10 @@ def test_a_tenant_alone_is_kept_from_no_engine_and_to_none() -> None:
     quiet, idle = Quiet(FairShares()), Account("ann", SloClass.BACKGROUND)
     quiet.sent(ANN, FIRST, 0.1, 0.0)
     for now_s in (0.0, 1.0):
-        quiet.look(VIEWS, [idle], now_s)
+        quiet.look({POOL: VIEWS}, [idle], now_s)
     quiet.sent(idle, FIRST, 10.0, 1.0)
     assert len(open_to(quiet, idle, 1.0)) == 4
-    assert quiet.kv_share(idle, FIRST) == 1.0
+    assert quiet.kv_share(idle, POOL, FIRST) == 1.0
     assert quiet.kept_to(ANN, [view.spec.id for view in VIEWS]) == [view.spec.id for view in VIEWS]
 
 
@@ -212,5 +230,5 @@ def test_a_tenant_of_more_weight_has_more_quiet_engines_and_one_of_less_a_part_o
         for _ in range(30):
             quiet.sent(ANN, FIRST, 0.1, 0.0)
         for now_s in (0.0, 1.0, 2.0):
-            quiet.look(VIEWS, [EVE], now_s)
+            quiet.look({POOL: VIEWS}, [EVE], now_s)
         assert len(quiet.kept_to(ANN, [view.spec.id for view in VIEWS])) == quiet_engines

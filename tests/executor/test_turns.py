@@ -126,10 +126,13 @@ def test_no_tenant_fills_an_engines_line_while_another_may_want_the_engine() -> 
     assert held.total() < 50_000 / 4_000
 
 
-def test_prompts_of_a_flood_come_slowly_to_an_engine_in_which_another_tenant_asks_for_little() -> None:
+@pytest.mark.parametrize("deadline_s", [None, 1e4])
+def test_prompts_of_a_flood_come_slowly_to_an_engine_in_which_another_tenant_asks_for_little(
+    deadline_s: float | None,
+) -> None:
     story = Story({"ann": 500, "eve": 32_000}, engine=replace(ENGINE, max_running=16))
     story.submit("ann", 1)
-    story.submit("eve", 100)
+    story.submit("eve", 100, deadline_s)
     assert Counter(story.sent) == {"ann": 1, "eve": 15}
     story.inside.append(story.inside.pop(0))  # ann's is answered last
     story.answer(10)
