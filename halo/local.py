@@ -29,11 +29,10 @@ from halo.priced_fleet import Fleet, fleet_for, open_to, unforeseeable
 from halo.prices import read_prices
 from halo.sdk.errors import RunFailed
 from halo.sdk.workflow import Workflow
-from halo.tokens import count_prompts
+from halo.tokens import count_prompts, foretell_counted
 from halo.wiring import open_runtime
 from planner.analysis import Analysis
 from planner.explanation import Explanation
-from planner.foretell import foretell
 from planner.ir.codec import encode
 from planner.ir.ids import JobId
 from planner.ir.needs import models_of
@@ -143,15 +142,7 @@ def explain_rows(
     part = JobPart(plan, table)
     job_plan = optimize([part])
     counted = _finish(count_prompts([part], job_plan, usable))
-    told = foretell(
-        [part],
-        fleet.engines,
-        fleet.origin,
-        counted=counted.parts,
-        cut=counted.cut,
-        kv_tokens=counted.kv_tokens,
-        job_plan=job_plan,
-    )
+    told = foretell_counted(part, job_plan, fleet, counted)
     return told.explanation, (*unserved, *table.notes, *([counted.problem] if counted.problem else []))
 
 

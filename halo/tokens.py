@@ -4,12 +4,16 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from executor.engines.open import open_engine
 from executor.engines.port import EngineSpec
 from executor.tokenization.counting import Counted, count_tokens
 from executor.tokenization.open import block_tokens_of, engine_tokenizers, folder_tokenizers
 from executor.tokenization.port import NotTokenized, Tokenize
+from halo.priced_fleet import Fleet
+from planner.cost.experience import NO_EXPERIENCE, Experience
+from planner.foretell import Forecast, foretell
 from planner.job import JobPart, JobPlan
 from planner.prefix.texts import Cut
 
@@ -34,6 +38,16 @@ async def count_prompts(
             return replace(counted, kv_tokens=room)
     except NotTokenized as problem:
         return Counted(tuple(parts), Cut(block_tokens_of(specs)), str(problem))
+
+
+def foretell_counted(
+    part: JobPart, job_plan: JobPlan, fleet: Fleet, counted: Counted | None, experience: Experience = NO_EXPERIENCE
+) -> Forecast:
+    """The forecast for the fleet, by what `count_prompts` told of the part; estimated where it was not asked."""
+    forecast = partial(foretell, [part], fleet.engines, fleet.origin, job_plan=job_plan, experience=experience)
+    if counted is None:
+        return forecast()
+    return forecast(counted=counted.parts, cut=counted.cut, kv_tokens=counted.kv_tokens)
 
 
 async def _with_models(spec: EngineSpec) -> EngineSpec:

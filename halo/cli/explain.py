@@ -171,7 +171,7 @@ def _foretold(
 ) -> str:
     from halo.priced_fleet import open_to, unforeseeable
     from halo.sdk.find import find_workflow
-    from planner.foretell import foretell
+    from halo.tokens import foretell_counted
     from planner.ir.needs import models_of
     from planner.job import JobPart
     from planner.optimize import optimize
@@ -188,16 +188,8 @@ def _foretold(
         warn(why)
     job_plan, usable = optimize([part]), open_to(specs, _whose(tenant))
     counted = _counted(part, job_plan, usable) if usable else None
-    told = foretell(
-        [part],
-        fleet.engines,
-        fleet.origin,
-        counted=counted.parts if counted else (),
-        cut=counted.cut if counted else None,
-        kv_tokens=counted.kv_tokens if counted else None,
-        job_plan=job_plan,
-        experience=experience_in(part.plan, found.name, database, tenant),
-    )
+    experience = experience_in(part.plan, found.name, database, tenant)
+    told = foretell_counted(part, job_plan, fleet, counted, experience)
     return _shown(replace(told.explanation, notes=(*unserved, *told.explanation.notes)), output)
 
 

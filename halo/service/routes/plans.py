@@ -15,11 +15,10 @@ from halo.service.accept import plan_of, read_table
 from halo.service.json_body import JsonRoute
 from halo.service.parts import TheParts, TheTenant
 from halo.service.schemas.plans import PlanExplained, PlanRequest
-from halo.tokens import count_prompts
+from halo.tokens import count_prompts, foretell_counted
 from planner.cost.experience import experience_of
 from planner.cost.history import Seen, history_of
 from planner.explanation import Explanation
-from planner.foretell import foretell
 from planner.job import JobPart, JobPlan
 from planner.optimize import optimize
 
@@ -62,13 +61,5 @@ def _foretold(
     part: JobPart, job_plan: JobPlan, fleet: Fleet, counted: Counted | None, seen: Sequence[Seen]
 ) -> Explanation:
     """With what earlier jobs of the workflow took."""
-    return foretell(
-        [part],
-        fleet.engines,
-        fleet.origin,
-        counted=counted.parts if counted else (),
-        cut=counted.cut if counted else None,
-        kv_tokens=counted.kv_tokens if counted else None,
-        job_plan=job_plan,
-        experience=experience_of(part.plan, history_of(seen)),
-    ).explanation
+    experience = experience_of(part.plan, history_of(seen))
+    return foretell_counted(part, job_plan, fleet, counted, experience).explanation
